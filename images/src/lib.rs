@@ -1,0 +1,3 @@
+//! Disk images: how a disk is made bootable.
+
+pub mod grub;
