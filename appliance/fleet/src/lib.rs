@@ -1,0 +1,3 @@
+//! The pure core of Elisandra.
+pub mod id;
+pub mod wire;

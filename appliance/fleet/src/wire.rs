@@ -1,0 +1,301 @@
+//! What nodes and the appliance say to each other on the node API (TLS, port 7443, JSON).
+//!
+//! A machine in its initrd reports and is told what to do; a host or guest pulls everything it
+//! should be ([`Desired`]) and posts everything it is ([`Observed`]).
+
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Mac, MachineId, NodeId, VmId};
+
+/// `POST /node/report`: a machine in the initrd says what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    pub hardware: Hardware,
+}
+
+/// The answer to a [`Report`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportReply {
+    pub machine: MachineId,
+    pub instruction: Instruction,
+}
+
+/// What a machine in the initrd is to do now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Instruction {
+    /// Report again in two seconds; `reason` is for the machine's own screen.
+    Wait { reason: String },
+    /// Fetch `GET /node/kickstart/TOKEN` (it answers once) and carry it out.
+    Install { token: String },
+    /// Restart; what the machine boots then is decided by the netboot answers.
+    Reboot,
+}
+
+/// What a computer is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hardware {
+    pub firmware: Firmware,
+    /// SMBIOS type 1; absent where the firmware gives none. Not unique in the field.
+    pub uuid: Option<uuid::Uuid>,
+    pub manufacturer: Option<String>,
+    pub product: Option<String>,
+    pub serial: Option<String>,
+    pub board_serial: Option<String>,
+    pub cpu: Cpu,
+    pub memory_mib: u64,
+    pub disks: Vec<Disk>,
+    pub nics: Vec<Nic>,
+    /// The NIC over which the appliance was reached.
+    pub boot_mac: Mac,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Firmware {
+    Bios,
+    Uefi,
+    UefiSecureBoot,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cpu {
+    pub model: String,
+    pub sockets: u32,
+    pub threads: u32,
+    /// Intel VT-x or AMD-V is there and switched on.
+    pub virtualization: bool,
+}
+
+/// A block device that could hold a system: no optical drives, no loop devices, no RAM disks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// `/dev/vda`; may differ at the next boot.
+    pub path: String,
+    /// `/dev/disk/by-id/...`; stays the same.
+    pub by_id: Option<String>,
+    pub serial: Option<String>,
+    pub model: Option<String>,
+    pub bytes: u64,
+    pub rotational: bool,
+    pub removable: bool,
+    /// What was found on it, empty when it is blank.
+    pub contents: Vec<DiskContent>,
+}
+
+/// A file system, volume group, RAID member or partition table found on a disk or a part of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskContent {
+    /// `/dev/vda1`
+    pub path: String,
+    /// As `blkid` names it: `ext4`, `LVM2_member`, `ceph_bluestore`, `gpt`.
+    pub what: String,
+    pub label: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    pub name: String,
+    pub mac: Mac,
+    pub driver: Option<String>,
+    pub carrier: bool,
+    pub speed_mbit: Option<u32>,
+}
+
+/// `POST /node/progress`: a line for the timeline while something takes its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    pub step: String,
+    pub percent: Option<u8>,
+}
+
+/// `POST /node/installed`: the installation whose kickstart was fetched with `token` is complete and on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Installed {
+    pub token: String,
+}
+
+/// `POST /node/failed`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failed {
+    pub token: String,
+    pub step: String,
+    pub error: String,
+}
+
+/// `POST /node/certificate`: a host (known by its key) or a guest (by its enrollment) asks for its certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateRequest {
+    /// PKCS #10, PEM; for the key that the TLS connection itself was made with.
+    pub csr_pem: String,
+    /// What a guest found in its cloud-init data, or the host agent of the appliance in node.json.
+    pub enrollment: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateReply {
+    pub node: NodeId,
+    pub certificate_pem: String,
+    pub ca_pem: String,
+}
+
+/// `GET /node/ID/desired`: all that a host or guest should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Changes when anything below changes; give it back as `?revision=` to wait for the next.
+    pub revision: u64,
+    pub hostname: String,
+    /// Lines for root's authorized_keys.
+    pub ssh_keys: Vec<String>,
+    /// For hosts.
+    pub vms: Vec<VmSpec>,
+    /// For guests.
+    pub software: Vec<SoftwareSpec>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmSpec {
+    pub id: VmId,
+    /// Also the libvirt domain's name and the guest's host name; `[a-z0-9-]{1,63}`.
+    pub name: String,
+    /// The domain's UUID: the same on whichever host it runs.
+    pub uuid: uuid::Uuid,
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    pub volume: VolumeSpec,
+    pub mac: Mac,
+    pub bridge: String,
+    /// Address that DHCP will give it.
+    pub address: Ipv4Addr,
+    pub seed: Seed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    /// Name in the pool, without directory.
+    pub name: String,
+    pub bytes: u64,
+    pub image: ImageSpec,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSpec {
+    /// Plain HTTP: the checksum makes it safe.
+    pub url: String,
+    pub sha256: String,
+    pub bytes: u64,
+}
+
+/// cloud-init's NoCloud data, put into a small volume labelled CIDATA, so that no secret in it
+/// crosses the provisioning network in the clear.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed {
+    pub meta_data: String,
+    pub user_data: String,
+    pub network_config: String,
+}
+
+/// A package that a guest should have installed, configured and answering.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SoftwareSpec {
+    pub name: String,
+    pub version: String,
+    /// Of the `.eli` file; fetched from `GET /node/ID/bundle/SHA256`.
+    pub bundle_sha256: String,
+    /// Names of the `.deb` files inside the bundle, in the order to install them.
+    pub debs: Vec<String>,
+    /// Rendered configuration files.
+    pub files: Vec<ConfigFile>,
+    /// systemd unit to enable and to restart when `files` changed.
+    pub unit: String,
+    pub port: u16,
+    pub health: HealthCheck,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigFile {
+    pub path: String,
+    pub mode: u32,
+    pub content: String,
+}
+
+/// `GET http://127.0.0.1:PORT/PATH` must answer with `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthCheck {
+    pub path: String,
+    pub status: u16,
+}
+
+/// `POST /node/ID/observed`: all that a host or guest is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observed {
+    /// Of the [`Desired`] that was carried out last.
+    pub revision: u64,
+    pub version: String,
+    pub uptime_secs: u64,
+    /// Hosts: what there is for VMs. Guests: `None`.
+    pub capacity: Option<Capacity>,
+    pub vms: Vec<ObservedVm>,
+    pub software: Vec<ObservedSoftware>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capacity {
+    /// As libvirt says it, e.g. `QEMU 10.0.2, libvirt 11.3.0`.
+    pub hypervisor: String,
+    /// `kvm`; anything else is not fit for VMs.
+    pub domain_type: String,
+    pub threads: u32,
+    pub memory_mib: u64,
+    pub volume_bytes: u64,
+    pub volume_free_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedVm {
+    pub id: VmId,
+    pub state: VmState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum VmState {
+    /// `step` for people: "copying the image, 40 %".
+    Creating {
+        step: String,
+    },
+    Running,
+    Stopped,
+    /// Tried again all the time; `reason` says what is wrong now.
+    Failing {
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedSoftware {
+    pub name: String,
+    pub version: String,
+    pub state: SoftwareState,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum SoftwareState {
+    Installing {
+        step: String,
+    },
+    /// The health check answered as it should.
+    Healthy,
+    Failing {
+        reason: String,
+    },
+}
