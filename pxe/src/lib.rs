@@ -14,6 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 
+pub mod kickstart;
 pub mod server;
 
 pub use server::{Server, ServerError};
@@ -155,7 +156,15 @@ mod tests {
         assert_eq!("52:54:00:ab:cd:ef".parse(), Ok(mac));
         assert_eq!("52-54-00-AB-CD-EF".parse(), Ok(mac));
         assert_eq!(mac.dashed().parse(), Ok(mac));
-        for bad in ["", "52:54:00:ab:cd", "52:54:00-ab:cd:ef", "52:54:00:ab:cd:e\n", "+2:54:00:ab:cd:ef", "5254.00ab.cdef..", "52:54:00:ab:cd:ef:"] {
+        for bad in [
+            "",
+            "52:54:00:ab:cd",
+            "52:54:00-ab:cd:ef",
+            "52:54:00:ab:cd:e\n",
+            "+2:54:00:ab:cd:ef",
+            "5254.00ab.cdef..",
+            "52:54:00:ab:cd:ef:",
+        ] {
             assert_eq!(bad.parse::<MacAddr>(), Err(NotAMac), "{bad:?}");
         }
     }

@@ -34,7 +34,11 @@ pub enum ServerError {}
 
 impl Server {
     /// Answers until `shutdown` is cancelled, or until one of the servers cannot go on.
-    pub async fn run(self, _directory: Arc<dyn Directory>, shutdown: CancellationToken) -> Result<(), ServerError> {
+    pub async fn run(
+        self,
+        _directory: Arc<dyn Directory>,
+        shutdown: CancellationToken,
+    ) -> Result<(), ServerError> {
         shutdown.cancelled().await;
         Ok(())
     }
