@@ -1,0 +1,143 @@
+//! Commands, refusals, and `decide`, which sends each command to its noun.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Mac, MachineId, NodeId, ServiceId, Timestamp, VmId};
+use crate::wire::{Capacity, Hardware};
+use crate::{Event, Fleet, host, lease, machine, package, service, site, vm};
+
+/// An order. Who may give it is checked where it comes in; whether it can be done is decided here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "snake_case")]
+pub enum Command {
+    /// First start of the first appliance.
+    Found {
+        site: uuid::Uuid,
+        network: Ipv4Net,
+        address: Ipv4Addr,
+        domain: String,
+    },
+    SetPolicy {
+        policy: site::Policy,
+    },
+    /// A MAC address asked for an address and is to have one that stays.
+    Sight {
+        mac: Mac,
+        arch: Option<u16>,
+        uuid: Option<uuid::Uuid>,
+    },
+    /// A machine in the initrd said what it is; `key` is the SHA-256 of its public key.
+    Report {
+        key: String,
+        hardware: Hardware,
+    },
+    /// The machine that the appliance itself runs on.
+    RecordAppliance {
+        hardware: Hardware,
+    },
+    /// `wipe`: the target disk may be wiped although it holds data.
+    Adopt {
+        machine: MachineId,
+        wipe: bool,
+    },
+    ServeKickstart {
+        machine: MachineId,
+        attempt: u32,
+    },
+    PhoneHome {
+        machine: MachineId,
+        attempt: u32,
+    },
+    FailInstall {
+        machine: MachineId,
+        attempt: u32,
+        step: String,
+        error: String,
+    },
+    RemoveMachine {
+        machine: MachineId,
+    },
+    /// A node proved who it is and gets a certificate for its key.
+    Enroll {
+        node: NodeId,
+        key: String,
+    },
+    ObserveHost {
+        machine: MachineId,
+        capacity: Capacity,
+    },
+    CreateVm {
+        spec: vm::NewVm,
+    },
+    ObserveVmRunning {
+        vm: VmId,
+    },
+    RemoveVm {
+        vm: VmId,
+    },
+    ObserveVmGone {
+        vm: VmId,
+    },
+    InstallPackage {
+        bundle: package::Bundle,
+        image: vm::Image,
+    },
+    ObserveAnswering {
+        service: ServiceId,
+    },
+    RemoveService {
+        service: ServiceId,
+    },
+}
+
+/// The only source of time for the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ctx {
+    pub now: Timestamp,
+}
+
+/// Why a command was not carried out, as a sentence for the person who gave it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("there is no {what} {name}")]
+    Missing { what: &'static str, name: String },
+    #[error("{0}")]
+    Conflict(String),
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// What happens if `command` is given now. Nothing is changed by asking.
+pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, Refusal> {
+    match command {
+        Command::Found { site, network, address, domain } => {
+            site::found(fleet, *site, *network, *address, domain)
+        }
+        Command::SetPolicy { policy } => site::set_policy(fleet, policy),
+        Command::Sight { mac, arch, uuid } => lease::sight(fleet, *mac, *arch, *uuid, ctx),
+        Command::Report { key, hardware } => machine::report(fleet, key, hardware, ctx),
+        Command::RecordAppliance { hardware } => machine::record_appliance(fleet, hardware, ctx),
+        Command::Adopt { machine, wipe } => machine::adopt(fleet, *machine, *wipe, ctx),
+        Command::ServeKickstart { machine, attempt } => {
+            machine::serve_kickstart(fleet, *machine, *attempt, ctx)
+        }
+        Command::PhoneHome { machine, attempt } => machine::phone_home(fleet, *machine, *attempt, ctx),
+        Command::FailInstall { machine, attempt, step, error } => {
+            machine::fail_install(fleet, *machine, *attempt, step, error, ctx)
+        }
+        Command::RemoveMachine { machine } => machine::remove(fleet, *machine),
+        Command::Enroll { node: NodeId::Machine(machine), key } => machine::enroll(fleet, *machine, key),
+        Command::Enroll { node: NodeId::Vm(vm), key } => vm::enroll(fleet, *vm, key),
+        Command::ObserveHost { machine, capacity } => host::observe(fleet, *machine, capacity, ctx),
+        Command::CreateVm { spec } => vm::create(fleet, spec, ctx),
+        Command::ObserveVmRunning { vm } => vm::observe_running(fleet, *vm, ctx),
+        Command::RemoveVm { vm } => vm::remove(fleet, *vm, ctx),
+        Command::ObserveVmGone { vm } => vm::observe_gone(fleet, *vm),
+        Command::InstallPackage { bundle, image } => service::install(fleet, bundle, image, ctx),
+        Command::ObserveAnswering { service } => service::observe_answering(fleet, *service, ctx),
+        Command::RemoveService { service } => service::remove(fleet, *service, ctx),
+    }
+}

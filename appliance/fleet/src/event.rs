@@ -1,0 +1,62 @@
+//! Events: facts of the past, as they stand in the log, and `evolve`, which folds them into the fleet.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Fleet, host, lease, machine, package, service, site, vm};
+
+/// One fact. Its JSON is `{"noun":"machine","event":"adopted",…}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "noun", rename_all = "snake_case")]
+pub enum Event {
+    Site(site::Event),
+    Lease(lease::Event),
+    Machine(machine::Event),
+    Host(host::Event),
+    Vm(vm::Event),
+    Package(package::Event),
+    Service(service::Event),
+}
+
+impl Event {
+    /// Version of the body's shape, stored beside it.
+    pub const VERSION: i64 = 1;
+
+    /// What the event is about: an id, an address, or `site`. The timeline of a thing is the events of its subject.
+    pub fn subject(&self) -> String {
+        match self {
+            Event::Site(_) => "site".to_owned(),
+            Event::Lease(event) => event.subject(),
+            Event::Machine(event) => event.machine().to_string(),
+            Event::Host(event) => event.machine().to_string(),
+            Event::Vm(event) => event.vm().to_string(),
+            Event::Package(event) => event.name().to_owned(),
+            Event::Service(event) => event.service().to_string(),
+        }
+    }
+
+    /// The event as a sentence of the timeline.
+    pub fn sentence(&self) -> String {
+        match self {
+            Event::Site(event) => event.to_string(),
+            Event::Lease(event) => event.to_string(),
+            Event::Machine(event) => event.to_string(),
+            Event::Host(event) => event.to_string(),
+            Event::Vm(event) => event.to_string(),
+            Event::Package(event) => event.to_string(),
+            Event::Service(event) => event.to_string(),
+        }
+    }
+}
+
+/// Folds one event into the fleet. Total: an event about something unknown changes nothing.
+pub fn evolve(fleet: &mut Fleet, event: &Event) {
+    match event {
+        Event::Site(event) => site::evolve(fleet, event),
+        Event::Lease(event) => lease::evolve(fleet, event),
+        Event::Machine(event) => machine::evolve(fleet, event),
+        Event::Host(event) => host::evolve(fleet, event),
+        Event::Vm(event) => vm::evolve(fleet, event),
+        Event::Package(event) => package::evolve(fleet, event),
+        Event::Service(event) => service::evolve(fleet, event),
+    }
+}

@@ -1,0 +1,108 @@
+//! Hosts: machines that run a hypervisor and have said what they have room for.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Phase;
+use crate::wire::Capacity;
+use crate::{Ctx, Fleet, MachineId, Refusal, Timestamp, machine};
+
+/// Memory kept for the host itself, and on the appliance's machine for the appliance too.
+const RESERVED_MIB: u64 = 768;
+const RESERVED_APPLIANCE_MIB: u64 = 1536;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    pub machine: MachineId,
+    pub hypervisor: String,
+    pub threads: u32,
+    pub memory_mib: u64,
+    pub volume_bytes: u64,
+    pub ready_since: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Ready(Host),
+    CapacityChanged(Host),
+}
+
+impl Event {
+    pub(crate) fn machine(&self) -> MachineId {
+        match self {
+            Event::Ready(host) | Event::CapacityChanged(host) => host.machine,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Ready(host) => write!(f, "Ready as a host: {}", host.hypervisor),
+            Event::CapacityChanged(host) => {
+                write!(f, "Has {} MiB memory and {} threads now", host.memory_mib, host.threads)
+            }
+        }
+    }
+}
+
+/// Memory that VMs on this host may still take.
+pub fn free_memory_mib(fleet: &Fleet, host: &Host) -> u64 {
+    let appliance = fleet.machines.get(&host.machine).is_some_and(|machine| machine.appliance);
+    let reserved = if appliance { RESERVED_APPLIANCE_MIB } else { RESERVED_MIB };
+    let taken: u64 = fleet.vms.values().filter(|vm| vm.host == host.machine).map(|vm| vm.memory_mib).sum();
+    host.memory_mib.saturating_sub(reserved).saturating_sub(taken)
+}
+
+pub(crate) fn observe(
+    fleet: &Fleet,
+    id: MachineId,
+    capacity: &Capacity,
+    ctx: Ctx,
+) -> Result<Vec<crate::Event>, Refusal> {
+    let Some(machine) = fleet.machines.get(&id) else {
+        return Err(Refusal::Missing { what: "machine", name: id.to_string() });
+    };
+    if !matches!(machine.phase, Phase::Installed | Phase::Ready) {
+        return Err(Refusal::Conflict(format!(
+            "{} is {}; it cannot be a host",
+            machine.name,
+            machine.phase.word()
+        )));
+    }
+    if capacity.domain_type != "kvm" {
+        return Err(Refusal::Conflict(format!(
+            "{} offers {} and not kvm; is virtualization switched off in its firmware?",
+            machine.name, capacity.domain_type
+        )));
+    }
+    let known = fleet.hosts.get(&id);
+    let host = Host {
+        machine: id,
+        hypervisor: capacity.hypervisor.clone(),
+        threads: capacity.threads,
+        memory_mib: capacity.memory_mib,
+        volume_bytes: capacity.volume_bytes,
+        ready_since: known.map_or(ctx.now, |host| host.ready_since),
+    };
+    let event = match known {
+        Some(known) if *known == host => return Ok(Vec::new()),
+        Some(_) => Event::CapacityChanged(host),
+        None => Event::Ready(host),
+    };
+    Ok(vec![crate::Event::Host(event)])
+}
+
+pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
+    match event {
+        Event::Ready(host) => {
+            machine::enter(fleet, host.machine, host.ready_since, |machine| machine.phase = Phase::Ready);
+            fleet.hosts.insert(host.machine, host.clone());
+        }
+        Event::CapacityChanged(host) => {
+            fleet.hosts.insert(host.machine, host.clone());
+        }
+    }
+}

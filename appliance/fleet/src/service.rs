@@ -1,0 +1,208 @@
+//! Services: installed packages that answer on the network, and the registry that says where.
+//!
+//! ```text
+//! Installing ──health check answers──▶ Answering ──remove──▶ Removing ──its VMs are gone──▶ (removed)
+//! ```
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Ctx, Fleet, Refusal, ServiceId, Timestamp, VmId, is_label, package, vm};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub id: ServiceId,
+    pub name: String,
+    pub version: String,
+    /// Of its bundle.
+    pub sha256: String,
+    pub nodes: Vec<VmId>,
+    pub address: Ipv4Addr,
+    pub port: u16,
+    pub protocol: String,
+    pub phase: Phase,
+    pub since: Timestamp,
+}
+
+impl Service {
+    /// Where it answers: `http://10.77.3.4:8080/`.
+    pub fn url(&self) -> String {
+        format!("{}://{}:{}/", self.protocol, self.address, self.port)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Installing,
+    Answering,
+    Removing,
+}
+
+impl Phase {
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::Installing => "installing",
+            Phase::Answering => "answering",
+            Phase::Removing => "being removed",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Created(Service),
+    Answering { service: ServiceId, at: Timestamp },
+    Removing { service: ServiceId, at: Timestamp },
+    Removed { service: ServiceId },
+}
+
+impl Event {
+    pub(crate) fn service(&self) -> ServiceId {
+        match self {
+            Event::Created(service) => service.id,
+            Event::Answering { service, .. }
+            | Event::Removing { service, .. }
+            | Event::Removed { service } => *service,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Created(service) => {
+                write!(
+                    f,
+                    "{} {} is being installed; it will answer at {}",
+                    service.name,
+                    service.version,
+                    service.url()
+                )
+            }
+            Event::Answering { .. } => f.write_str("Answering"),
+            Event::Removing { .. } => f.write_str("To be removed"),
+            Event::Removed { .. } => f.write_str("Removed"),
+        }
+    }
+}
+
+pub(crate) fn install(
+    fleet: &Fleet,
+    bundle: &package::Bundle,
+    image: &vm::Image,
+    ctx: Ctx,
+) -> Result<Vec<crate::Event>, Refusal> {
+    let manifest = &bundle.manifest;
+    if !is_label(&manifest.name) {
+        return Err(Refusal::Invalid(format!("{:?} is not usable as a package's name", manifest.name)));
+    }
+    if let Some(service) = fleet.services.values().find(|service| service.name == manifest.name) {
+        return Err(Refusal::Conflict(format!(
+            "{} {} is {} at {} already",
+            service.name,
+            service.version,
+            service.phase.word(),
+            service.url()
+        )));
+    }
+    if manifest.nodes.min != 1 {
+        return Err(Refusal::Invalid(format!(
+            "{} wants {} nodes; this version puts a package on one node",
+            manifest.name, manifest.nodes.min
+        )));
+    }
+
+    let mut after = fleet.clone();
+    let mut events = Vec::new();
+    if fleet.packages.get(&manifest.name).is_none_or(|known| known.bundle != *bundle) {
+        events.push(crate::Event::Package(package::Event::Added { bundle: bundle.clone() }));
+    }
+    let name = (1..)
+        .map(|number| format!("{}-{number}", manifest.name))
+        .find(|name| vm::by_name(fleet, name).is_none())
+        .unwrap_or_else(|| manifest.name.clone());
+    let node = vm::NewVm {
+        name,
+        vcpus: manifest.requires.vcpus,
+        memory_mib: manifest.requires.memory_mib,
+        disk_gib: manifest.requires.disk_gib,
+        image: image.clone(),
+    };
+    events.extend(vm::create(fleet, &node, ctx)?);
+    for event in &events {
+        crate::evolve(&mut after, event);
+    }
+    let id = VmId(after.last_vm);
+    let address = after.vms.get(&id).and_then(|vm| after.leases.by_mac.get(&vm.mac)).copied();
+    let Some(address) = address else {
+        return Err(Refusal::Conflict("there is no address for its node".to_owned()));
+    };
+    events.push(crate::Event::Service(Event::Created(Service {
+        id: ServiceId(fleet.last_service + 1),
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        sha256: bundle.sha256.clone(),
+        nodes: vec![id],
+        address,
+        port: manifest.service.port,
+        protocol: manifest.service.protocol.clone(),
+        phase: Phase::Installing,
+        since: ctx.now,
+    })));
+    Ok(events)
+}
+
+fn find(fleet: &Fleet, id: ServiceId) -> Result<&Service, Refusal> {
+    fleet.services.get(&id).ok_or_else(|| Refusal::Missing { what: "service", name: id.to_string() })
+}
+
+pub(crate) fn observe_answering(
+    fleet: &Fleet,
+    id: ServiceId,
+    ctx: Ctx,
+) -> Result<Vec<crate::Event>, Refusal> {
+    let service = find(fleet, id)?;
+    match service.phase {
+        Phase::Installing => Ok(vec![crate::Event::Service(Event::Answering { service: id, at: ctx.now })]),
+        Phase::Answering | Phase::Removing => Ok(Vec::new()),
+    }
+}
+
+pub(crate) fn remove(fleet: &Fleet, id: ServiceId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+    let service = find(fleet, id)?;
+    let nodes = service.nodes.iter().filter_map(|vm| fleet.vms.get(vm));
+    if service.phase == Phase::Removing {
+        let gone = nodes.count() == 0;
+        return Ok(gone
+            .then_some(crate::Event::Service(Event::Removed { service: id }))
+            .into_iter()
+            .collect());
+    }
+    let mut events = vec![crate::Event::Service(Event::Removing { service: id, at: ctx.now })];
+    events.extend(nodes.filter_map(|node| vm::removing(node, ctx)));
+    Ok(events)
+}
+
+pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
+    let mut enter = |id: &ServiceId, phase: Phase, at: &Timestamp| {
+        if let Some(service) = fleet.services.get_mut(id) {
+            service.phase = phase;
+            service.since = *at;
+        }
+    };
+    match event {
+        Event::Created(service) => {
+            fleet.last_service = fleet.last_service.max(service.id.0);
+            fleet.services.insert(service.id, service.clone());
+        }
+        Event::Answering { service, at } => enter(service, Phase::Answering, at),
+        Event::Removing { service, at } => enter(service, Phase::Removing, at),
+        Event::Removed { service } => {
+            fleet.services.remove(service);
+        }
+    }
+}

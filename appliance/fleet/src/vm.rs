@@ -1,0 +1,268 @@
+//! VMs: guests on hosts. Placement is decided here and recorded, so that carrying out leaves nothing to choose.
+//!
+//! ```text
+//! Wanted ──seen running──▶ Running ──remove──▶ Removing ──host says gone──▶ (removed)
+//!    └───────────────────────remove───────────────▲
+//! ```
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, VmId, host, is_label, lease};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vm {
+    pub id: VmId,
+    pub name: String,
+    pub host: MachineId,
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    pub disk_gib: u64,
+    pub image: Image,
+    pub mac: Mac,
+    /// SHA-256 of its guest agent's public key, once it has enrolled.
+    pub key: Option<String>,
+    pub phase: Phase,
+    pub since: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Wanted,
+    Running,
+    Removing,
+}
+
+impl Phase {
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::Wanted => "starting",
+            Phase::Running => "running",
+            Phase::Removing => "being removed",
+        }
+    }
+}
+
+/// A disk image that volumes are made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// File name under `/boot/files/`.
+    pub name: String,
+    pub sha256: String,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewVm {
+    pub name: String,
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    pub disk_gib: u64,
+    pub image: Image,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Created { vm: Vm, host_name: String },
+    Enrolled { vm: VmId, key: String },
+    Running { vm: VmId, at: Timestamp },
+    Removing { vm: VmId, at: Timestamp },
+    Gone { vm: VmId },
+}
+
+impl Event {
+    pub(crate) fn vm(&self) -> VmId {
+        match self {
+            Event::Created { vm, .. } => vm.id,
+            Event::Enrolled { vm, .. }
+            | Event::Running { vm, .. }
+            | Event::Removing { vm, .. }
+            | Event::Gone { vm } => *vm,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Created { vm, host_name } => write!(
+                f,
+                "Created as {} on {host_name}: {} vCPU, {} MiB memory, {} GiB disk",
+                vm.name, vm.vcpus, vm.memory_mib, vm.disk_gib
+            ),
+            Event::Enrolled { .. } => f.write_str("Its guest agent was given a certificate"),
+            Event::Running { .. } => f.write_str("Running"),
+            Event::Removing { .. } => f.write_str("To be removed"),
+            Event::Gone { .. } => f.write_str("Gone from its host"),
+        }
+    }
+}
+
+pub fn by_name<'a>(fleet: &'a Fleet, name: &str) -> Option<&'a Vm> {
+    fleet.vms.values().find(|vm| vm.name == name)
+}
+
+pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+    let invalid = |sentence: String| Err(Refusal::Invalid(sentence));
+    if !is_label(&new.name) {
+        return invalid(format!(
+            "{:?} is not usable as a name: a-z, 0-9 and -, at most 63 characters",
+            new.name
+        ));
+    }
+    if by_name(fleet, &new.name).is_some() {
+        return Err(Refusal::Conflict(format!("there is a VM {} already", new.name)));
+    }
+    if !(1..=1024).contains(&new.vcpus) || !(1..=65_536).contains(&new.disk_gib) {
+        return invalid("a VM has 1 to 1024 vCPUs and a disk of 1 to 65536 GiB".to_owned());
+    }
+    if !(128..=64 * 1024 * 1024).contains(&new.memory_mib) {
+        return invalid(format!(
+            "{} MiB is not usable: a VM has at least 128 MiB and at most 64 TiB",
+            new.memory_mib
+        ));
+    }
+    let host = place(fleet, new)?;
+    let Some(site) = &fleet.site else {
+        return Err(Refusal::Conflict("the site is not founded yet".to_owned()));
+    };
+    let id = VmId(fleet.last_vm + 1);
+    let [_, _, _, _, _, n3, n2, n1] = id.0.to_be_bytes();
+    // 02: locally administered, unicast. Two octets of the site's id keep two sites on one wire apart.
+    let mac = Mac([0x02, site.id.as_bytes()[14], site.id.as_bytes()[15], n3, n2, n1]);
+    let mut events = lease::assign(fleet, mac)?;
+    let vm = Vm {
+        id,
+        name: new.name.clone(),
+        host: host.machine,
+        vcpus: new.vcpus,
+        memory_mib: new.memory_mib,
+        disk_gib: new.disk_gib,
+        image: new.image.clone(),
+        mac,
+        key: None,
+        phase: Phase::Wanted,
+        since: ctx.now,
+    };
+    let host_name = fleet
+        .machines
+        .get(&host.machine)
+        .map_or_else(|| host.machine.to_string(), |machine| machine.name.clone());
+    events.push(crate::Event::Vm(Event::Created { vm, host_name }));
+    Ok(events)
+}
+
+/// The host with the most free memory; the appliance's own machine only if no other has room.
+fn place<'a>(fleet: &'a Fleet, new: &NewVm) -> Result<&'a host::Host, Refusal> {
+    let appliance =
+        |host: &host::Host| fleet.machines.get(&host.machine).is_some_and(|machine| machine.appliance);
+    let disk_taken = |host: &host::Host| -> u64 {
+        fleet.vms.values().filter(|vm| vm.host == host.machine).map(|vm| vm.disk_gib << 30).sum()
+    };
+    let fits = |host: &&host::Host| {
+        host::free_memory_mib(fleet, host) >= new.memory_mib
+            && host.threads >= new.vcpus
+            && host.volume_bytes.saturating_sub(disk_taken(host)) >= new.disk_gib << 30
+    };
+    if let Some(host) = fleet.hosts.values().filter(fits).max_by_key(|host| {
+        (!appliance(host), host::free_memory_mib(fleet, host), std::cmp::Reverse(host.machine))
+    }) {
+        return Ok(host);
+    }
+    let wanted = format!(
+        "{} wants {} MiB memory, {} vCPU and {} GiB disk",
+        new.name, new.memory_mib, new.vcpus, new.disk_gib
+    );
+    let most = fleet.hosts.values().max_by_key(|host| host::free_memory_mib(fleet, host));
+    Err(Refusal::Conflict(match most {
+        None => format!("{wanted}, and there is no host yet"),
+        Some(host) => format!(
+            "{wanted}; no host has room for it. The most there is: {} has {} MiB free, {} threads and {} GiB for volumes",
+            fleet.machines.get(&host.machine).map_or_else(|| host.machine.to_string(), |m| m.name.clone()),
+            host::free_memory_mib(fleet, host),
+            host.threads,
+            host.volume_bytes.saturating_sub(disk_taken(host)) >> 30
+        ),
+    }))
+}
+
+fn find(fleet: &Fleet, id: VmId) -> Result<&Vm, Refusal> {
+    fleet.vms.get(&id).ok_or_else(|| Refusal::Missing { what: "VM", name: id.to_string() })
+}
+
+/// Whoever calls this has shown the VM's enrollment; it is good for one key.
+pub(crate) fn enroll(fleet: &Fleet, id: VmId, key: &str) -> Result<Vec<crate::Event>, Refusal> {
+    let vm = find(fleet, id)?;
+    match &vm.key {
+        Some(known) if known == key => Ok(Vec::new()),
+        Some(_) => Err(Refusal::Conflict(format!(
+            "the enrollment of {} was used already, with another key",
+            vm.name
+        ))),
+        None => Ok(vec![crate::Event::Vm(Event::Enrolled { vm: id, key: key.to_owned() })]),
+    }
+}
+
+pub(crate) fn observe_running(fleet: &Fleet, id: VmId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+    let vm = find(fleet, id)?;
+    match vm.phase {
+        Phase::Wanted => Ok(vec![crate::Event::Vm(Event::Running { vm: id, at: ctx.now })]),
+        Phase::Running | Phase::Removing => Ok(Vec::new()),
+    }
+}
+
+pub(crate) fn remove(fleet: &Fleet, id: VmId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+    let vm = find(fleet, id)?;
+    if let Some(service) = fleet.services.values().find(|service| service.nodes.contains(&id)) {
+        return Err(Refusal::Conflict(format!(
+            "{} carries the service {}; remove that",
+            vm.name, service.name
+        )));
+    }
+    Ok(removing(vm, ctx).into_iter().collect())
+}
+
+pub(crate) fn removing(vm: &Vm, ctx: Ctx) -> Option<crate::Event> {
+    (vm.phase != Phase::Removing).then_some(crate::Event::Vm(Event::Removing { vm: vm.id, at: ctx.now }))
+}
+
+pub(crate) fn observe_gone(fleet: &Fleet, id: VmId) -> Result<Vec<crate::Event>, Refusal> {
+    let vm = find(fleet, id)?;
+    match vm.phase {
+        Phase::Removing => Ok(vec![
+            crate::Event::Lease(lease::Event::Released { mac: vm.mac }),
+            crate::Event::Vm(Event::Gone { vm: id }),
+        ]),
+        Phase::Wanted | Phase::Running => {
+            Err(Refusal::Conflict(format!("{} is wanted; it cannot be gone for good", vm.name)))
+        }
+    }
+}
+
+pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
+    let mut enter = |id: &VmId, phase: Phase, at: &Timestamp| {
+        if let Some(vm) = fleet.vms.get_mut(id) {
+            vm.phase = phase;
+            vm.since = *at;
+        }
+    };
+    match event {
+        Event::Created { vm, .. } => {
+            fleet.last_vm = fleet.last_vm.max(vm.id.0);
+            fleet.vms.insert(vm.id, vm.clone());
+        }
+        Event::Enrolled { vm, key } => {
+            if let Some(vm) = fleet.vms.get_mut(vm) {
+                vm.key = Some(key.clone());
+            }
+        }
+        Event::Running { vm, at } => enter(vm, Phase::Running, at),
+        Event::Removing { vm, at } => enter(vm, Phase::Removing, at),
+        Event::Gone { vm } => {
+            fleet.vms.remove(vm);
+        }
+    }
+}
