@@ -1,0 +1,19 @@
+//! The lab: machines with real firmware in QEMU, a LAN between them, a laptop
+//! on that LAN, and a client of the appliance's REST API. With these an
+//! end-to-end test reads like the story it tests; `story` is that test.
+//!
+//! ```text
+//!   appliance ──┐                     ┌── laptop (smoltcp) ⇄ 127.0.0.1:PORT
+//!   bios ───────┼── lan (this crate) ─┼── jack: raw frames in and out
+//!   uefi ───────┘                     └── pcap files
+//! ```
+//!
+//! No root, no bridge, no tap: every cable is a pair of unix datagram sockets.
+
+pub mod accelerator;
+pub mod child;
+pub mod lab;
+pub mod lan;
+pub mod laptop;
+pub mod machine;
+pub mod qmp;

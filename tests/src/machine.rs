@@ -1,0 +1,392 @@
+//! A machine of the lab: QEMU with real firmware, disks that survive power
+//! cycles, and a serial log that goes on across them.
+//!
+//! ```text
+//! LABDIR/NAME/serial.log   what the firmware and the system print, appended
+//!             qemu.log     what QEMU itself complains about
+//!             disk0.raw    sparse
+//!             vars.fd      UEFI variables
+//!             screen.png   the last screenshot
+//! ```
+
+mod command_line;
+mod disk;
+
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+use std::{str, thread};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::accelerator::Accelerator;
+use crate::child;
+use crate::lan::{Cable, Lan, Mac};
+use crate::qmp::Qmp;
+
+/// What a machine is made of.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    pub name: String,
+    pub firmware: Firmware,
+    pub memory_mib: u64,
+    pub vcpus: u32,
+    pub disks: Vec<Disk>,
+    pub nics: Vec<Nic>,
+    pub medium: Option<Medium>,
+    /// What the firmware tries, in this order; it tries nothing else.
+    pub boot: Vec<BootFrom>,
+    pub uuid: uuid::Uuid,
+    pub serial: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// SeaBIOS, with iPXE as the NIC's boot ROM.
+    Bios,
+    /// OVMF. The NIC has no ROM, so OVMF's own network stack is at work.
+    Uefi,
+    /// OVMF that enforces Secure Boot with Microsoft's keys, as machines come
+    /// from the shop.
+    UefiSecureBoot,
+}
+
+#[derive(Debug, Clone)]
+pub struct Disk {
+    pub size_gib: u64,
+    /// At most 20 bytes: virtio has no room for more.
+    pub serial: String,
+    pub bus: Bus,
+    pub contents: Contents,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    Virtio,
+    Sata,
+    Nvme,
+}
+
+#[derive(Debug, Clone)]
+pub enum Contents {
+    Blank,
+    /// An ext4 filesystem over the whole disk, with this label.
+    Ext4 {
+        label: String,
+    },
+    /// The bytes of this file.
+    Image(PathBuf),
+}
+
+#[derive(Debug, Clone)]
+pub struct Nic {
+    pub mac: Mac,
+    pub link: Link,
+}
+
+#[derive(Debug, Clone)]
+pub enum Link {
+    /// A port of the lab's LAN, named like the machine.
+    Lan,
+    /// QEMU's user networking: an uplink with a DHCP server and a way out, and
+    /// ports of this computer that lead to ports of the machine.
+    User { forwards: Vec<Forward> },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Forward {
+    pub local: SocketAddr,
+    pub port: u16,
+}
+
+#[derive(Debug, Clone)]
+pub enum Medium {
+    Cdrom(PathBuf),
+    Usb(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootFrom {
+    Lan,
+    Disk,
+    Medium,
+}
+
+impl Spec {
+    /// A blank machine with one NIC on the LAN and one disk, which boots from
+    /// the network first and from its disk next. UUID, serial numbers and MAC
+    /// follow from the name, so that a second run meets the same machine.
+    pub fn blank(name: &str, firmware: Firmware) -> Spec {
+        Spec {
+            name: name.to_string(),
+            firmware,
+            memory_mib: 4096,
+            vcpus: 2,
+            disks: vec![Disk::blank(20, &format!("{name}-0"))],
+            nics: vec![Nic { mac: mac_of(name, 0), link: Link::Lan }],
+            medium: None,
+            boot: vec![BootFrom::Lan, BootFrom::Disk],
+            uuid: uuid_of(name),
+            serial: format!("LAB-{}", name.to_uppercase()),
+        }
+    }
+}
+
+impl Disk {
+    pub fn blank(size_gib: u64, serial: &str) -> Disk {
+        Disk { size_gib, serial: serial.to_string(), bus: Bus::Virtio, contents: Contents::Blank }
+    }
+}
+
+/// A MAC for the NIC of this number, with QEMU's own vendor prefix.
+pub fn mac_of(name: &str, nic: u8) -> Mac {
+    let hash = Sha256::digest(format!("{name} nic {nic}"));
+    [0x52, 0x54, 0x00, hash[0], hash[1], hash[2]]
+}
+
+fn uuid_of(name: &str) -> uuid::Uuid {
+    let hash = Sha256::digest(format!("{name} uuid"));
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hash[..16]);
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}
+
+/// A machine that exists; it starts switched off. Dropping it pulls its plug
+/// and leaves its folder.
+pub struct Machine {
+    pub spec: Spec,
+    folder: PathBuf,
+    control_socket: PathBuf,
+    cables: Vec<Cable>,
+    accelerator: Accelerator,
+    running: Option<Running>,
+    times_on: u32,
+    /// Where in the serial log the current power cycle begins.
+    cycle_start: u64,
+}
+
+struct Running {
+    qemu: Child,
+    control: Qmp,
+    since: Instant,
+}
+
+/// Where the things of one lab are, which every machine shares.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// Machines' folders are made here.
+    pub folder: &'a Path,
+    /// For sockets; a short path.
+    pub sockets: &'a Path,
+    pub accelerator: Accelerator,
+}
+
+impl Machine {
+    /// Makes the machine's folder and disks afresh and plugs it into the LAN.
+    pub fn build(spec: Spec, place: Place<'_>, lan: &Lan) -> Result<Machine> {
+        let folder = place.folder.join(&spec.name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("clearing {}", folder.display()))?;
+        }
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        for (number, disk) in spec.disks.iter().enumerate() {
+            disk::make(disk, &disk_path(&folder, number))?;
+        }
+        command_line::copy_variables(spec.firmware, &folder)?;
+        let mut cables = Vec::new();
+        for (number, nic) in spec.nics.iter().enumerate() {
+            if matches!(nic.link, Link::Lan) {
+                let suffix = if number == 0 { String::new() } else { format!("-{number}") };
+                cables.push(lan.cable(&format!("{}{suffix}", spec.name))?);
+            }
+        }
+        Ok(Machine {
+            control_socket: place.sockets.join(format!("{}.qmp", spec.name)),
+            accelerator: place.accelerator,
+            spec,
+            folder,
+            cables,
+            running: None,
+            times_on: 0,
+            cycle_start: 0,
+        })
+    }
+
+    /// Presses the power button of a machine that is off.
+    pub fn power_on(&mut self) -> Result<()> {
+        let name = &self.spec.name;
+        if self.running.is_some() {
+            bail!("{name} is on already");
+        }
+        self.times_on += 1;
+        self.cycle_start = self.mark_serial_log()?;
+        let complaints = OpenOptions::new().create(true).append(true).open(self.qemu_log())?;
+        let mut command = child::command("qemu-system-x86_64");
+        command
+            .args(command_line::arguments(
+                &self.spec,
+                &self.folder,
+                &self.control_socket,
+                &self.cables,
+                self.accelerator,
+            ))
+            .stdout(Stdio::null())
+            .stderr(complaints);
+        let since = Instant::now();
+        let mut qemu = child::spawn(command).context("starting qemu-system-x86_64")?;
+        let control = match self.reach_control(&mut qemu) {
+            Ok(control) => control,
+            Err(error) => {
+                child::kill(&mut qemu);
+                return Err(error.context(format!("switching {name} on")));
+            }
+        };
+        self.running = Some(Running { qemu, control, since });
+        Ok(())
+    }
+
+    /// Pulls the plug: no warning, nothing flushed inside the machine.
+    pub fn power_off(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            child::kill(&mut running.qemu);
+        }
+    }
+
+    pub fn power_cycle(&mut self) -> Result<()> {
+        self.power_off();
+        self.power_on()
+    }
+
+    /// Presses the reset button.
+    pub fn reset(&mut self) -> Result<()> {
+        self.control("system_reset", Value::Null).map(drop)
+    }
+
+    /// Takes the ISO or the stick out; it stays out at the next power on.
+    pub fn take_medium_out(&mut self) -> Result<()> {
+        if self.running.is_some() {
+            bail!("{} is on; its medium is taken out when it is off", self.spec.name);
+        }
+        self.spec.medium = None;
+        Ok(())
+    }
+
+    /// False also when QEMU has ended on its own.
+    pub fn is_on(&mut self) -> bool {
+        self.running.as_mut().is_some_and(|running| matches!(running.qemu.try_wait(), Ok(None)))
+    }
+
+    /// Time since the last power on.
+    pub fn on_since(&self) -> Option<Instant> {
+        self.running.as_ref().map(|running| running.since)
+    }
+
+    /// What the screen shows, as a PNG file in the machine's folder.
+    pub fn screenshot(&mut self) -> Result<PathBuf> {
+        let path = self.folder.join("screen.png");
+        self.control("screendump", json!({ "filename": path, "format": "png" }))?;
+        Ok(path)
+    }
+
+    /// Carries out a command of QEMU's machine protocol.
+    pub fn control(&mut self, command: &str, arguments: Value) -> Result<Value> {
+        let running = self.running.as_mut().with_context(|| format!("{} is off", self.spec.name))?;
+        running.control.execute(command, arguments)
+    }
+
+    pub fn serial_log(&self) -> PathBuf {
+        self.folder.join("serial.log")
+    }
+
+    pub fn disk(&self, number: usize) -> PathBuf {
+        disk_path(&self.folder, number)
+    }
+
+    pub fn mac(&self) -> Mac {
+        self.spec.nics[0].mac
+    }
+
+    /// Everything on the serial console since the last power on.
+    pub fn console(&self) -> Result<String> {
+        let mut log = fs::File::open(self.serial_log())?;
+        log.seek(SeekFrom::Start(self.cycle_start))?;
+        let mut bytes = Vec::new();
+        log.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The last lines of the console, for a person who asks what went wrong.
+    pub fn console_tail(&self, lines: usize) -> String {
+        let console = self.console().unwrap_or_default();
+        let all: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    /// Waits until the console since power on shows `text`; gives the console.
+    pub fn wait_for(&mut self, text: &str, limit: Duration) -> Result<String> {
+        let end = Instant::now() + limit;
+        loop {
+            let console = self.console()?;
+            if console.contains(text) {
+                return Ok(console);
+            }
+            if !self.is_on() {
+                bail!(
+                    "{} went off while waiting for {text:?} on its console:\n{}",
+                    self.spec.name,
+                    self.console_tail(30)
+                );
+            }
+            if Instant::now() > end {
+                let (name, seconds) = (&self.spec.name, limit.as_secs());
+                bail!(
+                    "{name} did not show {text:?} within {seconds} s; its console ends with:\n{}",
+                    self.console_tail(30)
+                );
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Writes a line that divides power cycles; gives the length after it.
+    fn mark_serial_log(&self) -> Result<u64> {
+        let mut log = OpenOptions::new().create(true).append(true).open(self.serial_log())?;
+        writeln!(log, "\n===== {}: power on number {} =====", self.spec.name, self.times_on)?;
+        Ok(log.metadata()?.len())
+    }
+
+    fn reach_control(&self, qemu: &mut Child) -> Result<Qmp> {
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            match Qmp::connect(&self.control_socket) {
+                Ok(control) => return Ok(control),
+                Err(error) if Instant::now() > end => return Err(error),
+                Err(_) => {}
+            }
+            if let Some(status) = qemu.try_wait()? {
+                let said = fs::read_to_string(self.qemu_log()).unwrap_or_default();
+                bail!("QEMU ended at once ({status}): {}", said.lines().last().unwrap_or("it said nothing"));
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn qemu_log(&self) -> PathBuf {
+        self.folder.join("qemu.log")
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.power_off();
+    }
+}
+
+fn disk_path(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("disk{number}.raw"))
+}

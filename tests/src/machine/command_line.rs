@@ -1,0 +1,195 @@
+//! From a machine's [`Spec`] to QEMU's arguments.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::{BootFrom, Bus, Firmware, Link, Medium, Spec, disk_path};
+use crate::accelerator::Accelerator;
+use crate::lan::{Cable, Mac};
+
+const OVMF: &str = "/usr/share/OVMF";
+
+impl Firmware {
+    /// Code and the variables it starts with, in Debian's ovmf package.
+    fn files(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Firmware::Bios => None,
+            Firmware::Uefi => Some(("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd")),
+            Firmware::UefiSecureBoot => Some(("OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd")),
+        }
+    }
+}
+
+/// Gives the machine variables of its own, which its firmware writes to.
+pub(super) fn copy_variables(firmware: Firmware, folder: &Path) -> Result<()> {
+    let Some((code, variables)) = firmware.files() else { return Ok(()) };
+    let from = Path::new(OVMF).join(variables);
+    if !from.exists() || !Path::new(OVMF).join(code).exists() {
+        bail!("the UEFI firmware {OVMF}/{code} is not here; install the package ovmf");
+    }
+    fs::copy(&from, folder.join("vars.fd")).with_context(|| format!("copying {}", from.display()))?;
+    Ok(())
+}
+
+pub(super) fn arguments(
+    spec: &Spec,
+    folder: &Path,
+    control: &Path,
+    cables: &[Cable],
+    accelerator: Accelerator,
+) -> Vec<String> {
+    let mut line = Line(Vec::new());
+    line.add("-name", format!("{},process=lab-{}", spec.name, spec.name));
+    line.0.extend(accelerator.arguments().map(String::from));
+    line.add("-nodefaults", "");
+    line.add("-no-user-config", "");
+    line.add("-display", "none");
+    line.add("-vga", "std");
+    line.machine(spec, folder);
+    line.add("-smp", spec.vcpus.to_string());
+    line.add("-m", format!("{}M", spec.memory_mib));
+    line.add("-object", format!("memory-backend-memfd,id=ram,size={}M", spec.memory_mib));
+    line.add("-uuid", spec.uuid.to_string());
+    line.add(
+        "-smbios",
+        format!("type=1,manufacturer=Elisandra,product=Lab,serial={},uuid={}", spec.serial, spec.uuid),
+    );
+    line.add("-smbios", format!("type=3,serial={}", spec.serial));
+    // A machine that found nothing to boot tries again, as real ones do.
+    line.add("-boot", "strict=on,reboot-timeout=3000");
+    line.add("-chardev", format!("file,id=serial,append=on,path={}", folder.join("serial.log").display()));
+    line.add("-serial", "chardev:serial");
+    line.add("-qmp", format!("unix:{},server=on,wait=off", control.display()));
+    line.disks(spec, folder);
+    line.nics(spec, cables);
+    line.medium(spec);
+    line.0
+}
+
+struct Line(Vec<String>);
+
+impl Line {
+    fn add(&mut self, option: &str, value: impl Into<String>) {
+        let value = value.into();
+        self.0.push(option.to_string());
+        if !value.is_empty() {
+            self.0.push(value);
+        }
+    }
+
+    fn machine(&mut self, spec: &Spec, folder: &Path) {
+        let mut machine = "q35,memory-backend=ram".to_string();
+        match spec.firmware {
+            // Makes SeaBIOS, and with it iPXE and boot loaders, print to the
+            // serial port as well; the screen stays.
+            Firmware::Bios => machine.push_str(",graphics=off"),
+            Firmware::Uefi => {}
+            Firmware::UefiSecureBoot => machine.push_str(",smm=on"),
+        }
+        self.add("-machine", machine);
+        if let Some((code, _)) = spec.firmware.files() {
+            self.add("-drive", format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF}/{code}"));
+            self.add(
+                "-drive",
+                format!("if=pflash,format=raw,unit=1,file={}", folder.join("vars.fd").display()),
+            );
+        }
+        if spec.firmware == Firmware::UefiSecureBoot {
+            self.add("-global", "driver=cfi.pflash01,property=secure,value=on");
+        }
+    }
+
+    fn disks(&mut self, spec: &Spec, folder: &Path) {
+        for (number, disk) in spec.disks.iter().enumerate() {
+            let path = disk_path(folder, number);
+            // The page cache is the disk: it outlives QEMU, which is all that a
+            // power loss in the lab takes down.
+            self.add(
+                "-drive",
+                format!(
+                    "if=none,id=disk{number},format=raw,cache=unsafe,discard=unmap,file={}",
+                    path.display()
+                ),
+            );
+            let (driver, bus) = match disk.bus {
+                Bus::Virtio => ("virtio-blk-pci", String::new()),
+                // q35 has a SATA controller with six ports, one drive each;
+                // the last is the CD-ROM's.
+                Bus::Sata => ("ide-hd", format!(",bus=ide.{number}")),
+                Bus::Nvme => ("nvme", String::new()),
+            };
+            let index = boot_index(spec, BootFrom::Disk, number);
+            self.add("-device", format!("{driver}{bus},drive=disk{number},serial={}{index}", disk.serial));
+        }
+    }
+
+    fn nics(&mut self, spec: &Spec, cables: &[Cable]) {
+        let mut cables = cables.iter();
+        for (number, nic) in spec.nics.iter().enumerate() {
+            match &nic.link {
+                Link::Lan => {
+                    let Some(cable) = cables.next() else { continue };
+                    self.add("-netdev", cable_backend(number, cable));
+                }
+                Link::User { forwards } => {
+                    let forwards: String = forwards
+                        .iter()
+                        .map(|forward| format!(",hostfwd=tcp:{}-:{}", forward.local, forward.port))
+                        .collect();
+                    self.add("-netdev", format!("user,id=nic{number},ipv6=off{forwards}"));
+                }
+            }
+            let index = match nic.link {
+                Link::Lan => boot_index(spec, BootFrom::Lan, number),
+                Link::User { .. } => String::new(),
+            };
+            // An iPXE ROM would put its own network stack in OVMF's place.
+            let rom = if spec.firmware == Firmware::Bios && !index.is_empty() { "" } else { ",romfile=" };
+            self.add(
+                "-device",
+                format!("virtio-net-pci,netdev=nic{number},mac={}{index}{rom}", mac_text(nic.mac)),
+            );
+        }
+    }
+
+    fn medium(&mut self, spec: &Spec) {
+        let Some(medium) = &spec.medium else { return };
+        let index = boot_index(spec, BootFrom::Medium, 0);
+        let drive =
+            |path: &PathBuf| format!("if=none,id=medium,format=raw,readonly=on,file={}", path.display());
+        match medium {
+            Medium::Cdrom(path) => {
+                self.add("-drive", format!("{},media=cdrom", drive(path)));
+                self.add("-device", format!("ide-cd,bus=ide.5,drive=medium{index}"));
+            }
+            Medium::Usb(path) => {
+                self.add("-drive", drive(path));
+                self.add("-device", "qemu-xhci");
+                self.add("-device", format!("usb-storage,drive=medium{index}"));
+            }
+        }
+    }
+}
+
+/// A device's place in the boot order, or nothing if it is not to be booted.
+/// Devices of one kind follow each other: ten places are kept for each kind.
+fn boot_index(spec: &Spec, kind: BootFrom, number: usize) -> String {
+    match spec.boot.iter().position(|from| *from == kind) {
+        Some(place) => format!(",bootindex={}", place * 10 + number),
+        None => String::new(),
+    }
+}
+
+fn cable_backend(number: usize, cable: &Cable) -> String {
+    format!(
+        "dgram,id=nic{number},local.type=unix,local.path={},remote.type=unix,remote.path={}",
+        cable.machine_end.display(),
+        cable.lan_end.display()
+    )
+}
+
+pub(crate) fn mac_text(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
