@@ -1,0 +1,1 @@
+//! REST over JSON, used by the page and by `eli`: one file per resource; `router.rs` lists every route.

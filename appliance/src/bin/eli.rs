@@ -1,0 +1,3 @@
+//! `eli`, the console client.
+
+fn main() {}

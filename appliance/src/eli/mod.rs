@@ -1,0 +1,1 @@
+//! `eli`, the console client: the same REST API as the page, over TLS with a pinned certificate.

@@ -1,0 +1,1 @@
+//! Packages: `.eli` bundles as they come in, are kept, and become configuration files on a node.
