@@ -14,9 +14,17 @@ use std::{
 
 use async_trait::async_trait;
 
+mod clients;
+pub mod dhcp;
+mod folder;
+pub mod http;
 pub mod kickstart;
+pub mod ra;
+pub mod script;
 pub mod server;
+pub mod tftp;
 
+pub use clients::Clients;
 pub use server::{Server, ServerError};
 
 /// What the boot servers ask the rest of the appliance.

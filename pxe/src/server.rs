@@ -1,11 +1,29 @@
 //! The four servers on one interface, started and ended together.
 
-use std::{net::Ipv4Addr, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use ipnet::Ipv4Net;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::Directory;
+use crate::{
+    Clients, Directory,
+    dhcp::{self, ServerFacts},
+    http,
+    kickstart::Sha256,
+    ra::Advertiser,
+    tftp,
+};
+
+const DHCP_PORT: u16 = 67;
+const TFTP_PORT: u16 = 69;
+const HTTP_PORT: u16 = 80;
 
 /// What the boot servers of one interface need to know.
 #[derive(Debug, Clone)]
@@ -25,21 +43,123 @@ pub struct Server {
     pub loaders: PathBuf,
     /// The certificate of the appliance's CA, served at /boot/ca.pem.
     pub ca_pem: String,
-    /// SHA-256 of the CA certificate's DER in lower-case hexadecimal; goes onto kernel command lines.
-    pub ca_sha256: String,
+    /// SHA-256 of the CA certificate's DER; goes onto kernel command lines.
+    pub ca_sha256: Sha256,
 }
 
+/// Why the boot servers ended.
 #[derive(Debug, thiserror::Error)]
-pub enum ServerError {}
+pub enum ServerError {
+    #[error("opening the {what} socket on {interface}")]
+    Bind {
+        what: &'static str,
+        interface: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("receiving {what} on {interface}")]
+    Serve {
+        what: &'static str,
+        interface: String,
+        #[source]
+        source: io::Error,
+    },
+}
 
 impl Server {
-    /// Answers until `shutdown` is cancelled, or until one of the servers cannot go on.
+    /// Answers until `shutdown` is cancelled, or until one of the servers cannot go on. Needs root,
+    /// and the interface; its address may come later.
     pub async fn run(
         self,
-        _directory: Arc<dyn Directory>,
+        directory: Arc<dyn Directory>,
         shutdown: CancellationToken,
     ) -> Result<(), ServerError> {
-        shutdown.cancelled().await;
-        Ok(())
+        let interface = self.interface.clone();
+        let bound = |what, source| ServerError::Bind { what, interface: interface.clone(), source };
+        let clients = Clients::default();
+
+        let dhcp_socket = dhcp::bind(&self.interface, DHCP_PORT).map_err(|error| bound("DHCP", error))?;
+        let tftp_socket =
+            listen(Type::DGRAM, self.address, TFTP_PORT).map_err(|error| bound("TFTP", error))?;
+        let http_socket = listen(Type::STREAM, self.address, HTTP_PORT)
+            .and_then(|socket| {
+                socket.listen(1024)?;
+                TcpListener::from_std(socket.into())
+            })
+            .map_err(|error| bound("HTTP", error))?;
+
+        let facts = ServerFacts {
+            address: self.address,
+            network: self.network,
+            router: self.router,
+            dns: self.dns,
+            domain: self.domain,
+        };
+        let loaders = tftp::Files {
+            loaders: self.loaders.clone(),
+            address: self.address,
+            directory: Arc::clone(&directory),
+            clients: clients.clone(),
+        };
+        let files = http::Files {
+            address: self.address,
+            artifacts: self.files,
+            loaders: self.loaders,
+            ca_pem: self.ca_pem,
+            ca_sha256: self.ca_sha256,
+            directory: Arc::clone(&directory),
+            clients: clients.clone(),
+        };
+
+        let mut servers = JoinSet::new();
+        let stop = shutdown.child_token();
+        servers.spawn({
+            let stop = stop.clone();
+            async move { ("DHCP", dhcp::serve(dhcp_socket, facts, directory, clients, stop).await) }
+        });
+        servers.spawn({
+            let stop = stop.clone();
+            let socket = tftp_socket.into();
+            async move { ("TFTP", tftp::serve(socket, loaders, stop).await.map_err(io::Error::other)) }
+        });
+        servers.spawn({
+            let stop = stop.clone();
+            async move { ("HTTP", http::serve(http_socket, files, stop).await) }
+        });
+        match Advertiser::bind(&self.interface) {
+            Ok(advertiser) => {
+                let stop = stop.clone();
+                servers.spawn(async move { ("router solicitations", advertiser.serve(stop).await) });
+            }
+            // A kernel without IPv6: machines boot all the same, some of them slower.
+            Err(error) => tracing::warn!("No router advertisements on {interface}: {error}"),
+        }
+
+        let mut result = Ok(());
+        while let Some(ended) = servers.join_next().await {
+            let (what, served) = ended.unwrap_or_else(|error| ("packets", Err(io::Error::other(error))));
+            if let Err(source) = served
+                && result.is_ok()
+            {
+                result = Err(ServerError::Serve { what, interface: interface.clone(), source });
+            }
+            // One without the others would leave machines half way.
+            stop.cancel();
+        }
+        result
     }
+}
+
+/// A socket on the appliance's address, which the interface need not have yet.
+fn listen(kind: Type, address: Ipv4Addr, port: u16) -> io::Result<Socket> {
+    let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
+    let socket = Socket::new(Domain::IPV4, kind, Some(protocol))?;
+    socket.set_freebind_v4(true)?;
+    if kind == Type::STREAM {
+        // The last run's connections linger.
+        socket.set_reuse_address(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(SocketAddr::from((address, port))))?;
+    Ok(socket)
 }

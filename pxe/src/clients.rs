@@ -1,0 +1,57 @@
+//! Which MAC has which address, as far as DHCP packets have told since the start: TFTP and HTTP
+//! requests only carry an address, and a timeline belongs to a MAC.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use crate::{Directory, MacAddr, Note, NoteKind};
+
+/// At most one entry for each address that was given.
+#[derive(Clone, Default)]
+pub struct Clients(Arc<Mutex<BTreeMap<Ipv4Addr, MacAddr>>>);
+
+impl Clients {
+    pub fn learn(&self, address: Ipv4Addr, mac: MacAddr) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address, mac);
+    }
+
+    pub fn mac(&self, address: IpAddr) -> Option<MacAddr> {
+        let IpAddr::V4(address) = address else { return None };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&address).copied()
+    }
+}
+
+/// Puts down on the timeline what became of a transfer, when it ends in whichever way.
+pub struct Transfer {
+    pub directory: Arc<dyn Directory>,
+    pub mac: Option<MacAddr>,
+    pub address: IpAddr,
+    pub kind: NoteKind,
+    pub name: String,
+    pub bytes: u64,
+    pub sent: u64,
+    pub since: Instant,
+}
+
+impl Transfer {
+    pub fn count(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        let Self { name, bytes, sent, .. } = self;
+        let seconds = self.since.elapsed().as_secs_f64();
+        let text = if sent == bytes {
+            format!("{name}: {bytes} bytes in {seconds:.1} s")
+        } else {
+            format!("{name}: ended after {sent} of {bytes} bytes, {seconds:.1} s")
+        };
+        self.directory.note(Note { mac: self.mac, address: Some(self.address), kind: self.kind, text });
+    }
+}

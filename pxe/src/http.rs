@@ -1,0 +1,224 @@
+//! Plain HTTP for boot loaders, kernels and machines that do not know our certificate yet.
+//!
+//! ```text
+//! /boot/MAC/script.ipxe     iPXE's script          /boot/files/NAME   artifacts and boot loaders
+//! /boot/MAC/grub.cfg        GRUB's configuration   /boot/ca.pem       the CA's certificate
+//! /grub/…/grub.cfg          where GRUB looks first when firmware loaded it over HTTP
+//! ```
+//! Everything else is sent on to HTTPS.
+
+mod file;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, Path, Request, State},
+    http::{HeaderMap, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Deserialize;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Boot, Directory, MacAddr, Note, NoteKind,
+    clients::{Clients, Transfer},
+    folder::{self, NoFile},
+    kickstart::Sha256,
+    script::{self, NoImage, ScriptFacts},
+};
+
+/// What the HTTP server gives away.
+pub struct Files {
+    /// The appliance, as machines reach it.
+    pub address: Ipv4Addr,
+    pub artifacts: PathBuf,
+    pub loaders: PathBuf,
+    pub ca_pem: String,
+    pub ca_sha256: Sha256,
+    pub directory: Arc<dyn Directory>,
+    pub clients: Clients,
+}
+
+/// Answers on `listener` until `shutdown` is cancelled; transfers get two seconds to end.
+pub async fn serve(listener: TcpListener, files: Files, shutdown: CancellationToken) -> io::Result<()> {
+    let app = router(files).into_make_service_with_connect_info::<SocketAddr>();
+    let stopping = shutdown.clone().cancelled_owned();
+    let server = axum::serve(listener, app).with_graceful_shutdown(stopping);
+    tokio::select! {
+        result = server.into_future() => result,
+        () = async { shutdown.cancelled().await; tokio::time::sleep(Duration::from_secs(2)).await } => Ok(()),
+    }
+}
+
+fn router(files: Files) -> Router {
+    Router::new()
+        .route("/boot/{mac}/script.ipxe", get(ipxe_script))
+        .route("/boot/{mac}/grub.cfg", get(grub_config))
+        // GRUB does not know its MAC when EDK2's own HTTP driver is its network.
+        .route("/boot//grub.cfg", get(grub_config_by_address))
+        .route("/boot/files/{*name}", get(file))
+        .route("/boot/ca.pem", get(ca))
+        .route("/grub/{*name}", get(grub_search))
+        .fallback(to_https)
+        .with_state(Arc::new(files))
+}
+
+async fn ipxe_script(
+    state: State<Arc<Files>>,
+    from: ConnectInfo<SocketAddr>,
+    Path(mac): Path<String>,
+) -> Response {
+    state.script("iPXE script", from.0, mac.parse().ok(), script::ipxe).await
+}
+
+async fn grub_config(
+    state: State<Arc<Files>>,
+    from: ConnectInfo<SocketAddr>,
+    Path(mac): Path<String>,
+) -> Response {
+    state.script("GRUB script", from.0, mac.parse().ok(), script::grub).await
+}
+
+async fn grub_config_by_address(state: State<Arc<Files>>, from: ConnectInfo<SocketAddr>) -> Response {
+    let mac = state.clients.mac(from.ip());
+    state.script("GRUB script", from.0, mac, script::grub).await
+}
+
+async fn grub_search(state: State<Arc<Files>>, Path(name): Path<String>) -> Response {
+    // Modules and lists are built into the signed GRUB; it does without the files.
+    if name.ends_with("grub.cfg") {
+        text(script::grub_start(state.address))
+    } else {
+        StatusCode::NOT_FOUND.into_response()
+    }
+}
+
+async fn ca(state: State<Arc<Files>>) -> Response {
+    ([(header::CONTENT_TYPE, "application/x-pem-file")], state.ca_pem.clone()).into_response()
+}
+
+async fn file(
+    State(state): State<Arc<Files>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    request: Request,
+) -> Response {
+    let opened = tokio::task::spawn_blocking({
+        let (state, name) = (Arc::clone(&state), name.clone());
+        move || match folder::open(&state.artifacts, &name) {
+            // Firmware that boots over HTTP takes shim from here, and shim takes GRUB.
+            Err(NoFile::Missing) => folder::open(&state.loaders, folder::loader(&name)),
+            found => found,
+        }
+    });
+    let opened = opened.await.unwrap_or_else(|error| Err(NoFile::Io(io::Error::other(error))));
+    let (file, metadata) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            state.note(from, None, NoteKind::Refused, format!("HTTP {name:?}: {}", error.sentence()));
+            return match error {
+                NoFile::Missing | NoFile::Outside => StatusCode::NOT_FOUND.into_response(),
+                NoFile::Io(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+            };
+        }
+    };
+    let transfer = |bytes| Transfer {
+        directory: Arc::clone(&state.directory),
+        mac: state.clients.mac(from.ip()),
+        address: from.ip(),
+        kind: NoteKind::Http,
+        name: format!("HTTP {name}"),
+        bytes,
+        sent: 0,
+        since: Instant::now(),
+    };
+    file::respond(file, &metadata, request.method(), &headers, transfer).await
+}
+
+/// Whoever comes here with a browser is meant for the page.
+async fn to_https(state: State<Arc<Files>>, headers: HeaderMap, uri: Uri) -> Response {
+    let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = asked.split(':').next().unwrap_or_default();
+    let good = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    let host = if good { name.to_owned() } else { state.address.to_string() };
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, format!("https://{host}{path}"))]).into_response()
+}
+
+impl Files {
+    async fn script(
+        &self,
+        name: &str,
+        from: SocketAddr,
+        mac: Option<MacAddr>,
+        render: fn(&ScriptFacts, MacAddr, Boot) -> Result<String, NoImage>,
+    ) -> Response {
+        let Some(mac) = mac else {
+            self.note(from, None, NoteKind::Refused, format!("{name}: whose is not known"));
+            return (StatusCode::NOT_FOUND, "no such machine\n").into_response();
+        };
+        let boot = self.directory.boot(mac);
+        let image = if boot == Boot::Live { self.image().await } else { None };
+        let facts = ScriptFacts { address: self.address, ca: self.ca_sha256.clone(), image };
+        match render(&facts, mac, boot) {
+            Ok(script) => {
+                let words = match boot {
+                    Boot::Discover => "discover",
+                    Boot::Live => "run over the network",
+                    Boot::Disk => "its own disk",
+                };
+                self.note(from, Some(mac), NoteKind::Http, format!("{name}: {words}"));
+                text(script)
+            }
+            Err(error) => {
+                self.note(from, Some(mac), NoteKind::Refused, format!("{name}: {error}"));
+                (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response()
+            }
+        }
+    }
+
+    /// The checksum of live.squashfs. Read each time: the artifacts may be replaced while we run.
+    async fn image(&self) -> Option<Sha256> {
+        #[derive(Deserialize)]
+        struct Manifest {
+            files: std::collections::BTreeMap<String, Entry>,
+        }
+        #[derive(Deserialize)]
+        struct Entry {
+            sha256: String,
+        }
+        let path = self.artifacts.join("manifest.json");
+        let manifest = match tokio::fs::read(&path).await {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                tracing::warn!("Reading {}: {error}", path.display());
+                return None;
+            }
+        };
+        let manifest = serde_json::from_slice::<Manifest>(&manifest)
+            .inspect_err(|error| tracing::warn!("Reading {}: {error}", path.display()))
+            .ok()?;
+        manifest.files.get("live.squashfs")?.sha256.parse().ok()
+    }
+
+    fn note(&self, from: SocketAddr, mac: Option<MacAddr>, kind: NoteKind, text: String) {
+        let mac = mac.or_else(|| self.clients.mac(from.ip()));
+        self.directory.note(Note { mac, address: Some(from.ip()), kind, text });
+    }
+}
+
+fn text(body: String) -> Response {
+    // A boot script is true now and not later.
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")], body)
+        .into_response()
+}

@@ -1,0 +1,151 @@
+//! Boot scripts for iPXE and GRUB.
+//!
+//! Every value in them is typed: a MAC, an IPv4 address, hexadecimal digits. None can end a line or
+//! begin a command.
+
+use std::net::Ipv4Addr;
+
+use crate::{Boot, MacAddr, kickstart::Sha256};
+
+/// What scripts are made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptFacts {
+    /// The appliance.
+    pub address: Ipv4Addr,
+    pub ca: Sha256,
+    /// Of live.squashfs; [`Boot::Live`] cannot be carried out without.
+    pub image: Option<Sha256>,
+}
+
+/// `elisandra.mode=live` without an image to boot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no live.squashfs with a checksum in manifest.json")]
+pub struct NoImage;
+
+/// The kernel's command line; `None` when no kernel of ours is booted.
+fn command_line(facts: &ScriptFacts, mac: MacAddr, boot: Boot) -> Result<Option<String>, NoImage> {
+    let ScriptFacts { address, ca, image } = facts;
+    let mode = match boot {
+        Boot::Disk => return Ok(None),
+        Boot::Discover => format!("discover elisandra.appliance={address} elisandra.ca={ca}"),
+        Boot::Live => {
+            let image = image.as_ref().ok_or(NoImage)?;
+            format!(
+                "live elisandra.appliance={address} elisandra.ca={ca} \
+                 elisandra.image=http://{address}/boot/files/live.squashfs elisandra.sha256={image}"
+            )
+        }
+    };
+    let mac = mac.dashed();
+    Ok(Some(format!(
+        "boot=elisandra elisandra.mode={mode} BOOTIF=01-{mac} console=tty0 console=ttyS0,115200"
+    )))
+}
+
+/// The script that iPXE runs.
+pub fn ipxe(facts: &ScriptFacts, mac: MacAddr, boot: Boot) -> Result<String, NoImage> {
+    let Some(command_line) = command_line(facts, mac, boot)? else {
+        // The first BIOS drive. A machine whose firmware finds nothing to start there goes on to the
+        // next entry of its boot order. EFI has no drive numbers: there the firmware goes on at once.
+        return Ok("#!ipxe\n\
+             echo Elisandra: starting from this machine's own disk\n\
+             iseq ${platform} efi && exit 1 ||\n\
+             sanboot --no-describe --drive 0x80 || exit 1\n"
+            .to_owned());
+    };
+    let address = facts.address;
+    let mac = mac.dashed();
+    let files = format!("http://{address}/boot/files");
+    Ok(format!(
+        "#!ipxe\n\
+         echo Elisandra: starting over the network\n\
+         imgfree\n\
+         kernel --name vmlinuz {files}/vmlinuz initrd=initrd {command_line} || goto again\n\
+         initrd --name initrd {files}/initrd || goto again\n\
+         boot || goto again\n\
+         :again\n\
+         echo Elisandra: that failed; trying again in 5 seconds\n\
+         sleep 5\n\
+         chain --replace --autofree http://{address}/boot/{mac}/script.ipxe || goto again\n"
+    ))
+}
+
+/// The configuration that GRUB reads after [`grub_start`].
+pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: Boot) -> Result<String, NoImage> {
+    let Some(command_line) = command_line(facts, mac, boot)? else {
+        // The GRUB that runs is the one that the disk would start, checked by the same shim: it reads
+        // the disk's configuration itself. Only other systems' disks are started through their own
+        // boot loader. `exit 1`, because after a success firmware shows its menu and waits.
+        return Ok("echo \"Elisandra: starting from this machine's own disk\"\n\
+             if search --no-floppy --set=root --label ELI-IMAGE; then\n\
+             \x20 set prefix=($root)/grub\n\
+             \x20 configfile ($root)/grub/grub.cfg\n\
+             fi\n\
+             if search --no-floppy --set=root --label ELI-ESP; then\n\
+             \x20 if chainloader ($root)/EFI/BOOT/BOOTX64.EFI; then boot; fi\n\
+             fi\n\
+             if search --no-floppy --set=root --file /EFI/BOOT/BOOTX64.EFI; then\n\
+             \x20 if chainloader ($root)/EFI/BOOT/BOOTX64.EFI; then boot; fi\n\
+             fi\n\
+             exit 1\n"
+            .to_owned());
+    };
+    let files = format!("(http,{})/boot/files", facts.address);
+    Ok(format!(
+        "echo \"Elisandra: starting over the network\"\n\
+         if linux {files}/vmlinuz {command_line}; then\n\
+         \x20 if initrd {files}/initrd; then\n\
+         \x20   boot\n\
+         \x20 fi\n\
+         fi\n\
+         echo \"Elisandra: that failed; starting again in 10 seconds\"\n\
+         sleep 10\n\
+         reboot\n"
+    ))
+}
+
+/// What GRUB finds wherever it looks for its configuration: the way to the machine's own.
+pub fn grub_start(address: Ipv4Addr) -> String {
+    // $net_default_mac is `aa:bb:cc:dd:ee:ff`. What comes after it only runs when it failed; without
+    // that, GRUB would wait at its prompt for ever.
+    format!(
+        "configfile (http,{address})/boot/$net_default_mac/grub.cfg\n\
+         echo \"Elisandra: no boot script from {address}; starting again in 10 seconds\"\n\
+         sleep 10\n\
+         reboot\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts() -> ScriptFacts {
+        ScriptFacts {
+            address: [10, 77, 0, 1].into(),
+            ca: "ab".repeat(32).parse().unwrap(),
+            image: Some("cd".repeat(32).parse().unwrap()),
+        }
+    }
+
+    const MAC: MacAddr = MacAddr([0x52, 0x54, 0, 0x12, 0x34, 0x56]);
+
+    #[test]
+    fn scripts() {
+        let mut all = String::new();
+        for boot in [Boot::Discover, Boot::Live, Boot::Disk] {
+            all += &format!("=== {boot:?}, iPXE\n{}", ipxe(&facts(), MAC, boot).unwrap());
+            all += &format!("=== {boot:?}, GRUB\n{}", grub(&facts(), MAC, boot).unwrap());
+        }
+        all += &format!("=== GRUB's start\n{}", grub_start(facts().address));
+        insta::assert_snapshot!(all);
+    }
+
+    #[test]
+    fn live_needs_an_image() {
+        let facts = ScriptFacts { image: None, ..facts() };
+        assert_eq!(ipxe(&facts, MAC, Boot::Live), Err(NoImage));
+        assert_eq!(grub(&facts, MAC, Boot::Live), Err(NoImage));
+        assert!(ipxe(&facts, MAC, Boot::Discover).is_ok());
+    }
+}
