@@ -1,42 +1,407 @@
-//! Who may speak to the page and the REST API: first password, login, sessions.
+//! Who may speak to the page and the REST API: the first password, logins and sessions.
+//!
+//! A site starts without a password. The appliance then holds a one-time code in memory, made anew at each
+//! start and shown on its own console; whoever stands before the machine sets the password with it. From
+//! then on a password opens a session, and everything is asked for with a session's token: as a cookie by
+//! the page, as `Authorization: Bearer` by `eli` and scripts.
 
-use std::sync::Arc;
+mod tries;
 
-use rand::seq::IndexedRandom;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use argon2::Argon2;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use fleet::Timestamp;
+use rand::seq::IndexedRandom as _;
+use sha2::{Digest as _, Sha256};
 use sqlx::SqlitePool;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+
+use tries::Tries;
+
+/// The person that the first password is for.
+pub const FIRST_PERSON: &str = "admin";
+
+const SHORTEST_PASSWORD: usize = 8;
+/// Longer input is not a password but an attempt to keep the hash function busy.
+const LONGEST_PASSWORD: usize = 1024;
+
+const MINUTE: u64 = 60_000;
+const DAY: u64 = 24 * 60 * MINUTE;
 
 /// No 0 and O, no 1, I and L, no U and V: nothing that is misread from a screen across the room.
 const ALPHABET: &[u8] = b"23456789ABCDEFGHJKMNPQRSTWXYZ";
 
-/// The code that sets the first password: shown on the appliance's own console, kept in memory only, made
-/// anew at each start until a password is set.
-#[derive(Clone, Debug)]
-pub struct OneTimeCode(Arc<watch::Sender<Option<String>>>);
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    #[error("that is not the code on the appliance's screen")]
+    WrongCode,
+    #[error("the name or the password is wrong")]
+    WrongPassword,
+    #[error("too many wrong tries from {from}; wait {wait_secs} s")]
+    TooManyTries { from: IpAddr, wait_secs: u64 },
+    #[error("a password is set already; log in with it")]
+    AlreadySet,
+    #[error("no password is set yet; set it with the code on the appliance's screen")]
+    NotSet,
+    #[error("a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")]
+    UnusablePassword,
+    #[error("the password's hash could not be made or read: {0}")]
+    Hash(String),
+    #[error("the sessions could not be {step}")]
+    Database { step: &'static str, source: sqlx::Error },
+}
 
-impl OneTimeCode {
-    /// Makes a code if no password is set yet.
-    pub async fn start(pool: &SqlitePool) -> Result<OneTimeCode, sqlx::Error> {
-        let set: Option<i64> = sqlx::query_scalar("SELECT 1 FROM password LIMIT 1").fetch_optional(pool).await?;
-        let code = set.is_none().then(random_code);
-        Ok(OneTimeCode(Arc::new(watch::Sender::new(code))))
+/// What a session is used by; it decides how long it lasts without being used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    Page,
+    Console,
+}
+
+impl Client {
+    fn word(self) -> &'static str {
+        match self {
+            Client::Page => "page",
+            Client::Console => "console",
+        }
     }
 
-    /// The code to show, `None` once a password is set.
-    pub fn current(&self) -> Option<String> {
-        self.0.borrow().clone()
+    /// Milliseconds a session outlives its last use.
+    pub fn lasts(self) -> u64 {
+        match self {
+            Client::Page => 7 * DAY,
+            Client::Console => 90 * DAY,
+        }
+    }
+}
+
+pub struct Auth {
+    pool: SqlitePool,
+    code: watch::Sender<Option<String>>,
+    tries: Mutex<Tries>,
+    /// One password is hashed at a time: each takes 19 MiB and a core.
+    hashing: Semaphore,
+}
+
+impl Auth {
+    /// Makes a one-time code if no password is set yet.
+    pub async fn open(pool: SqlitePool) -> Result<Auth, AuthError> {
+        let set: i64 = sqlx::query_scalar("SELECT count(*) FROM password")
+            .fetch_one(&pool)
+            .await
+            .map_err(|source| AuthError::Database { step: "read", source })?;
+        let code = (set == 0).then(one_time_code);
+        Ok(Auth {
+            pool,
+            code: watch::Sender::new(code),
+            tries: Mutex::new(Tries::default()),
+            hashing: Semaphore::new(1),
+        })
+    }
+
+    /// The code to show on the console, `None` once a password is set.
+    pub fn code(&self) -> Option<String> {
+        self.code.borrow().clone()
     }
 
     /// Tells when the code is used up.
-    pub fn changes(&self) -> watch::Receiver<Option<String>> {
-        self.0.subscribe()
+    pub fn watch_code(&self) -> watch::Receiver<Option<String>> {
+        self.code.subscribe()
+    }
+
+    /// Sets the first password and opens a session; returns the session's token. The code works once.
+    pub async fn set_first_password(
+        &self,
+        from: IpAddr,
+        code: &str,
+        password: &str,
+        client: Client,
+        now: Timestamp,
+    ) -> Result<String, AuthError> {
+        let Some(right) = self.code() else { return Err(AuthError::AlreadySet) };
+        self.may_try(from, now)?;
+        // Hashes are compared so that the time it takes says nothing about the code.
+        if Sha256::digest(plain(code)) != Sha256::digest(plain(&right)) {
+            self.tried(from, false, now);
+            return Err(AuthError::WrongCode);
+        }
+        if !(SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&password.chars().count()) {
+            return Err(AuthError::UnusablePassword);
+        }
+        let hash = self.hash(password).await?;
+        let done = sqlx::query(
+            "INSERT INTO password (person, hash, set_at)
+             SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT 1 FROM password)",
+        )
+        .bind(FIRST_PERSON)
+        .bind(hash)
+        .bind(now.0.cast_signed())
+        .execute(&self.pool)
+        .await
+        .map_err(|source| AuthError::Database { step: "written", source })?;
+        self.code.send_replace(None);
+        if done.rows_affected() == 0 {
+            return Err(AuthError::AlreadySet);
+        }
+        self.tried(from, true, now);
+        self.open_session(FIRST_PERSON, client, now).await
+    }
+
+    /// Opens a session; returns its token.
+    pub async fn login(
+        &self,
+        from: IpAddr,
+        person: &str,
+        password: &str,
+        client: Client,
+        now: Timestamp,
+    ) -> Result<String, AuthError> {
+        if self.code().is_some() {
+            return Err(AuthError::NotSet);
+        }
+        self.may_try(from, now)?;
+        let known: Option<String> = sqlx::query_scalar("SELECT hash FROM password WHERE person = $1")
+            .bind(person)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(|source| AuthError::Database { step: "read", source })?;
+        let right = if password.chars().count() > LONGEST_PASSWORD {
+            false
+        } else {
+            match known {
+                Some(hash) => self.verify(password, hash).await?,
+                None => {
+                    // As slow as for a name that exists.
+                    self.hash(password).await?;
+                    false
+                }
+            }
+        };
+        self.tried(from, right, now);
+        if !right {
+            return Err(AuthError::WrongPassword);
+        }
+        self.open_session(person, client, now).await
+    }
+
+    /// The person whose session this token is; none if it is unknown or over.
+    pub async fn person(&self, token: &str, now: Timestamp) -> Result<Option<String>, AuthError> {
+        let failed = |step| move |source| AuthError::Database { step, source };
+        let found: Option<(String, String, i64)> =
+            sqlx::query_as("SELECT person, client, used_at FROM session WHERE token = $1 AND ends_at > $2")
+                .bind(sealed(token))
+                .bind(now.0.cast_signed())
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(failed("read"))?;
+        let Some((person, client, used_at)) = found else { return Ok(None) };
+        // Not at every request: a commit costs a write to the disk.
+        if now.0.saturating_sub(used_at.cast_unsigned()) > 5 * MINUTE {
+            let client = if client == Client::Console.word() { Client::Console } else { Client::Page };
+            sqlx::query("UPDATE session SET used_at = $2, ends_at = $3 WHERE token = $1")
+                .bind(sealed(token))
+                .bind(now.0.cast_signed())
+                .bind((now.0 + client.lasts()).cast_signed())
+                .execute(&self.pool)
+                .await
+                .map_err(failed("written"))?;
+        }
+        Ok(Some(person))
+    }
+
+    /// Ends the session of this token.
+    pub async fn logout(&self, token: &str) -> Result<(), AuthError> {
+        sqlx::query("DELETE FROM session WHERE token = $1")
+            .bind(sealed(token))
+            .execute(&self.pool)
+            .await
+            .map_err(|source| AuthError::Database { step: "written", source })?;
+        Ok(())
+    }
+
+    /// Whether a refusal of a caller without a session is worth a line of the timeline: a few a minute are.
+    pub fn worth_a_note(&self, now: Timestamp) -> bool {
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner).worth_a_note(now)
+    }
+
+    async fn open_session(&self, person: &str, client: Client, now: Timestamp) -> Result<String, AuthError> {
+        let failed = |source| AuthError::Database { step: "written", source };
+        let token = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        sqlx::query("DELETE FROM session WHERE ends_at <= $1")
+            .bind(now.0.cast_signed())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        sqlx::query(
+            "INSERT INTO session (token, person, client, made_at, used_at, ends_at) VALUES ($1, $2, $3, $4, $4, $5)",
+        )
+        .bind(sealed(&token))
+        .bind(person)
+        .bind(client.word())
+        .bind(now.0.cast_signed())
+        .bind((now.0 + client.lasts()).cast_signed())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(token)
+    }
+
+    fn may_try(&self, from: IpAddr, now: Timestamp) -> Result<(), AuthError> {
+        let tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        match tries.wait_secs(from, now) {
+            0 => Ok(()),
+            wait_secs => Err(AuthError::TooManyTries { from, wait_secs }),
+        }
+    }
+
+    fn tried(&self, from: IpAddr, right: bool, now: Timestamp) {
+        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        if right { tries.right(from) } else { tries.wrong(from, now) }
+    }
+
+    async fn hash(&self, password: &str) -> Result<String, AuthError> {
+        let password = password.to_owned();
+        self.alone(move || {
+            let hash = Argon2::default().hash_password(password.as_bytes());
+            hash.map(|hash| hash.to_string()).map_err(|error| AuthError::Hash(error.to_string()))
+        })
+        .await
+    }
+
+    async fn verify(&self, password: &str, hash: String) -> Result<bool, AuthError> {
+        let password = password.to_owned();
+        self.alone(move || {
+            let parsed = PasswordHash::new(&hash).map_err(|error| AuthError::Hash(error.to_string()))?;
+            Ok(Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok())
+        })
+        .await
+    }
+
+    async fn alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, AuthError> + Send + 'static,
+    ) -> Result<T, AuthError> {
+        let _turn = self.hashing.acquire().await.map_err(|error| AuthError::Hash(error.to_string()))?;
+        tokio::task::spawn_blocking(work).await.map_err(|error| AuthError::Hash(error.to_string()))?
     }
 }
 
 /// `K7QF-2M9D`
-fn random_code() -> String {
+fn one_time_code() -> String {
     let mut rng = rand::rng();
-    let mut four = || -> String { (0..4).filter_map(|_| ALPHABET.choose(&mut rng).map(|c| char::from(*c))).collect() };
-    let (a, b) = (four(), four());
-    format!("{a}-{b}")
+    let mut four = || -> String {
+        let letters = std::iter::repeat_with(|| ALPHABET.choose(&mut rng).copied());
+        letters.flatten().take(4).map(char::from).collect()
+    };
+    format!("{}-{}", four(), four())
+}
+
+/// A code as it is compared: capitals, without what people put between the groups.
+fn plain(code: &str) -> String {
+    code.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
+}
+
+/// What the table keeps of a token, so that nobody who reads the table can use it.
+fn sealed(token: &str) -> String {
+    hex::encode(Sha256::digest(token.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const FROM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 1, 5));
+    const NOON: Timestamp = Timestamp(1_700_000_000_000);
+
+    async fn fresh() -> (tempfile::TempDir, SqlitePool) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = crate::store::Store::open(&dir.path().join("log.db")).await.unwrap();
+        (dir, store.pool().clone())
+    }
+
+    #[test]
+    fn codes_are_readable_and_differ() {
+        let code = one_time_code();
+        assert_eq!(code.len(), 9);
+        assert!(code.bytes().all(|b| b == b'-' || ALPHABET.contains(&b)), "{code}");
+        assert_ne!(code, one_time_code());
+        assert_eq!(plain("k7qf 2m9d"), plain("K7QF-2M9D"));
+    }
+
+    #[tokio::test]
+    async fn the_code_sets_one_password_and_then_only_the_password_opens() {
+        let (_dir, pool) = fresh().await;
+        let auth = Auth::open(pool.clone()).await.unwrap();
+        let code = auth.code().unwrap();
+
+        let early = auth.login(FROM, "admin", "correct horse", Client::Page, NOON).await;
+        assert!(matches!(early, Err(AuthError::NotSet)));
+        let wrong = auth.set_first_password(FROM, "AAAA-AAAA", "correct horse", Client::Page, NOON).await;
+        assert!(matches!(wrong, Err(AuthError::WrongCode)));
+        let short = auth.set_first_password(FROM, &code, "short", Client::Page, NOON).await;
+        assert!(matches!(short, Err(AuthError::UnusablePassword)));
+
+        let token =
+            auth.set_first_password(FROM, &code.to_lowercase(), "correct horse", Client::Page, NOON).await.unwrap();
+        assert_eq!(auth.person(&token, NOON).await.unwrap().as_deref(), Some("admin"));
+        assert_eq!(auth.code(), None);
+        let again = auth.set_first_password(FROM, &code, "another one", Client::Page, NOON).await;
+        assert!(matches!(again, Err(AuthError::AlreadySet)));
+
+        // After a restart there is no code any more, and the session goes on.
+        let auth = Auth::open(pool.clone()).await.unwrap();
+        assert_eq!(auth.code(), None);
+        assert!(auth.person(&token, NOON).await.unwrap().is_some());
+        assert!(auth.login(FROM, "admin", "correct horse", Client::Console, NOON).await.is_ok());
+        let wrong = auth.login(FROM, "admin", "correct house", Client::Console, NOON).await;
+        assert!(matches!(wrong, Err(AuthError::WrongPassword)));
+        let unknown = auth.login(FROM, "nobody", "correct horse", Client::Console, NOON).await;
+        assert!(matches!(unknown, Err(AuthError::WrongPassword)));
+
+        let kept: Vec<String> = sqlx::query_scalar("SELECT token FROM session").fetch_all(&pool).await.unwrap();
+        assert!(!kept.contains(&token), "a token is kept as it is");
+    }
+
+    #[tokio::test]
+    async fn sessions_end_when_unused_and_when_left() {
+        let (_dir, pool) = fresh().await;
+        let auth = Auth::open(pool).await.unwrap();
+        let code = auth.code().unwrap();
+        let token = auth.set_first_password(FROM, &code, "correct horse", Client::Page, NOON).await.unwrap();
+
+        let later = Timestamp(NOON.0 + 6 * DAY);
+        assert!(auth.person(&token, later).await.unwrap().is_some());
+        let much_later = Timestamp(NOON.0 + 12 * DAY);
+        assert!(auth.person(&token, much_later).await.unwrap().is_some(), "use prolongs a session");
+        assert!(auth.person(&token, Timestamp(NOON.0 + 30 * DAY)).await.unwrap().is_none());
+
+        auth.logout(&token).await.unwrap();
+        assert!(auth.person(&token, much_later).await.unwrap().is_none());
+        assert!(auth.person("", NOON).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn guessing_is_slowed_down_for_the_one_who_guesses() {
+        let (_dir, pool) = fresh().await;
+        let auth = Auth::open(pool).await.unwrap();
+        let code = auth.code().unwrap();
+        for _ in 0..tries::FREE {
+            let wrong = auth.set_first_password(FROM, "AAAA-AAAA", "correct horse", Client::Page, NOON).await;
+            assert!(matches!(wrong, Err(AuthError::WrongCode)));
+        }
+        // Even the right code has to wait now, so that an answer cannot be got out of the waiting.
+        let waits = auth.set_first_password(FROM, &code, "correct horse", Client::Page, NOON).await;
+        assert!(matches!(waits, Err(AuthError::TooManyTries { wait_secs: 1.., .. })), "{waits:?}");
+        let other = IpAddr::V4(Ipv4Addr::new(10, 77, 1, 6));
+        assert!(auth.set_first_password(other, &code, "correct horse", Client::Page, NOON).await.is_ok());
+    }
 }

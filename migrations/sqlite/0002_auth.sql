@@ -1,19 +1,16 @@
 -- Who may speak to the page and the REST API.
-
 CREATE TABLE password (
-    person TEXT PRIMARY KEY,
-    -- PHC string of argon2id
-    hash   TEXT NOT NULL,
+    person TEXT    PRIMARY KEY,
+    hash   TEXT    NOT NULL,           -- PHC string of argon2id
     set_at INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE session (
-    -- SHA-256 of the cookie's or token's value, hex: whoever reads the database cannot log in with it
-    token   TEXT PRIMARY KEY,
-    person  TEXT NOT NULL,
-    -- 'page' or 'eli'
-    kind    TEXT NOT NULL,
+    token   TEXT    PRIMARY KEY,       -- SHA-256 of it, hexadecimal
+    person  TEXT    NOT NULL,
+    client  TEXT    NOT NULL,          -- page, console
     made_at INTEGER NOT NULL,
     used_at INTEGER NOT NULL,
     ends_at INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX session_ends_at ON session (ends_at);
