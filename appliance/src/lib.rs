@@ -1,1 +1,41 @@
+//! The control plane: one daemon, `elisandra`, and its console client, `eli`.
+//!
+//! The daemon holds the core in memory ([`core`]), keeps its log on disk ([`store`]), answers machines
+//! ([`dhcp`] for the boot servers of crate `pxe`, [`node_api`] for nodes), people ([`web`], [`api`]),
+//! and carries on by itself ([`reconcile`]).
 
+pub mod api;
+pub mod auth;
+pub mod ca;
+pub mod config;
+pub mod console;
+pub mod core;
+pub mod daemon;
+pub mod dhcp;
+pub mod eli;
+pub mod files;
+pub mod network;
+pub mod node_api;
+pub mod packages;
+pub mod reconcile;
+pub mod store;
+pub mod tls;
+pub mod tokens;
+pub mod web;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What every handler needs; clones are cheap.
+#[derive(Clone)]
+pub struct App {
+    pub core: core::Core,
+    /// The folder with vmlinuz, initrd, live.squashfs, guest.img and manifest.json.
+    pub files: PathBuf,
+    /// The folder that keeps bundles as `SHA256.eli`.
+    pub bundles: PathBuf,
+    pub ca: Arc<ca::Ca>,
+    pub tokens: Arc<tokens::Tokens>,
+    /// Passwords, sessions, and the one-time code that the console shows.
+    pub auth: Arc<auth::Auth>,
+}

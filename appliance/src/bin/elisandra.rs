@@ -1,0 +1,52 @@
+//! The appliance's daemon and its helpers at start.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use appliance::config::Config;
+use appliance::{console, daemon, network};
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// The Elisandra appliance.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Settings; without it /etc/elisandra/elisandra.toml if it is there.
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve machines, nodes and people until stopped.
+    Serve,
+    /// Listen for DHCP servers on every NIC and set up which one is served.
+    Network,
+    /// Draw the appliance's state on this machine's screens.
+    Console,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let config = Config::read(arguments.config.as_deref())?;
+    if let Command::Console = arguments.command {
+        return console::draw(&config);
+    }
+    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::Serve => daemon::run(config).await,
+            Command::Network => {
+                let found = network::set_up(&config).await?;
+                tracing::info!("{}", found.sentence);
+                Ok(())
+            }
+            Command::Console => Ok(()),
+        }
+    })
+}

@@ -1,0 +1,63 @@
+//! Settings of the daemon: one file, read once. Without a file the appliance image's own places hold.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What must survive: log, authority, bundles.
+    pub state: PathBuf,
+    /// What is made anew at each start.
+    pub run: PathBuf,
+    /// vmlinuz, initrd, live.squashfs, guest.img, manifest.json.
+    pub files: PathBuf,
+    /// undionly.kpxe, shimx64.efi, grubnetx64.efi.
+    pub loaders: PathBuf,
+    /// Page and REST API, TLS.
+    pub page: SocketAddr,
+    /// Node API, TLS.
+    pub nodes: SocketAddr,
+    /// DNS domain given to machines.
+    pub domain: String,
+    /// The network to serve; otherwise what `elisandra network` found is read from `run`/network.json.
+    pub serve: Option<Served>,
+}
+
+/// An interface on which the appliance is the DHCP server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Served {
+    pub interface: String,
+    pub address: Ipv4Addr,
+    pub network: Ipv4Net,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            state: "/var/lib/elisandra".into(),
+            run: "/run/elisandra".into(),
+            files: "/run/elisandra/files".into(),
+            loaders: "/usr/lib/elisandra/boot".into(),
+            page: SocketAddr::from(([0, 0, 0, 0], 443)),
+            nodes: SocketAddr::from(([0, 0, 0, 0], 7443)),
+            domain: "elisandra".to_owned(),
+            serve: None,
+        }
+    }
+}
+
+impl Config {
+    /// Reads `path`; without one, `/etc/elisandra/elisandra.toml` if it is there, or the defaults.
+    pub fn read(path: Option<&Path>) -> anyhow::Result<Config> {
+        let usual = Path::new("/etc/elisandra/elisandra.toml");
+        let Some(path) = path.or_else(|| usual.exists().then_some(usual)) else { return Ok(Config::default()) };
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
+    }
+}

@@ -1,0 +1,179 @@
+//! The daemon: opens the state, starts every server and task, and stops them together.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use fleet::Command;
+use fleet::wire::Hardware;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::ca::Ca;
+use crate::config::Config;
+use crate::core::{Actor, ExecuteError};
+use crate::network::Found;
+use crate::store::Store;
+use crate::tokens::Tokens;
+use crate::{App, auth, console, core, dhcp, node_api, reconcile, tls, web};
+
+/// Runs until a signal comes or a task fails; systemd starts it again.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let shutdown = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    // The writer outlives the servers, so that what they were told to do still gets its answer.
+    let mut writer = JoinSet::new();
+    let writer_shutdown = CancellationToken::new();
+
+    std::fs::create_dir_all(config.state.join("bundles")).context("making the folder of bundles")?;
+    let found = found(&config)?;
+    let store = Store::open(&config.state.join("log.sqlite")).await?;
+    let core = core::start(store, &mut writer, writer_shutdown.clone()).await?;
+    let app = App {
+        files: config.files.clone(),
+        bundles: config.state.join("bundles"),
+        ca: Arc::new(Ca::open(&config.state)?),
+        tokens: Arc::new(Tokens::open(&config.state.join("secret"))?),
+        auth: Arc::new(auth::Auth::open(core.pool().clone()).await.context("looking for a password")?),
+        core: core.clone(),
+    };
+    if let Some(served) = &found.serve
+        && core.fleet().site.is_none()
+    {
+        let founded = Command::Found {
+            site: uuid::Uuid::new_v4(),
+            network: served.network,
+            address: served.address,
+            domain: config.domain.clone(),
+        };
+        core.execute(&Actor::Appliance, founded).await?;
+    }
+
+    start_servers(&config, &found, &app, &mut tasks, &shutdown).await?;
+    tasks.spawn(reconcile::run(core.clone(), shutdown.clone()));
+    tasks.spawn(console::write(app.clone(), config.clone(), found.clone(), shutdown.clone()));
+    tasks.spawn(record_own_machine(app.clone(), config.clone(), shutdown.clone()));
+    tracing::info!("Ready. {}", found.sentence);
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        ended = first_failure(&mut tasks) => ended,
+        ended = first_failure(&mut writer) => ended,
+    };
+    shutdown.cancel();
+    while tasks.join_next().await.is_some() {}
+    writer_shutdown.cancel();
+    while writer.join_next().await.is_some() {}
+    ended
+}
+
+/// The first task that ended with an error or a panic.
+async fn first_failure(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a task panicked")??;
+    }
+    std::future::pending().await
+}
+
+/// What `elisandra network` found, or what the configuration says.
+fn found(config: &Config) -> anyhow::Result<Found> {
+    if let Some(served) = &config.serve {
+        let sentence = format!("Serving {} on {}.", served.network, served.interface);
+        return Ok(Found { serve: Some(served.clone()), upstream: Vec::new(), sentence });
+    }
+    let path = config.run.join("network.json");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found {
+            sentence: "No network is served: none was set up.".to_owned(),
+            ..Found::default()
+        }),
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+async fn start_servers(
+    config: &Config,
+    found: &Found,
+    app: &App,
+    tasks: &mut JoinSet<anyhow::Result<()>>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut addresses = vec![IpAddr::from([127, 0, 0, 1])];
+    addresses.extend(console::addresses());
+    addresses.extend(found.serve.as_ref().map(|served| IpAddr::V4(served.address)));
+    addresses.extend(found.upstream.iter().map(|upstream| IpAddr::V4(upstream.offered)));
+    addresses.sort();
+    addresses.dedup();
+
+    let page = TcpListener::bind(config.page).await.with_context(|| format!("listening on {}", config.page))?;
+    let nodes = TcpListener::bind(config.nodes).await.with_context(|| format!("listening on {}", config.nodes))?;
+    let page_tls = tls::page_config(app.ca.server_certificate(&addresses)?)?;
+    let node_tls = tls::node_config(app.ca.server_certificate(&addresses)?)?;
+    tasks.spawn(tls::serve(page, page_tls, web::router(app.clone()), None, shutdown.clone()));
+    let ca = Some(Arc::clone(&app.ca));
+    tasks.spawn(tls::serve(nodes, node_tls, node_api::router(app.clone()), ca, shutdown.clone()));
+
+    if let Some(served) = &found.serve {
+        let server = pxe::Server {
+            interface: served.interface.clone(),
+            address: served.address,
+            network: served.network,
+            router: None,
+            dns: Vec::new(),
+            domain: config.domain.clone(),
+            files: config.files.clone(),
+            loaders: config.loaders.clone(),
+            ca_pem: app.ca.pem().to_owned(),
+            ca_sha256: app.ca.sha256().parse()?,
+        };
+        let directory = dhcp::directory(app.core.clone());
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move { Ok(server.run(directory, shutdown).await?) });
+    }
+    Ok(())
+}
+
+/// Puts the machine that the appliance runs on among the machines, and lets its host agent enrol.
+async fn record_own_machine(app: App, config: Config, shutdown: CancellationToken) -> anyhow::Result<()> {
+    // The fleet knows machines by addresses of a network; without one there is nothing to be a member of.
+    let Some(address) = app.core.fleet().site.as_ref().map(|site| site.address) else { return Ok(()) };
+    let output = tokio::process::Command::new("elisandra-node").arg("inventory").output();
+    let output = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        output = output => output,
+    };
+    let hardware: Hardware = match output {
+        Ok(output) if output.status.success() => {
+            serde_json::from_slice(&output.stdout).context("reading this machine's inventory")?
+        }
+        Ok(output) => {
+            tracing::error!("This machine's hardware could not be read: {}", String::from_utf8_lossy(&output.stderr));
+            return Ok(());
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            tracing::warn!("elisandra-node is not installed here; this machine is not part of the fleet");
+            return Ok(());
+        }
+        Err(error) => return Err(error).context("running elisandra-node inventory"),
+    };
+    match app.core.execute(&Actor::Appliance, Command::RecordAppliance { hardware }).await {
+        Ok(_) => {}
+        Err(ExecuteError::Stopping) => return Ok(()),
+        Err(error) => return Err(error).context("recording the appliance's own machine"),
+    }
+    let fleet = app.core.fleet();
+    let Some(own) = fleet.machines.values().find(|machine| machine.appliance) else { return Ok(()) };
+    let facts = serde_json::json!({
+        "appliance": address,
+        "ca_sha256": app.ca.sha256(),
+        "enrollment": app.tokens.enrollment(fleet::NodeId::Machine(own.id)),
+    });
+    crate::ca::write(&config.run.join("node.json"), &facts.to_string(), 0o600)?;
+    Ok(())
+}

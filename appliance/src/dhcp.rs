@@ -1,0 +1,91 @@
+//! What the boot servers of crate `pxe` ask, answered from the fleet in memory.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use fleet::{Command, Mac, machine};
+use pxe::{Assignment, Boot, Directory, Note, NoteKind, Refused, Sight};
+
+use crate::core::{Actor, Core, ExecuteError};
+
+/// Addresses stay with their MAC address for good, so leases are long. Clients renew at half of it.
+const LEASE_SECS: u32 = 12 * 3600;
+
+/// Who takes notes that belong to no machine.
+const SITE: &str = "site";
+
+pub struct FleetDirectory {
+    pub core: Core,
+}
+
+#[async_trait]
+impl Directory for FleetDirectory {
+    async fn offer(&self, sight: &Sight) -> Result<Assignment, Refused> {
+        let mac = Mac(sight.mac.0);
+        let fleet = self.core.fleet();
+        let address = fleet::lease::address_for(&fleet, mac)
+            .ok_or_else(|| Refused("every address of the network is in use".to_owned()))?;
+        Ok(Assignment { address, hostname: hostname(&fleet, mac), lease_secs: LEASE_SECS })
+    }
+
+    async fn commit(&self, sight: &Sight) -> Result<Assignment, Refused> {
+        let mac = Mac(sight.mac.0);
+        let sighted = Command::Sight { mac, arch: sight.arch, uuid: sight.uuid.map(smbios_uuid) };
+        match self.core.execute(&Actor::Wire(mac), sighted).await {
+            Ok(_) => {}
+            Err(ExecuteError::Refused(refusal)) => return Err(Refused(refusal.to_string())),
+            // With the log's disk full or gone, who has an address keeps it.
+            Err(error @ (ExecuteError::NotDurable(_) | ExecuteError::Stopping)) => {
+                if !self.core.fleet().leases.by_mac.contains_key(&mac) {
+                    return Err(Refused(error.to_string()));
+                }
+            }
+        }
+        self.offer(sight).await
+    }
+
+    fn boot(&self, mac: pxe::MacAddr) -> Boot {
+        match machine::boot(&self.core.fleet(), Mac(mac.0)) {
+            machine::Boot::Discover => Boot::Discover,
+            machine::Boot::Disk => Boot::Disk,
+        }
+    }
+
+    fn note(&self, note: Note) {
+        let fleet = self.core.fleet();
+        let mac = note.mac.map(|mac| Mac(mac.0)).or_else(|| match note.address? {
+            std::net::IpAddr::V4(address) => fleet.leases.by_address.get(&address).copied(),
+            std::net::IpAddr::V6(_) => None,
+        });
+        let subject = mac.map_or_else(
+            || SITE.to_owned(),
+            |mac| {
+                let machine = machine::by_mac(&fleet, mac).map(|machine| machine.id.to_string());
+                let vm = || fleet.vms.values().find(|vm| vm.mac == mac).map(|vm| vm.id.to_string());
+                machine.or_else(vm).unwrap_or_else(|| mac.to_string())
+            },
+        );
+        let kind = match note.kind {
+            NoteKind::Dhcp => "dhcp",
+            NoteKind::Tftp => "tftp",
+            NoteKind::Http => "http",
+            NoteKind::Refused => "refused",
+        };
+        self.core.note(&subject, kind, note.text);
+    }
+}
+
+/// Option 97 has the first three fields in little-endian order, as SMBIOS has them.
+fn smbios_uuid(bytes: [u8; 16]) -> uuid::Uuid {
+    uuid::Uuid::from_bytes_le(bytes)
+}
+
+fn hostname(fleet: &fleet::Fleet, mac: Mac) -> Option<String> {
+    let machine = machine::by_mac(fleet, mac).map(|machine| machine.name.clone());
+    machine.or_else(|| fleet.vms.values().find(|vm| vm.mac == mac).map(|vm| vm.name.clone()))
+}
+
+/// The directory as the boot servers take it.
+pub fn directory(core: Core) -> Arc<dyn Directory> {
+    Arc::new(FleetDirectory { core })
+}

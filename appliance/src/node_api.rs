@@ -1,0 +1,76 @@
+//! The node API, port 7443: what machines in their initrd, hosts and guests say and ask.
+//!
+//! | who | is known by |
+//! |---|---|
+//! | a machine in its initrd | the SHA-256 of the key it made |
+//! | a host, a guest | the certificate that the site's authority signed for its id |
+//!
+//! What may not be is answered with 403 and stands on the timeline of the one it was tried on.
+
+mod desired;
+mod machine;
+mod member;
+
+use axum::Json;
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use fleet::Refusal;
+
+use crate::App;
+use crate::core::ExecuteError;
+
+/// A report of a machine with hundreds of disks is some hundred kilobytes.
+const BODY_LIMIT: usize = 4 << 20;
+
+pub fn router(app: App) -> axum::Router {
+    axum::Router::new()
+        .route("/node/report", post(machine::report))
+        .route("/node/kickstart/{token}", get(machine::kickstart))
+        .route("/node/progress", post(machine::progress))
+        .route("/node/installed", post(machine::installed))
+        .route("/node/failed", post(machine::failed))
+        .route("/node/certificate", post(member::certificate))
+        .route("/node/{id}/desired", get(member::desired))
+        .route("/node/{id}/observed", post(member::observed))
+        .route("/node/{id}/bundle/{sha256}", get(member::bundle))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(app)
+}
+
+/// A refusal as nodes get it: `{"error":"a sentence"}`.
+#[derive(Debug)]
+struct NodeError {
+    status: StatusCode,
+    sentence: String,
+}
+
+impl NodeError {
+    fn forbidden(sentence: impl Into<String>) -> Self {
+        NodeError { status: StatusCode::FORBIDDEN, sentence: sentence.into() }
+    }
+
+    fn internal(what: &str, error: impl Into<anyhow::Error>) -> Self {
+        tracing::error!("{what} failed: {:#}", error.into());
+        NodeError { status: StatusCode::INTERNAL_SERVER_ERROR, sentence: format!("{what} failed on the appliance") }
+    }
+}
+
+impl From<ExecuteError> for NodeError {
+    fn from(error: ExecuteError) -> Self {
+        let status = match &error {
+            ExecuteError::Refused(Refusal::Missing { .. }) => StatusCode::NOT_FOUND,
+            ExecuteError::Refused(Refusal::Conflict(_)) => StatusCode::CONFLICT,
+            ExecuteError::Refused(Refusal::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
+            ExecuteError::NotDurable(_) | ExecuteError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        NodeError { status, sentence: error.to_string() }
+    }
+}
+
+impl IntoResponse for NodeError {
+    fn into_response(self) -> Response {
+        (self.status, Json(serde_json::json!({ "error": self.sentence }))).into_response()
+    }
+}

@@ -1,0 +1,122 @@
+//! What one node should be: the part of the fleet that concerns it.
+
+use anyhow::Context as _;
+use fleet::wire::{Desired, HealthCheck, ImageSpec, Seed, SoftwareSpec, VmSpec, VolumeSpec};
+use fleet::{Fleet, MachineId, NodeId, VmId, service, vm};
+use sha2::{Digest as _, Sha256};
+
+use crate::{App, packages};
+
+/// The bridge on every host that is one with the site's network.
+const BRIDGE: &str = "lan0";
+
+pub(super) fn desired(app: &App, node: NodeId) -> anyhow::Result<Desired> {
+    let fleet = app.core.fleet();
+    let mut desired = match node {
+        NodeId::Machine(machine) => host(app, &fleet, machine)?,
+        NodeId::Vm(vm) => guest(app, &fleet, vm)?,
+    };
+    // From the content: the same after a restart of the daemon, so that no node starts over for nothing.
+    let digest = Sha256::digest(serde_json::to_vec(&desired)?);
+    let first: [u8; 8] = digest[..8].try_into()?;
+    // 53 bits: whole in every JSON reader.
+    desired.revision = (u64::from_be_bytes(first) >> 11) | 1;
+    Ok(desired)
+}
+
+fn host(app: &App, fleet: &Fleet, id: MachineId) -> anyhow::Result<Desired> {
+    let machine = fleet.machines.get(&id).with_context(|| format!("there is no {id}"))?;
+    let wanted = fleet.vms.values().filter(|vm| vm.host == id && vm.phase != vm::Phase::Removing);
+    Ok(Desired {
+        revision: 0,
+        hostname: machine.name.clone(),
+        ssh_keys: fleet.policy.ssh_keys.clone(),
+        vms: wanted.map(|vm| vm_spec(app, fleet, vm)).collect::<anyhow::Result<_>>()?,
+        software: Vec::new(),
+    })
+}
+
+fn vm_spec(app: &App, fleet: &Fleet, vm: &vm::Vm) -> anyhow::Result<VmSpec> {
+    let site = fleet.site.as_ref().context("the site is not founded")?;
+    let address = *fleet.leases.by_mac.get(&vm.mac).with_context(|| format!("{} has no address", vm.name))?;
+    // JSON is YAML, so this is a cloud-config that any image with cloud-init reads as well.
+    let user_data = serde_json::json!({
+        "hostname": vm.name,
+        "ssh_authorized_keys": fleet.policy.ssh_keys,
+        "elisandra": {
+            "appliance": site.address,
+            "ca_sha256": app.ca.sha256(),
+            "enrollment": app.tokens.enrollment(NodeId::Vm(vm.id)),
+        },
+    });
+    let digest = Sha256::digest(format!("{} {}", site.id, vm.id));
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&digest[..16]);
+    Ok(VmSpec {
+        id: vm.id,
+        name: vm.name.clone(),
+        uuid: uuid::Builder::from_custom_bytes(uuid).into_uuid(),
+        vcpus: vm.vcpus,
+        memory_mib: vm.memory_mib,
+        volume: VolumeSpec {
+            name: format!("{}-{}", vm.name, vm.id),
+            bytes: vm.disk_gib << 30,
+            image: ImageSpec {
+                url: format!("http://{}/boot/files/{}", site.address, vm.image.name),
+                sha256: vm.image.sha256.clone(),
+                bytes: vm.image.bytes,
+            },
+        },
+        mac: vm.mac,
+        bridge: BRIDGE.to_owned(),
+        address,
+        seed: Seed {
+            meta_data: serde_json::json!({ "instance-id": vm.id, "local-hostname": vm.name }).to_string(),
+            user_data: format!("#cloud-config\n{user_data}\n"),
+            network_config: serde_json::json!({
+                "version": 2,
+                "ethernets": { "lan": {
+                    "match": { "macaddress": vm.mac }, "dhcp4": true, "dhcp-identifier": "mac",
+                } },
+            })
+            .to_string(),
+        },
+    })
+}
+
+fn guest(app: &App, fleet: &Fleet, id: VmId) -> anyhow::Result<Desired> {
+    let vm = fleet.vms.get(&id).with_context(|| format!("there is no {id}"))?;
+    let wanted = fleet
+        .services
+        .values()
+        .filter(|service| service.nodes.contains(&id) && service.phase != service::Phase::Removing);
+    let software = wanted.map(|service| software(app, fleet, service, vm)).collect::<anyhow::Result<_>>()?;
+    Ok(Desired {
+        revision: 0,
+        hostname: vm.name.clone(),
+        ssh_keys: fleet.policy.ssh_keys.clone(),
+        vms: Vec::new(),
+        software,
+    })
+}
+
+fn software(
+    app: &App,
+    fleet: &Fleet,
+    service: &service::Service,
+    node: &vm::Vm,
+) -> anyhow::Result<SoftwareSpec> {
+    let package = fleet.packages.get(&service.name).with_context(|| format!("there is no package {}", service.name))?;
+    let manifest = &package.bundle.manifest;
+    let bundle = app.bundles.join(format!("{}.eli", service.sha256));
+    Ok(SoftwareSpec {
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        bundle_sha256: service.sha256.clone(),
+        debs: manifest.debs.iter().map(|deb| deb.file.clone()).collect(),
+        files: packages::render(fleet, service, node, &bundle)?,
+        unit: manifest.service.unit.clone(),
+        port: manifest.service.port,
+        health: HealthCheck { path: manifest.health.path.clone(), status: manifest.health.status },
+    })
+}

@@ -1,0 +1,189 @@
+//! Machines in their initrd: reports, the kickstart file, and how the installation went.
+
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::{Extension, Json};
+use fleet::machine::{Machine, Phase};
+use fleet::wire::{Failed, Installed, Instruction, Progress, Report, ReportReply};
+use fleet::{Command, Fleet, MachineId, machine};
+use pxe::kickstart::{self, KickstartFacts};
+
+use super::NodeError;
+use crate::App;
+use crate::core::{Actor, ExecuteError};
+use crate::tls::Peer;
+
+/// A report is answered after so long at the latest, so that the machine's screen stays alive.
+const HOLD: Duration = Duration::from_secs(10);
+
+/// Image partition: two versions of the system image.
+const IMAGE_MIB: u32 = 2048;
+
+pub(super) async fn report(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Json(report): Json<Report>,
+) -> Result<Json<ReportReply>, NodeError> {
+    let mac = report.hardware.boot_mac;
+    let mut fleet = app.core.watch_fleet();
+    fleet.mark_unchanged();
+    let command = Command::Report { key: peer.key.clone(), hardware: report.hardware };
+    let refused = match app.core.execute(&Actor::Wire(mac), command).await {
+        Ok(_) => None,
+        Err(ExecuteError::Refused(refusal)) => Some(refusal.to_string()),
+        Err(error) => return Err(error.into()),
+    };
+    let known = app.core.fleet();
+    let found = machine::by_key(&known, &peer.key).or_else(|| machine::by_mac(&known, mac));
+    let Some(found) = found else {
+        return Err(NodeError { status: StatusCode::CONFLICT, sentence: refused.unwrap_or_default() });
+    };
+    if let Some(reason) = refused {
+        app.core.note(&found.id.to_string(), "refused", format!("A report was refused: {reason}"));
+        return Ok(Json(ReportReply { machine: found.id, instruction: Instruction::Wait { reason } }));
+    }
+    let id = found.id;
+    if !matches!(found.phase, Phase::Installing { .. }) {
+        // Held until something is decided about it, so that a click is carried out at once.
+        let _ = tokio::time::timeout(HOLD, async {
+            while fleet.changed().await.is_ok() {
+                let phase = fleet.borrow_and_update().machines.get(&id).map(|machine| machine.phase.clone());
+                if !matches!(phase, Some(Phase::Sighted | Phase::Reported | Phase::Failed { .. })) {
+                    break;
+                }
+            }
+        })
+        .await;
+    }
+    let instruction = instruction(&app, &app.core.fleet(), id);
+    Ok(Json(ReportReply { machine: id, instruction }))
+}
+
+fn instruction(app: &App, fleet: &Fleet, id: MachineId) -> Instruction {
+    let Some(machine) = fleet.machines.get(&id) else {
+        return Instruction::Wait { reason: "it was removed; it will be taken up again at its next report".to_owned() };
+    };
+    match &machine.phase {
+        Phase::Installing { attempt, kickstart_served: false, .. } => {
+            Instruction::Install { token: app.tokens.install(id, *attempt) }
+        }
+        // Adopted while this report was held: the next one, in two seconds, starts the installation.
+        Phase::Adopted { .. } | Phase::Installing { .. } => {
+            Instruction::Wait { reason: "it is adopted; the installation starts".to_owned() }
+        }
+        Phase::Installed | Phase::Ready => Instruction::Reboot,
+        Phase::Sighted | Phase::Reported | Phase::Failed { .. } => {
+            let plan = app.core.plan();
+            let waits = plan.waiting.iter().find(|waiting| waiting.subject == fleet::Subject::Machine(id));
+            Instruction::Wait {
+                reason: waits.map_or_else(|| machine.phase.word().to_owned(), |waiting| waiting.what.clone()),
+            }
+        }
+    }
+}
+
+/// The machine whose install token this is, if the one who shows it is that machine.
+fn holder(app: &App, peer: &Peer, token: &str) -> Result<(Machine, u32), NodeError> {
+    let fleet = app.core.fleet();
+    let Some((id, attempt)) = app.tokens.read_install(token) else {
+        if let Some(machine) = machine::by_key(&fleet, &peer.key) {
+            app.core.note(&machine.id.to_string(), "refused", "Showed an install token that is not ours".to_owned());
+        }
+        return Err(NodeError::forbidden("this is not an install token of this site"));
+    };
+    let Some(machine) = fleet.machines.get(&id) else {
+        return Err(NodeError::forbidden(format!("there is no machine {id} any more")));
+    };
+    if machine.key.as_deref() != Some(&peer.key) {
+        let by = format!("Somebody at {} showed this machine's install token with another key", peer.address.ip());
+        app.core.note(&id.to_string(), "refused", by);
+        return Err(NodeError::forbidden(format!("this install token belongs to {}", machine.name)));
+    }
+    Ok((machine.clone(), attempt))
+}
+
+pub(super) async fn kickstart(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Path(token): Path<String>,
+) -> Result<impl IntoResponse, NodeError> {
+    let (machine, attempt) = holder(&app, &peer, &token)?;
+    // Rendered first: a token must not be used up by a file that cannot be made.
+    let text = render(&app, &machine, &token).map_err(|error| NodeError::internal("rendering the kickstart file", error))?;
+    let id = machine.id;
+    let served = Command::ServeKickstart { machine: id, attempt };
+    match app.core.execute(&Actor::Node(fleet::NodeId::Machine(id)), served).await {
+        Ok(_) => Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text)),
+        Err(ExecuteError::Refused(refusal)) => {
+            app.core.note(&id.to_string(), "refused", format!("Its kickstart file was asked for again: {refusal}"));
+            Err(NodeError::forbidden(refusal.to_string()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn render(app: &App, machine: &Machine, token: &str) -> anyhow::Result<String> {
+    use anyhow::Context as _;
+    let fleet = app.core.fleet();
+    let site = fleet.site.as_ref().context("the site is not founded")?;
+    let Phase::Installing { disk, .. } = &machine.phase else { anyhow::bail!("it is not being installed") };
+    let hardware = machine.hardware.as_ref().context("its hardware is not known")?;
+    let manifest = crate::files::manifest(&app.files)?;
+    let disk = disk.by_id.clone().unwrap_or_else(|| disk.path.clone());
+    let facts = KickstartFacts {
+        title: format!("{} ({})", machine.name, machine.id),
+        hostname: machine.name.parse()?,
+        nic: pxe::MacAddr(hardware.boot_mac.0),
+        disk: disk.trim_start_matches("/dev/").parse()?,
+        image_mib: IMAGE_MIB,
+        time_zone: "UTC".parse()?,
+        ssh_keys: fleet.policy.ssh_keys.iter().map(|key| key.parse()).collect::<Result<_, _>>()?,
+        appliance: site.address,
+        ca_sha256: app.ca.sha256().parse()?,
+        image_sha256: manifest.file("live.squashfs")?.sha256.parse()?,
+        token: token.parse()?,
+    };
+    Ok(kickstart::render(&facts))
+}
+
+pub(super) async fn progress(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Json(progress): Json<Progress>,
+) -> Result<StatusCode, NodeError> {
+    let fleet = app.core.fleet();
+    let subject = machine::by_key(&fleet, &peer.key).map(|machine| machine.id.to_string()).or_else(|| {
+        peer.node.map(|node| node.to_string())
+    });
+    let Some(subject) = subject else { return Err(NodeError::forbidden("this key is not known here")) };
+    let percent = progress.percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
+    let line: String = progress.step.chars().filter(|c| !c.is_control()).take(500).collect();
+    app.core.note(&subject, "node", format!("{line}{percent}"));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn installed(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Json(installed): Json<Installed>,
+) -> Result<StatusCode, NodeError> {
+    let (machine, attempt) = holder(&app, &peer, &installed.token)?;
+    let home = Command::PhoneHome { machine: machine.id, attempt };
+    app.core.execute(&Actor::Node(fleet::NodeId::Machine(machine.id)), home).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn failed(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Json(failed): Json<Failed>,
+) -> Result<StatusCode, NodeError> {
+    let (machine, attempt) = holder(&app, &peer, &failed.token)?;
+    let Failed { step, error, .. } = failed;
+    let fail = Command::FailInstall { machine: machine.id, attempt, step, error };
+    app.core.execute(&Actor::Node(fleet::NodeId::Machine(machine.id)), fail).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,136 @@
+//! Hosts and guests: their certificate, what they should be, and what they are.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use fleet::wire::{CertificateReply, CertificateRequest, Desired, Observed};
+use fleet::{Command, NodeId, machine};
+use serde::Deserialize;
+use tokio_util::io::ReaderStream;
+
+use super::{NodeError, desired};
+use crate::App;
+use crate::core::{Actor, ExecuteError};
+use crate::tls::Peer;
+
+/// A long poll is answered after so long at the latest, whatever was asked for.
+const LONGEST_WAIT: u64 = 60;
+
+pub(super) async fn certificate(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Json(request): Json<CertificateRequest>,
+) -> Result<Json<CertificateReply>, NodeError> {
+    let node = match &request.enrollment {
+        Some(token) => app
+            .tokens
+            .read_enrollment(token)
+            .ok_or_else(|| NodeError::forbidden("this is not an enrollment of this site"))?,
+        None => machine::by_key(&app.core.fleet(), &peer.key)
+            .map(|machine| NodeId::Machine(machine.id))
+            .ok_or_else(|| NodeError::forbidden("this key is not known here"))?,
+    };
+    // Signed before it is recorded: a bad request must not use an enrollment up.
+    let certificate_pem = app
+        .ca
+        .sign(&request.csr_pem, node, &peer.key)
+        .map_err(|error| NodeError::forbidden(error.to_string()))?;
+    match app.core.execute(&Actor::Node(node), Command::Enroll { node, key: peer.key.clone() }).await {
+        Ok(_) => Ok(Json(CertificateReply { node, certificate_pem, ca_pem: app.ca.pem().to_owned() })),
+        Err(ExecuteError::Refused(refusal)) => {
+            app.core.note(&node.to_string(), "refused", format!("A certificate was refused: {refusal}"));
+            Err(NodeError::forbidden(refusal.to_string()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The caller is `id`, by its certificate, and still the one this certificate was given to.
+fn myself(app: &App, peer: &Peer, id: &str) -> Result<NodeId, NodeError> {
+    let node: NodeId = id.parse().map_err(|_| NodeError::forbidden(format!("{id:?} is not a node")))?;
+    if peer.node != Some(node) {
+        let who = peer.node.map_or_else(|| "a key without certificate".to_owned(), |other| other.to_string());
+        app.core.note(
+            &node.to_string(),
+            "refused",
+            format!("{who} at {} tried to act as this node", peer.address.ip()),
+        );
+        return Err(NodeError::forbidden(format!("this certificate is not the one of {node}")));
+    }
+    let fleet = app.core.fleet();
+    let key = match node {
+        NodeId::Machine(machine) => fleet.machines.get(&machine).and_then(|machine| machine.key.clone()),
+        NodeId::Vm(vm) => fleet.vms.get(&vm).and_then(|vm| vm.key.clone()),
+    };
+    if key.as_ref() != Some(&peer.key) {
+        return Err(NodeError::forbidden(format!("{node} was removed, or is known by another key now")));
+    }
+    Ok(node)
+}
+
+#[derive(Deserialize)]
+pub(super) struct Wait {
+    revision: Option<u64>,
+    wait: Option<u64>,
+}
+
+pub(super) async fn desired(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<String>,
+    Query(wait): Query<Wait>,
+) -> Result<Json<Desired>, NodeError> {
+    let node = myself(&app, &peer, &id)?;
+    let mut changed = app.core.watch_fleet();
+    let limit = Duration::from_secs(wait.wait.unwrap_or(0).min(LONGEST_WAIT));
+    let deadline = tokio::time::Instant::now() + limit;
+    loop {
+        changed.mark_unchanged();
+        let desired = desired::desired(&app, node).map_err(|error| NodeError::internal("working out the desired state", error))?;
+        if wait.revision != Some(desired.revision) {
+            return Ok(Json(desired));
+        }
+        // At its end the state is worked out once more, so that a removed node learns of it.
+        if tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+            myself(&app, &peer, &id)?;
+            return Ok(Json(desired));
+        }
+    }
+}
+
+pub(super) async fn observed(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<String>,
+    Json(said): Json<Observed>,
+) -> Result<StatusCode, NodeError> {
+    let node = myself(&app, &peer, &id)?;
+    app.core.observe(node, said);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn bundle(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Path((id, sha256)): Path<(String, String)>,
+) -> Result<Response, NodeError> {
+    let node = myself(&app, &peer, &id)?;
+    let fleet = app.core.fleet();
+    let wanted = fleet.services.values().any(|service| {
+        service.sha256 == sha256 && service.nodes.iter().any(|vm| NodeId::Vm(*vm) == node)
+    });
+    // Also what makes the name safe: only names from the log reach the file system.
+    if !wanted {
+        return Err(NodeError::forbidden(format!("{node} needs no such bundle")));
+    }
+    let file = tokio::fs::File::open(app.bundles.join(format!("{sha256}.eli")))
+        .await
+        .map_err(|error| NodeError::internal("reading the bundle", error))?;
+    let length = file.metadata().await.map_err(|error| NodeError::internal("reading the bundle", error))?.len();
+    let headers = [(header::CONTENT_TYPE, "application/x-tar".to_owned()), (header::CONTENT_LENGTH, length.to_string())];
+    Ok((headers, Body::from_stream(ReaderStream::new(file))).into_response())
+}

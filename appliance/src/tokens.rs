@@ -1,0 +1,80 @@
+//! Tokens for installations and enrollments: made from the site's secret and what they are for, so that
+//! none has to be kept. That each works once is decided by the core, from the log.
+
+use std::path::Path;
+
+use fleet::{MachineId, NodeId};
+use ring::hmac;
+
+use crate::ca::{self, CaError};
+
+pub struct Tokens {
+    key: hmac::Key,
+}
+
+impl Tokens {
+    /// Reads the secret from `path`, or makes it at the first start.
+    pub fn open(path: &Path) -> Result<Tokens, CaError> {
+        if !path.exists() {
+            let secret: [u8; 32] = rand::random();
+            ca::write(path, &hex::encode(secret), 0o600)?;
+        }
+        let unreadable = || CaError::Unreadable { path: path.display().to_string() };
+        let text = std::fs::read_to_string(path).map_err(|source| CaError::File {
+            step: "reading",
+            path: path.display().to_string(),
+            source,
+        })?;
+        let secret = hex::decode(text.trim()).ok().filter(|secret| secret.len() == 32).ok_or_else(unreadable)?;
+        Ok(Tokens { key: hmac::Key::new(hmac::HMAC_SHA256, &secret) })
+    }
+
+    /// For one attempt to install one machine.
+    pub fn install(&self, machine: MachineId, attempt: u32) -> String {
+        self.seal(&format!("{machine}-{attempt}"), "install")
+    }
+
+    pub fn read_install(&self, token: &str) -> Option<(MachineId, u32)> {
+        let (machine, attempt) = self.unseal(token, "install")?.split_once('-')?;
+        Some((machine.parse().ok()?, attempt.parse().ok()?))
+    }
+
+    /// For a guest, or the appliance's own host agent, to ask for its first certificate.
+    pub fn enrollment(&self, node: NodeId) -> String {
+        self.seal(&node.to_string(), "enroll")
+    }
+
+    pub fn read_enrollment(&self, token: &str) -> Option<NodeId> {
+        self.unseal(token, "enroll")?.parse().ok()
+    }
+
+    fn seal(&self, what: &str, purpose: &str) -> String {
+        let tag = hmac::sign(&self.key, format!("{purpose} {what}").as_bytes());
+        format!("{what}-{}", hex::encode(tag))
+    }
+
+    fn unseal<'a>(&self, token: &'a str, purpose: &str) -> Option<&'a str> {
+        let (what, tag) = token.rsplit_once('-')?;
+        let tag = hex::decode(tag).ok()?;
+        hmac::verify(&self.key, format!("{purpose} {what}").as_bytes(), &tag).ok()?;
+        Some(what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_good_for_what_it_was_made_for_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let tokens = Tokens::open(&dir.path().join("secret")).unwrap();
+        let again = Tokens::open(&dir.path().join("secret")).unwrap();
+        let token = tokens.install(MachineId(3), 2);
+        assert_eq!(again.read_install(&token), Some((MachineId(3), 2)));
+        assert_eq!(tokens.read_enrollment(&token), None);
+        assert_eq!(tokens.read_install(&token.replacen("m3", "m4", 1)), None);
+        assert_eq!(tokens.read_install(&token[..token.len() - 2]), None);
+        assert_eq!(tokens.read_install("é-é"), None);
+    }
+}
