@@ -1,0 +1,182 @@
+//! A machine that was plugged in: it reports what it is, and does what the appliance says.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use fleet::Mac;
+use fleet::wire::{Failed, Hardware, Installed, Instruction, Progress, Report};
+use nix::sys::reboot::{RebootMode, reboot};
+use pxe::kickstart::{self, Ending, Kickstart};
+use tokio::sync::mpsc::{self, UnboundedSender};
+
+use crate::client::{Backoff, Client, ClientError};
+use crate::cmdline::Appliance;
+use crate::console::{say, say_error};
+use crate::identity::Identity;
+use crate::install::{InstallFailed, Installation, Progress as Hear};
+use crate::inventory;
+use crate::network::Network;
+
+/// Between two reports of a machine that waits.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Reports for ever; ends with a restart of the machine.
+pub async fn run(appliance: &Appliance, boot_mac: Option<Mac>) -> anyhow::Result<()> {
+    let identity = Identity::generate()?;
+    let (_network, uplink) = Network::up(boot_mac, appliance.address).await?;
+    let authority = super::authority(appliance).await;
+    let client = Client::new(&authority, &identity)?;
+
+    let mut said = String::new();
+    let mut backoff = Backoff::default();
+    loop {
+        // Read again each time: a disk may be pulled out or plugged in while the machine waits.
+        let hardware = inventory::this_machine(uplink.mac);
+        let reply = match client.report(&Report { hardware: hardware.clone() }).await {
+            Ok(reply) => reply,
+            Err(error) => {
+                say_once(&mut said, format!("{:#}", anyhow::Error::from(error)));
+                backoff.wait().await;
+                continue;
+            }
+        };
+        backoff.reset();
+        let machine = reply.machine;
+        match reply.instruction {
+            Instruction::Wait { reason } => {
+                say_once(
+                    &mut said,
+                    format!("Reported to {} as {machine}. Waiting: {reason}", appliance.address),
+                );
+                tokio::time::sleep(PAUSE).await;
+            }
+            Instruction::Install { token } => {
+                say(format_args!("Reported to {} as {machine}. It is to be installed.", appliance.address));
+                said.clear();
+                install(&client, &identity, appliance, &hardware, &token).await;
+                // It failed, and both the screen and the appliance have heard why. The next report says what now.
+                tokio::time::sleep(PAUSE).await;
+            }
+            Instruction::Reboot => super::restart().await,
+        }
+    }
+}
+
+fn say_once(said: &mut String, line: String) {
+    if *said != line {
+        say(&line);
+        *said = line;
+    }
+}
+
+/// Returns only when the installation failed.
+async fn install(
+    client: &Client,
+    identity: &Identity,
+    appliance: &Appliance,
+    hardware: &Hardware,
+    token: &str,
+) {
+    let failed = match carry_out(client, identity, appliance, hardware, token).await {
+        Ok(ending) => end(ending).await,
+        Err(failed) => failed,
+    };
+    let error = format!("{:#}", failed.error);
+    say(format_args!("The installation failed ({}): {error}", failed.step));
+    let failed = Failed { token: token.to_owned(), step: failed.step, error };
+    let told = until_heard(|| client.failed(&failed)).await;
+    if let Err(error) = told {
+        say_error(&error.into());
+    }
+}
+
+async fn carry_out(
+    client: &Client,
+    identity: &Identity,
+    appliance: &Appliance,
+    hardware: &Hardware,
+    token: &str,
+) -> Result<Ending, InstallFailed> {
+    let kickstart = fetch(client, token)
+        .await
+        .map_err(|error| InstallFailed { step: "fetching the kickstart file".to_owned(), error })?;
+
+    // Told in the background: what the appliance thinks of a step must not hold the next one up.
+    let (lines, mut waiting) = mpsc::unbounded_channel::<Progress>();
+    let teller = {
+        let client = client.clone();
+        tokio::spawn(async move {
+            while let Some(progress) = waiting.recv().await {
+                if let Err(error) = client.progress(&progress).await {
+                    say_error(&error.into());
+                }
+            }
+        })
+    };
+    let installation = Installation { kickstart: &kickstart, reported: hardware, appliance, identity };
+    let done = installation.run(&mut Teller { lines }).await;
+    // All that was said is to be on the timeline before the word that it is done.
+    let told = tokio::time::timeout(Duration::from_secs(30), teller).await;
+    if told.is_err() {
+        say("The appliance is slow to hear about the steps.");
+    }
+    done?;
+
+    say("Everything is on the disk. Phoning home …");
+    let installed = Installed { token: token.to_owned() };
+    until_heard(|| client.installed(&installed))
+        .await
+        .map_err(|error| InstallFailed { step: "phoning home".to_owned(), error: error.into() })?;
+    Ok(kickstart.ending)
+}
+
+async fn fetch(client: &Client, token: &str) -> anyhow::Result<Kickstart> {
+    let text = client.kickstart(token).await?;
+    kickstart::parse(&text).context("reading the kickstart file")
+}
+
+/// Says a thing until the appliance has either taken or refused it.
+async fn until_heard<F>(mut say_it: impl FnMut() -> F) -> Result<(), ClientError>
+where
+    F: Future<Output = Result<(), ClientError>>,
+{
+    let mut backoff = Backoff::default();
+    loop {
+        match say_it().await {
+            Ok(()) => return Ok(()),
+            Err(error @ ClientError::Refused { status, .. }) if status.is_client_error() => {
+                return Err(error);
+            }
+            Err(error) => say_error(&error.into()),
+        }
+        backoff.wait().await;
+    }
+}
+
+async fn end(ending: Ending) -> ! {
+    match ending {
+        Ending::Reboot => super::restart().await,
+        Ending::PowerOff => {
+            say("Switching off.");
+            let Err(error) = reboot(RebootMode::RB_POWER_OFF);
+            say(format_args!("This machine does not switch itself off ({error})."));
+            super::restart().await
+        }
+    }
+}
+
+/// Says each step on the screen and to the appliance.
+struct Teller {
+    lines: UnboundedSender<Progress>,
+}
+
+impl Hear for Teller {
+    fn step(&mut self, step: &str, percent: Option<u8>) {
+        match percent {
+            Some(percent) => say(format_args!("{step}: {percent} %")),
+            None => say(step),
+        }
+        // Nobody listens any more only when the installation is over.
+        let _ = self.lines.send(Progress { step: step.to_owned(), percent });
+    }
+}

@@ -1,0 +1,167 @@
+//! From the medium: this machine becomes the appliance.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use fleet::wire::Disk;
+use nix::mount::MsFlags;
+
+use crate::console::{say, say_error};
+use crate::inventory;
+use crate::labels;
+use crate::mounts;
+use crate::places::{self, RUN};
+use crate::state;
+use crate::tool::{self, SHORT};
+
+const MEDIUM: &str = "ELISANDRA";
+
+/// Mounts the medium and the root from it, and finds or makes a place for what must last.
+pub async fn run(root: &Path) -> anyhow::Result<()> {
+    say("Elisandra starts from its medium.");
+    let device = medium().await;
+    let medium = Path::new(RUN).join("medium");
+    mounts::device(&device, "iso9660", &medium, MsFlags::MS_RDONLY)?;
+    let files = medium.join("elisandra");
+    say(format_args!("Mounting the system from {} …", device.display()));
+    mounts::root(&files.join("live.squashfs"), root)?;
+    symlink(&files, Path::new(RUN).join("files")).context("pointing /run/elisandra/files at the medium")?;
+
+    if let Err(reason) = keep_state(root, inventory::disk_of(&device).as_deref()) {
+        let sentence = format!("{reason:#}");
+        say(format_args!("What this appliance learns is lost when it is switched off: {sentence}"));
+        places::write(&Path::new(RUN).join("memory-only"), format!("{sentence}\n"), 0o644)?;
+        mounts::memory(&state::place(root), "50%")?;
+    }
+    super::mark("appliance")?;
+    super::mark("host")
+}
+
+/// Drives may take half a minute to spin up, and USB sticks to be found.
+async fn medium() -> PathBuf {
+    let mut modules = Command::new("modprobe");
+    modules.args(["-q", "-a", "isofs", "sr_mod", "usb_storage", "uas"]);
+    // What is missing or built in shows in the search below.
+    let _ = tool::run("loading modules", SHORT, &mut modules);
+    let mut said = Instant::now() - Duration::from_secs(60);
+    loop {
+        if let Some(device) = labels::find(MEDIUM).into_iter().next() {
+            return device;
+        }
+        if said.elapsed() > Duration::from_secs(15) {
+            said = Instant::now();
+            say("Looking for the Elisandra medium …");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Mounts an appliance's state that is already here, or lays out a blank disk for it. The error is the sentence
+/// that says why neither was possible.
+fn keep_state(root: &Path, medium: Option<&str>) -> anyhow::Result<()> {
+    match state::find(None)? {
+        Some(found) if found.role()?.as_deref() == Some("host") => {
+            // Somebody put the medium into a host. Its disk belongs to a running fleet.
+            anyhow::bail!("the disk of this machine belongs to a host of another appliance")
+        }
+        Some(found) => {
+            say("Found the data of this appliance on its disk.");
+            return found.mount(root);
+        }
+        None => {}
+    }
+    let disks = inventory::this_machines_disks();
+    let disk = choose(&disks, medium).map_err(|reason| anyhow::anyhow!(reason))?;
+    say(format_args!("Setting up the blank disk {} …", describe(disk)));
+    crate::install::lay_out_for_appliance(disk).inspect_err(say_error)?;
+    let Some(found) = state::find(None)? else {
+        anyhow::bail!("the disk {} was set up, but cannot be found again", disk.path)
+    };
+    found.write_role("appliance")?;
+    found.mount(root)
+}
+
+/// The smallest label a person can find the disk by.
+fn describe(disk: &Disk) -> String {
+    let name = disk.model.as_deref().or(disk.serial.as_deref()).unwrap_or("no name");
+    format!("{} ({name}, {} GB)", disk.path, disk.bytes / 1_000_000_000)
+}
+
+/// The first blank disk that is large enough, built in, and not the medium.
+fn choose<'a>(disks: &'a [Disk], medium: Option<&str>) -> Result<&'a Disk, String> {
+    let own: Vec<&Disk> =
+        disks.iter().filter(|disk| disk.path.strip_prefix("/dev/") != medium && !disk.removable).collect();
+    let blank = |disk: &&&Disk| disk.contents.is_empty();
+    let large = |disk: &&&Disk| disk.bytes >= crate::layout::SMALLEST_DISK;
+    if let Some(disk) = own.iter().filter(blank).find(large) {
+        return Ok(disk);
+    }
+    let Some(used) = own.iter().find(|disk| !disk.contents.is_empty()) else {
+        let Some(small) = own.first() else { return Err("this machine has no disk".to_owned()) };
+        return Err(format!("the disk {} is too small; it takes 10 GB", describe(small)));
+    };
+    let content = &used.contents[used.contents.len() - 1];
+    let label = content.label.as_ref().map(|label| format!(" '{label}'")).unwrap_or_default();
+    Err(format!(
+        "the disk {} holds {}{label}, and nothing is wiped without being asked for",
+        describe(used),
+        content.what
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet::wire::DiskContent;
+
+    use super::*;
+
+    fn disk(path: &str, gb: u64, contents: &[(&str, Option<&str>)]) -> Disk {
+        Disk {
+            path: path.to_owned(),
+            by_id: None,
+            serial: None,
+            model: Some("QEMU HARDDISK".to_owned()),
+            bytes: gb * 1_000_000_000,
+            rotational: false,
+            removable: false,
+            contents: contents
+                .iter()
+                .map(|(what, label)| DiskContent {
+                    path: path.to_owned(),
+                    what: (*what).to_owned(),
+                    label: label.map(str::to_owned),
+                })
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_blank_disk_is_taken_and_never_one_with_data() {
+        let disks = [
+            disk("/dev/sda", 100, &[("ext4", Some("data"))]),
+            disk("/dev/sdb", 4, &[]),
+            disk("/dev/sdc", 20, &[]),
+        ];
+        assert_eq!(choose(&disks, None).unwrap().path, "/dev/sdc");
+        // The stick that was booted from may look like a disk.
+        let refused = choose(&disks, Some("sdc")).unwrap_err();
+        assert_eq!(
+            refused,
+            "the disk /dev/sda (QEMU HARDDISK, 100 GB) holds ext4 'data', and nothing is wiped without being asked for"
+        );
+    }
+
+    #[test]
+    fn without_a_fit_disk_the_sentence_says_why() {
+        assert_eq!(choose(&[], None).unwrap_err(), "this machine has no disk");
+        assert_eq!(
+            choose(&[disk("/dev/vda", 4, &[])], None).unwrap_err(),
+            "the disk /dev/vda (QEMU HARDDISK, 4 GB) is too small; it takes 10 GB"
+        );
+        let stick = Disk { removable: true, ..disk("/dev/sdb", 64, &[]) };
+        assert_eq!(choose(&[stick], None).unwrap_err(), "this machine has no disk");
+    }
+}
