@@ -1,0 +1,99 @@
+//! The system image: vmlinuz, initrd and live.squashfs, the same for ISO, netboot and disk.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    cache::{Cache, Key},
+    cpio,
+    debian::{Finished, Mirror, Root},
+    progress, source,
+    tarball::{self, Overlay},
+    tool,
+};
+
+pub const NODE: &str = "elisandra-node";
+const PROGRAMS: [&str; 4] = ["elisandra", "eli", NODE, "elisandra-host"];
+
+pub struct System {
+    /// With the boot loaders for the medium.
+    pub root: Finished,
+}
+
+pub fn build(cache: &Cache, mirror: &Mirror, binaries: &Path, out: &Path) -> Result<System> {
+    for name in PROGRAMS {
+        program(binaries, name)?;
+    }
+    let root = Root { kind: "system" }.build(cache, mirror)?;
+    squashfs(cache, &root, binaries, &out.join("live.squashfs"))?;
+    progress::step("system image: kernel and initrd", || {
+        copy(&root.built("vmlinuz"), &out.join("vmlinuz"))?;
+        initrd(&root.built("initrd"), &program(binaries, NODE)?, &out.join("initrd"))
+    })?;
+    Ok(System { root })
+}
+
+/// A program of ours that has been compiled before.
+pub fn program(binaries: &Path, name: &str) -> Result<PathBuf> {
+    let path = binaries.join(name);
+    if !path.is_file() {
+        bail!("{name} is not in {}; `cargo build --release` puts it there", binaries.display());
+    }
+    Ok(path)
+}
+
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+    Ok(())
+}
+
+fn squashfs(cache: &Cache, root: &Finished, binaries: &Path, target: &Path) -> Result<()> {
+    let mut overlay = Overlay::default();
+    let mut key = Key::new().text(&root.key());
+    for ours in [source("overlay/common"), source("overlay/system")] {
+        overlay.add_tree(&ours)?;
+        key = key.tree(&ours)?;
+    }
+    for name in PROGRAMS {
+        let path = program(binaries, name)?;
+        key = key.file(&path)?;
+        overlay.add_program(&format!("usr/bin/{name}"), &path);
+    }
+    let folder = cache.entry("squashfs", "system image: squashfs", key, |folder| {
+        let mut command = Command::new("mksquashfs");
+        command.arg("-").arg(folder.join("live.squashfs")).args([
+            "-tar",
+            "-noappend",
+            "-no-progress",
+            "-quiet",
+        ]);
+        command.args(["-comp", "zstd", "-Xcompression-level", "6", "-b", "128K"]);
+        tool::run_fed(&mut command, |stdin| tarball::merge(&root.tar(), &overlay, stdin))
+    })?;
+    copy(&folder.join("live.squashfs"), target)
+}
+
+/// The initrd of Debian's tools with a second archive behind it that holds elisandra-node: a new binary costs
+/// a second instead of a new initrd.
+fn initrd(base: &Path, node: &Path, target: &Path) -> Result<()> {
+    let mut bytes = fs::read(base).with_context(|| format!("reading {}", base.display()))?;
+    let content = fs::read(node).with_context(|| format!("reading {}", node.display()))?;
+    let folder = tempfile::tempdir().context("making a temporary folder")?;
+    let plain = folder.path().join("node.cpio");
+    let packed = folder.path().join("node.cpio.zst");
+    let archive = cpio::archive(&[
+        cpio::Entry::Folder("usr"),
+        cpio::Entry::Folder("usr/bin"),
+        cpio::Entry::Program("usr/bin/elisandra-node", &content),
+    ]);
+    fs::write(&plain, archive).context("writing the second archive")?;
+    // A checksum would be wasted: the whole initrd is hashed. The kernel knows windows of up to 8 MiB.
+    tool::run(Command::new("zstd").args(["-q", "-12", "--no-check"]).arg(&plain).arg("-o").arg(&packed))?;
+    bytes.extend(fs::read(&packed).context("reading the second archive")?);
+    fs::write(target, bytes).with_context(|| format!("writing {}", target.display()))
+}
