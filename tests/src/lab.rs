@@ -41,8 +41,11 @@ impl Lab {
     /// A machine, switched off.
     pub fn build(&self, spec: Spec) -> Result<Machine> {
         let name = spec.name.clone();
-        let place =
-            Place { folder: &self.folder, sockets: self.sockets.path(), accelerator: self.accelerator };
+        let place = Place {
+            folder: &self.folder,
+            sockets: self.sockets.path(),
+            accelerator: self.accelerator.clone(),
+        };
         Machine::build(spec, place, &self.lan).with_context(|| format!("building the machine {name}"))
     }
 }

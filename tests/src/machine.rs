@@ -177,7 +177,6 @@ struct Running {
 }
 
 /// Where the things of one lab are, which every machine shares.
-#[derive(Clone, Copy)]
 pub struct Place<'a> {
     /// Machines' folders are made here.
     pub folder: &'a Path,
@@ -233,7 +232,7 @@ impl Machine {
                 &self.folder,
                 &self.control_socket,
                 &self.cables,
-                self.accelerator,
+                &self.accelerator,
             ))
             .stdout(Stdio::null())
             .stderr(complaints);

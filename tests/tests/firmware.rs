@@ -40,7 +40,7 @@ fn asks_as(jack: &Jack, mac: Mac) -> Result<u16> {
 #[test]
 fn machines_of_each_firmware_ask_for_an_address() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let lab = Lab::open(folder.path(), Accelerator::Tcg)?;
+    let lab = Lab::open(folder.path(), Accelerator::tcg()?)?;
     for (name, firmware, architecture) in
         [("bios", Firmware::Bios, 0), ("uefi", Firmware::Uefi, 7), ("secure", Firmware::UefiSecureBoot, 7)]
     {
@@ -56,7 +56,7 @@ fn machines_of_each_firmware_ask_for_an_address() -> Result<()> {
 #[test]
 fn a_machine_asks_again_after_its_plug_was_pulled_and_its_log_goes_on() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let lab = Lab::open(folder.path(), Accelerator::Tcg)?;
+    let lab = Lab::open(folder.path(), Accelerator::tcg()?)?;
     let jack = lab.lan.jack("jack");
     let mut machine = diskless(&lab, "bios", Firmware::Bios)?;
     machine.power_on()?;
@@ -79,8 +79,8 @@ fn a_machine_asks_again_after_its_plug_was_pulled_and_its_log_goes_on() -> Resul
 #[test]
 fn a_second_lab_in_the_same_folder_is_refused() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let _lab = Lab::open(folder.path(), Accelerator::Tcg)?;
-    let refusal = Lab::open(folder.path(), Accelerator::Tcg).err().context("a second lab opened")?;
+    let _lab = Lab::open(folder.path(), Accelerator::tcg()?)?;
+    let refusal = Lab::open(folder.path(), Accelerator::tcg()?).err().context("a second lab opened")?;
     assert!(refusal.to_string().starts_with("another lab is running in"), "{refusal}");
     Ok(())
 }

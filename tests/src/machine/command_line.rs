@@ -38,7 +38,7 @@ pub(super) fn arguments(
     folder: &Path,
     control: &Path,
     cables: &[Cable],
-    accelerator: Accelerator,
+    accelerator: &Accelerator,
 ) -> Vec<String> {
     let mut line = Line(Vec::new());
     line.add("-name", format!("{},process=lab-{}", spec.name, spec.name));
