@@ -106,7 +106,8 @@ fn software(
     service: &service::Service,
     node: &vm::Vm,
 ) -> anyhow::Result<SoftwareSpec> {
-    let package = fleet.packages.get(&service.name).with_context(|| format!("there is no package {}", service.name))?;
+    let package =
+        fleet.packages.get(&service.name).with_context(|| format!("there is no package {}", service.name))?;
     let manifest = &package.bundle.manifest;
     let bundle = app.bundles.join(format!("{}.eli", service.sha256));
     Ok(SoftwareSpec {

@@ -64,7 +64,9 @@ pub(super) async fn report(
 
 fn instruction(app: &App, fleet: &Fleet, id: MachineId) -> Instruction {
     let Some(machine) = fleet.machines.get(&id) else {
-        return Instruction::Wait { reason: "it was removed; it will be taken up again at its next report".to_owned() };
+        return Instruction::Wait {
+            reason: "it was removed; it will be taken up again at its next report".to_owned(),
+        };
     };
     match &machine.phase {
         Phase::Installing { attempt, kickstart_served: false, .. } => {
@@ -90,7 +92,11 @@ fn holder(app: &App, peer: &Peer, token: &str) -> Result<(Machine, u32), NodeErr
     let fleet = app.core.fleet();
     let Some((id, attempt)) = app.tokens.read_install(token) else {
         if let Some(machine) = machine::by_key(&fleet, &peer.key) {
-            app.core.note(&machine.id.to_string(), "refused", "Showed an install token that is not ours".to_owned());
+            app.core.note(
+                &machine.id.to_string(),
+                "refused",
+                "Showed an install token that is not ours".to_owned(),
+            );
         }
         return Err(NodeError::forbidden("this is not an install token of this site"));
     };
@@ -98,7 +104,8 @@ fn holder(app: &App, peer: &Peer, token: &str) -> Result<(Machine, u32), NodeErr
         return Err(NodeError::forbidden(format!("there is no machine {id} any more")));
     };
     if machine.key.as_deref() != Some(&peer.key) {
-        let by = format!("Somebody at {} showed this machine's install token with another key", peer.address.ip());
+        let by =
+            format!("Somebody at {} showed this machine's install token with another key", peer.address.ip());
         app.core.note(&id.to_string(), "refused", by);
         return Err(NodeError::forbidden(format!("this install token belongs to {}", machine.name)));
     }
@@ -112,13 +119,18 @@ pub(super) async fn kickstart(
 ) -> Result<impl IntoResponse, NodeError> {
     let (machine, attempt) = holder(&app, &peer, &token)?;
     // Rendered first: a token must not be used up by a file that cannot be made.
-    let text = render(&app, &machine, &token).map_err(|error| NodeError::internal("rendering the kickstart file", error))?;
+    let text = render(&app, &machine, &token)
+        .map_err(|error| NodeError::internal("rendering the kickstart file", error))?;
     let id = machine.id;
     let served = Command::ServeKickstart { machine: id, attempt };
     match app.core.execute(&Actor::Node(fleet::NodeId::Machine(id)), served).await {
         Ok(_) => Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text)),
         Err(ExecuteError::Refused(refusal)) => {
-            app.core.note(&id.to_string(), "refused", format!("Its kickstart file was asked for again: {refusal}"));
+            app.core.note(
+                &id.to_string(),
+                "refused",
+                format!("Its kickstart file was asked for again: {refusal}"),
+            );
             Err(NodeError::forbidden(refusal.to_string()))
         }
         Err(error) => Err(error.into()),
@@ -155,9 +167,9 @@ pub(super) async fn progress(
     Json(progress): Json<Progress>,
 ) -> Result<StatusCode, NodeError> {
     let fleet = app.core.fleet();
-    let subject = machine::by_key(&fleet, &peer.key).map(|machine| machine.id.to_string()).or_else(|| {
-        peer.node.map(|node| node.to_string())
-    });
+    let subject = machine::by_key(&fleet, &peer.key)
+        .map(|machine| machine.id.to_string())
+        .or_else(|| peer.node.map(|node| node.to_string()));
     let Some(subject) = subject else { return Err(NodeError::forbidden("this key is not known here")) };
     let percent = progress.percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
     let line: String = progress.step.chars().filter(|c| !c.is_control()).take(500).collect();

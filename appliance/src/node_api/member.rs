@@ -90,7 +90,8 @@ pub(super) async fn desired(
     let deadline = tokio::time::Instant::now() + limit;
     loop {
         changed.mark_unchanged();
-        let desired = desired::desired(&app, node).map_err(|error| NodeError::internal("working out the desired state", error))?;
+        let desired = desired::desired(&app, node)
+            .map_err(|error| NodeError::internal("working out the desired state", error))?;
         if wait.revision != Some(desired.revision) {
             return Ok(Json(desired));
         }
@@ -120,9 +121,10 @@ pub(super) async fn bundle(
 ) -> Result<Response, NodeError> {
     let node = myself(&app, &peer, &id)?;
     let fleet = app.core.fleet();
-    let wanted = fleet.services.values().any(|service| {
-        service.sha256 == sha256 && service.nodes.iter().any(|vm| NodeId::Vm(*vm) == node)
-    });
+    let wanted = fleet
+        .services
+        .values()
+        .any(|service| service.sha256 == sha256 && service.nodes.iter().any(|vm| NodeId::Vm(*vm) == node));
     // Also what makes the name safe: only names from the log reach the file system.
     if !wanted {
         return Err(NodeError::forbidden(format!("{node} needs no such bundle")));
@@ -130,7 +132,11 @@ pub(super) async fn bundle(
     let file = tokio::fs::File::open(app.bundles.join(format!("{sha256}.eli")))
         .await
         .map_err(|error| NodeError::internal("reading the bundle", error))?;
-    let length = file.metadata().await.map_err(|error| NodeError::internal("reading the bundle", error))?.len();
-    let headers = [(header::CONTENT_TYPE, "application/x-tar".to_owned()), (header::CONTENT_LENGTH, length.to_string())];
+    let length =
+        file.metadata().await.map_err(|error| NodeError::internal("reading the bundle", error))?.len();
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-tar".to_owned()),
+        (header::CONTENT_LENGTH, length.to_string()),
+    ];
     Ok((headers, Body::from_stream(ReaderStream::new(file))).into_response())
 }
