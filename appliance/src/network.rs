@@ -48,7 +48,10 @@ struct Nic {
     carrier: bool,
 }
 
-/// Looks, decides, and writes `RUN/network.json` and the files for networkd.
+/// How long networkd may take to make the bridge and give it its address.
+const BRIDGE_WAIT: Duration = Duration::from_secs(15);
+
+/// Looks, decides, writes `RUN/network.json` and the files for networkd, and lets networkd carry them out.
 pub async fn set_up(config: &Config) -> anyhow::Result<Found> {
     let nics = nics().await?;
     let probes = nics.iter().filter(|nic| nic.carrier).map(|nic| async move {
@@ -89,7 +92,23 @@ pub async fn set_up(config: &Config) -> anyhow::Result<Found> {
     }
     found.sentence = sentence(&found, &nics);
     write(&config.run.join("network.json"), &serde_json::to_string_pretty(&found)?)?;
+    run("systemctl", &["restart", "systemd-networkd.service"])?;
+    if let Some(served) = &found.serve {
+        wait_for(served).await?;
+    }
     Ok(found)
+}
+
+/// Waits until the bridge has its address, so that the servers find what they are to serve.
+async fn wait_for(served: &Served) -> anyhow::Result<()> {
+    let deadline = tokio::time::Instant::now() + BRIDGE_WAIT;
+    while !crate::console::addresses().contains(&served.address.into()) {
+        if tokio::time::Instant::now() > deadline {
+            bail!("{} was not given {} by systemd-networkd", served.interface, served.address);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
 }
 
 async fn nics() -> anyhow::Result<Vec<Nic>> {
@@ -154,7 +173,9 @@ fn sentence(found: &Found, nics: &[Nic]) -> String {
     let upstream: Vec<String> = found
         .upstream
         .iter()
-        .map(|seen| format!("On {} the DHCP server {} answers; nothing is served there.", seen.interface, seen.server))
+        .map(|seen| {
+            format!("On {} the DHCP server {} answers; nothing is served there.", seen.interface, seen.server)
+        })
         .collect();
     let served = match &found.serve {
         Some(served) => format!("Serving {} on {}.", served.network, served.interface),
@@ -162,9 +183,11 @@ fn sentence(found: &Found, nics: &[Nic]) -> String {
         None if nics.iter().all(|nic| !nic.carrier) => {
             "No cable is plugged in. Plug one in and restart this machine.".to_owned()
         }
-        None => "Every network here has a DHCP server; plug a network without one into another network card, \
+        None => {
+            "Every network here has a DHCP server; plug a network without one into another network card, \
                  and restart this machine."
-            .to_owned(),
+                .to_owned()
+        }
     };
     [vec![served], upstream].concat().join(" ")
 }
@@ -176,7 +199,8 @@ fn write(path: &Path, text: &str) -> anyhow::Result<()> {
 }
 
 fn run(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new(program).args(arguments).output().with_context(|| format!("running {program}"))?;
+    let output =
+        Command::new(program).args(arguments).output().with_context(|| format!("running {program}"))?;
     if !output.status.success() {
         bail!("{program} {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
