@@ -12,5 +12,6 @@ mod parse;
 mod serve;
 
 pub use answer::{Answer, Need, Reply, ServerFacts, answer, need};
+pub(crate) use parse::scan;
 pub use parse::{BadPacket, Kind, Request, parse};
 pub use serve::{bind, serve};

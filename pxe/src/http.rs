@@ -18,14 +18,22 @@ use std::{
 };
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{ConnectInfo, Path, Request, State},
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use serde::Deserialize;
-use tokio::net::TcpListener;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -48,14 +56,58 @@ pub struct Files {
     pub clients: Clients,
 }
 
-/// Answers on `listener` until `shutdown` is cancelled; transfers get two seconds to end.
+/// Connections that are open at a time. Past it machines wait to be accepted.
+const AT_ONCE: usize = 4096;
+
+/// Answers on `listener` until `shutdown` is cancelled. That breaks transfers off: whoever waits for
+/// them asks again.
 pub async fn serve(listener: TcpListener, files: Files, shutdown: CancellationToken) -> io::Result<()> {
-    let app = router(files).into_make_service_with_connect_info::<SocketAddr>();
-    let stopping = shutdown.clone().cancelled_owned();
-    let server = axum::serve(listener, app).with_graceful_shutdown(stopping);
-    tokio::select! {
-        result = server.into_future() => result,
-        () = async { shutdown.cancelled().await; tokio::time::sleep(Duration::from_secs(2)).await } => Ok(()),
+    let app = router(files);
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http
+        // GRUB knows `Content-Length: ` and not `content-length: `; without it, it waits for half a
+        // minute for the connection to be closed.
+        .title_case_headers(true)
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(30));
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, from, place) = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            Some(ended) = connections.join_next() => {
+                ended.map_err(io::Error::other)?;
+                continue;
+            }
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let app = app.clone().layer(Extension(ConnectInfo(from)));
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+        connections.spawn(async move {
+            // Machines break connections off all the time: when they reset, and when they have what they need.
+            if let Err(error) = connection.await {
+                tracing::trace!("HTTP connection of {from}: {error}");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, SocketAddr, Option<OwnedSemaphorePermit>) {
+    // The semaphore is never closed, so there always is a place in the end.
+    let place = Arc::clone(places).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) => return (stream, from, place),
+            // A client that is gone again, or no file descriptor left: neither ends the server.
+            Err(error) => {
+                tracing::debug!("Accepting an HTTP connection: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
     }
 }
 
@@ -95,11 +147,7 @@ async fn grub_config_by_address(state: State<Arc<Files>>, from: ConnectInfo<Sock
 
 async fn grub_search(state: State<Arc<Files>>, Path(name): Path<String>) -> Response {
     // Modules and lists are built into the signed GRUB; it does without the files.
-    if name.ends_with("grub.cfg") {
-        text(script::grub_start(state.address))
-    } else {
-        StatusCode::NOT_FOUND.into_response()
-    }
+    if name.ends_with("grub.cfg") { text(script::grub_start(state.address)) } else { missing() }
 }
 
 async fn ca(state: State<Arc<Files>>) -> Response {
@@ -125,10 +173,11 @@ async fn file(
     let (file, metadata) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            state.note(from, None, NoteKind::Refused, format!("HTTP {name:?}: {}", error.sentence()));
+            let kind = if matches!(error, NoFile::Missing) { NoteKind::Http } else { NoteKind::Refused };
+            state.note(from, None, kind, format!("HTTP {name:?}: {}", error.sentence()));
             return match error {
-                NoFile::Missing | NoFile::Outside => StatusCode::NOT_FOUND.into_response(),
-                NoFile::Io(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+                NoFile::Missing | NoFile::Outside => missing(),
+                NoFile::Io(_) => (StatusCode::INTERNAL_SERVER_ERROR, "it cannot be read\n").into_response(),
             };
         }
     };
@@ -137,7 +186,7 @@ async fn file(
         mac: state.clients.mac(from.ip()),
         address: from.ip(),
         kind: NoteKind::Http,
-        name: format!("HTTP {name}"),
+        name: format!("HTTP {}", name.trim_start_matches('/')),
         bytes,
         sent: 0,
         since: Instant::now(),
@@ -165,7 +214,7 @@ impl Files {
     ) -> Response {
         let Some(mac) = mac else {
             self.note(from, None, NoteKind::Refused, format!("{name}: whose is not known"));
-            return (StatusCode::NOT_FOUND, "no such machine\n").into_response();
+            return missing();
         };
         let boot = self.directory.boot(mac);
         let image = if boot == Boot::Live { self.image().await } else { None };
@@ -215,6 +264,12 @@ impl Files {
         let mac = mac.or_else(|| self.clients.mac(from.ip()));
         self.directory.note(Note { mac, address: Some(from.ip()), kind, text });
     }
+}
+
+/// EDK2's HTTP client waits for a body even where the length says that there is none: with an empty
+/// one, shim spends half a minute on each of the files that it looks for and that need not be there.
+fn missing() -> Response {
+    (StatusCode::NOT_FOUND, "there is no such file\n").into_response()
 }
 
 fn text(body: String) -> Response {

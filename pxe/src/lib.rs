@@ -19,6 +19,7 @@ pub mod dhcp;
 mod folder;
 pub mod http;
 pub mod kickstart;
+pub mod probe;
 pub mod ra;
 pub mod script;
 pub mod server;

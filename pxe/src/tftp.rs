@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Directory, Note, NoteKind,
-    clients::{Clients, Transfer},
+    clients::{Clients, ONE_BLOCK, Transfer},
     folder::{self, NoFile},
     script::grub_start,
 };
@@ -51,7 +51,7 @@ pub async fn serve(
         .ignore_client_timeout()
         .max_send_retries(5)
         // One Ethernet frame: fragments are what boot ROMs lose.
-        .block_size_limit(1468)
+        .block_size_limit(ONE_BLOCK)
         // 64 blocks were as fast as more, and this bounds what a request can make us hold.
         .window_size_limit(64)
         .build()

@@ -152,7 +152,7 @@ pub fn parse(packet: &[u8]) -> Result<Request, BadPacket> {
 
 /// Reads options up to the end mark. Parts of one option are joined (RFC 3396). Some ROMs leave the
 /// end mark out, so the end of the field is as good.
-fn scan(mut field: &[u8], options: &mut BTreeMap<u8, Vec<u8>>) -> Result<(), BadPacket> {
+pub(crate) fn scan(mut field: &[u8], options: &mut BTreeMap<u8, Vec<u8>>) -> Result<(), BadPacket> {
     loop {
         match *field {
             [] | [255, ..] => return Ok(()),
