@@ -122,6 +122,12 @@ fn copy_base(file: File, overlay: &Overlay, out: &mut dyn Write) -> Result<BTree
 
         let path = normal(&long_name.take().unwrap_or(path))?;
         let extra = std::mem::take(&mut extra);
+        if kind.is_hard_link() {
+            let target = normal(&entry.link_name_bytes().unwrap_or_default())?;
+            if overlay.replaces(&target) {
+                bail!("/{path} is a hard link to /{target}, which the overlay replaces");
+            }
+        }
         if overlay.replaces(&path) {
             if kind.is_dir() {
                 bail!("/{path} is a folder in the base and a file in the overlay");
@@ -172,7 +178,7 @@ mod tests {
             folder.path(),
             &format!(
                 "mkdir -p base/etc/ssh over/etc/ssh over/usr/new; chmod 700 base/etc/ssh
-                 echo theirs > base/etc/motd; echo theirs > base/etc/ssh/{long}; ln base/etc/motd base/etc/hard
+                 echo theirs > base/etc/motd; echo theirs > base/etc/ssh/{long}
                  echo ours > over/etc/motd; echo ours > over/etc/ssh/{long}; echo '#!' > over/usr/new/tool
                  chmod 755 over/usr/new/tool; ln -s ../motd over/etc/ssh/link
                  tar -C base --format=pax -cf base.tar ."
@@ -195,15 +201,22 @@ mod tests {
     }
 
     #[test]
-    fn a_file_does_not_replace_a_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        sh(folder.path(), "mkdir -p base/etc/x over/etc; touch over/etc/x; tar -C base -cf base.tar .");
-        let mut overlay = Overlay::default();
-        overlay.add_tree(&folder.path().join("over")).unwrap();
-        let error = merge(&folder.path().join("base.tar"), &overlay, &mut Vec::new()).unwrap_err();
+    fn what_cannot_be_replaced_is_named() {
+        let refusal = |script: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            sh(folder.path(), &format!("{script}; tar -C base -cf base.tar ."));
+            let mut overlay = Overlay::default();
+            overlay.add_tree(&folder.path().join("over")).unwrap();
+            let base = folder.path().join("base.tar");
+            merge(&base, &overlay, &mut Vec::new()).unwrap_err().root_cause().to_string()
+        };
         assert_eq!(
-            format!("{:#}", error.root_cause()),
-            "/etc/x is a folder in the base and a file in the overlay"
+            refusal("mkdir -p base/x over; touch over/x"),
+            "/x is a folder in the base and a file in the overlay"
+        );
+        assert_eq!(
+            refusal("mkdir base over; touch base/x over/x; ln base/x base/y; touch base/y"),
+            "/y is a hard link to /x, which the overlay replaces"
         );
     }
 }
