@@ -1,1 +1,59 @@
-//! REST over JSON, used by the page and by `eli`: one file per resource; `router.rs` lists every route.
+//! REST over JSON, used by the page and by `eli`: one file per resource; [`router`] lists every route.
+//!
+//! The documents here are what both of them show, so that the page and the console cannot say different
+//! things. Times are milliseconds since 1970-01-01T00:00:00Z; errors are `{"error":"a sentence"}`.
+
+pub mod events;
+pub mod guard;
+pub mod hosts;
+pub mod machines;
+pub mod packages;
+pub mod policy;
+pub mod router;
+pub mod services;
+pub mod session;
+pub mod state;
+pub mod timeline;
+pub mod vms;
+
+use axum::extract::FromRequest;
+use fleet::{Event, Plan, Subject, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::web;
+
+/// A JSON body; what cannot be read is refused as a sentence.
+#[derive(Debug, FromRequest)]
+#[from_request(via(axum::Json), rejection(web::Error))]
+pub struct Json<T>(pub T);
+
+/// The answer to a command: what has changed by it, in the words of the timeline.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Changed {
+    /// Id of what was made, for commands that make something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    pub changed: Vec<String>,
+}
+
+impl Changed {
+    fn by(events: &[Event]) -> axum::Json<Changed> {
+        axum::Json(Changed { id: None, changed: events.iter().map(Event::sentence).collect() })
+    }
+}
+
+/// Why something is not further than it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    pub since: Timestamp,
+    pub what: String,
+    /// What a person could do.
+    pub hint: Option<String>,
+}
+
+fn waiting(plan: &Plan, subject: Subject) -> Vec<Wait> {
+    let about = plan.waiting.iter().filter(|waiting| waiting.subject == subject);
+    about
+        .map(|waiting| Wait { since: waiting.since, what: waiting.what.clone(), hint: waiting.hint.clone() })
+        .collect()
+}

@@ -350,8 +350,10 @@ mod tests {
         let short = auth.set_first_password(FROM, &code, "short", Client::Page, NOON).await;
         assert!(matches!(short, Err(AuthError::UnusablePassword)));
 
-        let token =
-            auth.set_first_password(FROM, &code.to_lowercase(), "correct horse", Client::Page, NOON).await.unwrap();
+        let token = auth
+            .set_first_password(FROM, &code.to_lowercase(), "correct horse", Client::Page, NOON)
+            .await
+            .unwrap();
         assert_eq!(auth.person(&token, NOON).await.unwrap().as_deref(), Some("admin"));
         assert_eq!(auth.code(), None);
         let again = auth.set_first_password(FROM, &code, "another one", Client::Page, NOON).await;
@@ -367,7 +369,8 @@ mod tests {
         let unknown = auth.login(FROM, "nobody", "correct horse", Client::Console, NOON).await;
         assert!(matches!(unknown, Err(AuthError::WrongPassword)));
 
-        let kept: Vec<String> = sqlx::query_scalar("SELECT token FROM session").fetch_all(&pool).await.unwrap();
+        let kept: Vec<String> =
+            sqlx::query_scalar("SELECT token FROM session").fetch_all(&pool).await.unwrap();
         assert!(!kept.contains(&token), "a token is kept as it is");
     }
 

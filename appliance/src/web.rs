@@ -1,6 +1,21 @@
-//! The page: one list of everything, live by server-sent events.
+//! The page: everything there is on one page, kept live by server-sent events.
+//!
+//! Pages are rendered here from the same documents that the REST API gives out (`templates/`), and a little
+//! plain JavaScript (`assets/page.js`) swaps in what has changed and sends commands to the REST API.
 
-/// Page and REST API, to be served over TLS on port 443.
+pub mod assets;
+mod error;
+pub mod live;
+pub mod pages;
+pub mod show;
+
+pub use error::Error;
+
+/// Page and REST API, to be served over TLS on port 443. Requests carry the caller's `SocketAddr` as an
+/// extension.
 pub fn router(app: crate::App) -> axum::Router {
-    axum::Router::new().with_state(app)
+    if let Err(error) = crate::packages::sweep(&app.bundles) {
+        tracing::warn!(%error, "What an earlier run was receiving could not be removed");
+    }
+    crate::api::router::router(app)
 }

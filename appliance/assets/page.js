@@ -1,0 +1,299 @@
+// Keeps the page live and sends its commands. Sections come rendered from the appliance and are laid over
+// the old ones node by node, so that focus, scroll position and open timelines stay where they are.
+'use strict';
+
+const $ = selector => document.querySelector(selector);
+const skew = Date.now() - Number(document.body.dataset.now);
+
+// ---- live ----
+
+let stream;
+
+function connect() {
+  stream = new EventSource('/live');
+  stream.onopen = () => link('good', 'live');
+  stream.onerror = () => {
+    link('bad', 'reconnecting');
+    // A browser gives up for good when the answer is not a stream: the session is over, or the appliance restarts.
+    if (stream.readyState === EventSource.CLOSED) setTimeout(again, 2000);
+  };
+  for (const name of ['head', 'machines', 'hosts', 'services', 'vms']) {
+    stream.addEventListener(name, event => { lay(name, event.data); age(); });
+  }
+  stream.addEventListener('tick', () => refreshTimelines());
+  stream.addEventListener('over', () => location.replace('/login'));
+}
+
+async function again() {
+  try {
+    const answer = await fetch('/api/v1/policy');
+    if (answer.status === 401) return location.replace('/login');
+    if (answer.ok) return connect();
+  } catch { /* not back yet */ }
+  setTimeout(again, 2000);
+}
+
+function link(tone, word) {
+  $('#link').dataset.tone = tone;
+  $('#link b').textContent = word;
+}
+
+function lay(name, html) {
+  const old = document.getElementById(name);
+  const fresh = old.cloneNode(false);
+  fresh.innerHTML = html;
+  merge(old, fresh);
+}
+
+// Makes `old` like `fresh` without replacing what is the same. Elements with an id are found again by it.
+function merge(old, fresh) {
+  for (const { name } of [...old.attributes]) {
+    if (!fresh.hasAttribute(name) && name !== 'open') old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  if (old.hasAttribute('data-keep') || old.hasAttribute('data-since')) return;
+  let next = old.firstChild;
+  for (const child of [...fresh.childNodes]) {
+    let match = null;
+    if (child.id) match = [...old.children].find(node => node.id === child.id) || null;
+    else if (next && !next.id && next.nodeName === child.nodeName) match = next;
+    if (!match) {
+      old.insertBefore(child, next);
+      continue;
+    }
+    if (match === next) next = next.nextSibling;
+    else old.insertBefore(match, next);
+    if (match.nodeType === Node.ELEMENT_NODE) merge(match, child);
+    else if (match.nodeValue !== child.nodeValue) match.nodeValue = child.nodeValue;
+  }
+  while (next) {
+    const gone = next;
+    next = next.nextSibling;
+    gone.remove();
+  }
+  if (old.nodeName === 'SELECT' && document.activeElement !== old) old.value = old.dataset.now;
+}
+
+// ---- times ----
+
+function age() {
+  const now = Date.now() - skew;
+  for (const time of document.querySelectorAll('time[data-since]')) {
+    const since = Number(time.dataset.since);
+    const text = span((now - since) / 1000);
+    if (time.textContent !== text) time.textContent = text;
+    if (!time.title) time.title = 'since ' + new Date(since + skew).toLocaleString();
+  }
+}
+
+function span(secs) {
+  if (secs < 1) return 'now';
+  if (secs < 60) return `${Math.floor(secs)} s`;
+  if (secs < 3600) return `${Math.floor(secs / 60)} min`;
+  if (secs < 86400) return `${Math.floor(secs / 3600)} h ${Math.floor(secs / 60) % 60} min`;
+  return `${Math.floor(secs / 86400)} d ${Math.floor(secs / 3600) % 24} h`;
+}
+
+setInterval(age, 1000);
+
+// ---- timelines ----
+
+document.addEventListener('toggle', event => {
+  if (event.target.matches('details[data-timeline]') && event.target.open) fill(event.target);
+}, true);
+
+let refreshing = 0;
+
+function refreshTimelines() {
+  clearTimeout(refreshing);
+  refreshing = setTimeout(() => {
+    for (const details of document.querySelectorAll('details[data-timeline][open]')) fill(details);
+  }, 300);
+}
+
+async function fill(details) {
+  const place = details.querySelector('[data-keep]');
+  let answer;
+  try {
+    answer = await fetch(`/timeline/${encodeURIComponent(details.dataset.timeline)}`);
+  } catch {
+    return; // The next tick asks again.
+  }
+  if (!answer.ok) return;
+  const html = await answer.text();
+  if (place.source === html) return;
+  const list = () => place.querySelector('ol');
+  const end = !list() || list().scrollTop + list().clientHeight >= list().scrollHeight - 8;
+  const at = list() ? list().scrollTop : 0;
+  place.source = html;
+  place.innerHTML = html;
+  let before = 0;
+  for (const time of place.querySelectorAll('time[data-at]')) {
+    const at = Number(time.dataset.at);
+    const date = new Date(at + skew);
+    const today = date.toDateString() === new Date().toDateString();
+    time.textContent = (today ? '' : date.toLocaleDateString() + ' ') + date.toLocaleTimeString();
+    time.dateTime = new Date(at).toISOString();
+    // What took its time is worth seeing; what came at once is not.
+    const spent = (at - before) / 1000;
+    if (before && spent >= 2) time.nextElementSibling.textContent = `+${span(spent)}`;
+    before = at;
+  }
+  if (list()) list().scrollTop = end ? list().scrollHeight : at;
+}
+
+// ---- commands ----
+
+async function send(method, path, body) {
+  const answer = await fetch(`/api/v1${path}`, {
+    method,
+    headers: body === undefined ? {} : { 'Content-Type': 'application/json' },
+    body: body === undefined ? undefined : JSON.stringify(body),
+  });
+  return read(answer.status, await answer.text());
+}
+
+function read(status, text) {
+  let answer = {};
+  try { answer = JSON.parse(text); } catch { /* not from the appliance */ }
+  if (status === 401) { location.replace('/login'); throw new Error('log in first'); }
+  if (status >= 400 || status === 0) throw new Error(answer.error || `the appliance answered ${status}`);
+  return answer;
+}
+
+let saying = 0;
+
+function say(text, tone = 'good') {
+  const said = $('#said');
+  said.textContent = text;
+  said.dataset.tone = tone;
+  said.hidden = false;
+  clearTimeout(saying);
+  saying = setTimeout(() => { said.hidden = true; }, tone === 'bad' ? 12000 : 5000);
+}
+
+function ask(title, text, yes, danger) {
+  const dialog = $('#ask');
+  $('#ask-title').textContent = title;
+  $('#ask-text').textContent = text;
+  $('#ask-yes').textContent = yes;
+  $('#ask-yes').classList.toggle('danger', danger);
+  dialog.returnValue = 'no';
+  dialog.showModal();
+  return new Promise(done => {
+    dialog.addEventListener('close', () => done(dialog.returnValue === 'yes'), { once: true });
+  });
+}
+
+const commands = {
+  async adopt({ id, name, serial, disk, size, question }) {
+    let wipe = [];
+    if (serial) {
+      const title = question.charAt(0).toUpperCase() + question.slice(1);
+      const text = `${name} will be installed on ${disk} (${size}, serial ${serial}). What is on it cannot be brought back.`;
+      if (!await ask(title, text, 'Wipe and adopt', true)) return;
+      wipe = [serial];
+    }
+    return send('POST', `/machines/${id}/adopt`, { wipe });
+  },
+  async delete({ what, id, name }) {
+    const text = {
+      machines: 'It is forgotten and its address becomes free. Its disk stays as it is. When it starts from the network again, it is found again.',
+      vms: 'It is stopped, and its disk is deleted with all that is on it.',
+      services: 'It stops answering, and its VM is deleted with all that is on it.',
+    }[what];
+    if (!await ask(`Delete ${name}?`, text, 'Delete', true)) return;
+    return send('DELETE', `/${what}/${id}`);
+  },
+  open({ dialog }) {
+    const it = document.getElementById(dialog);
+    const form = it.querySelector('form');
+    form.reset();
+    for (const part of form.querySelectorAll('.wrong, .progress')) part.hidden = true;
+    for (const button of form.querySelectorAll('button')) button.disabled = false;
+    it.showModal();
+  },
+  close(_, button) { button.closest('dialog').close(); },
+  async logout() {
+    await send('POST', '/logout');
+    location.replace('/login');
+  },
+};
+
+document.addEventListener('click', async event => {
+  const button = event.target.closest('button[data-do]');
+  if (!button) return;
+  button.disabled = true;
+  try {
+    const done = await commands[button.dataset.do](button.dataset, button);
+    if (done && done.changed) say(done.changed.join('. ') || 'Nothing had to be changed');
+  } catch (error) {
+    say(error.message, 'bad');
+  }
+  button.disabled = false;
+});
+
+document.addEventListener('change', async event => {
+  if (!event.target.matches('select[data-do=policy]')) return;
+  try {
+    const policy = await send('GET', '/policy');
+    const done = await send('PUT', '/policy', { ...policy, adopt: event.target.value });
+    say(done.changed.join('. '));
+  } catch (error) {
+    say(error.message, 'bad');
+  }
+});
+
+const forms = {
+  async vm(form) {
+    const body = { name: form.elements.name.value };
+    for (const name of ['memory_mib', 'vcpus', 'disk_gib']) body[name] = Number(form.elements[name].value);
+    return send('POST', '/vms', body);
+  },
+  package(form) {
+    const file = form.elements.file.files[0];
+    const line = form.querySelector('.progress');
+    const request = new XMLHttpRequest();
+    line.hidden = false;
+    form.closest('dialog').addEventListener('close', () => request.abort(), { once: true });
+    return new Promise((done, failed) => {
+      // fetch() tells nothing about how much of a body has been sent.
+      request.upload.onprogress = ({ loaded, total }) => {
+        line.querySelector('progress').value = 100 * loaded / total;
+        line.querySelector('span').textContent = loaded < total ? `${Math.floor(100 * loaded / total)} %` : 'checking the bundle';
+      };
+      request.onload = () => { try { done(read(request.status, request.responseText)); } catch (error) { failed(error); } };
+      request.onerror = () => failed(new Error('the upload broke off'));
+      request.onabort = () => done({});
+      request.open('POST', '/api/v1/packages');
+      request.setRequestHeader('Content-Type', 'application/octet-stream');
+      request.send(file);
+    });
+  },
+};
+
+document.addEventListener('submit', async event => {
+  const form = event.target;
+  if (!form.dataset.form) return;
+  event.preventDefault();
+  const wrong = form.querySelector('.wrong');
+  const button = form.querySelector('button:not([type=button])');
+  button.disabled = true;
+  wrong.hidden = true;
+  try {
+    const done = await forms[form.dataset.form](form);
+    form.closest('dialog').close();
+    if (done.changed) say(done.changed.join('. '));
+  } catch (error) {
+    wrong.textContent = error.message;
+    wrong.hidden = false;
+    const line = form.querySelector('.progress');
+    if (line) line.hidden = true;
+  }
+  button.disabled = false;
+});
+
+age();
+connect();

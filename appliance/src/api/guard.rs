@@ -1,0 +1,105 @@
+//! Stands before every route that is not open: finds the session of a request, or refuses it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use axum::extract::{Request, State};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Redirect, Response};
+
+use crate::{App, core, web};
+
+/// The prefix `__Host-` makes browsers insist on TLS, on this host alone, and on no other path.
+pub const COOKIE: &str = "__Host-elisandra";
+
+/// Who asks, as handlers get it.
+#[derive(Debug, Clone)]
+pub struct Person(pub String);
+
+impl Person {
+    pub fn actor(&self) -> core::Actor {
+        core::Actor::Person(self.0.clone())
+    }
+}
+
+/// For the REST API: without a session 401, and a line on the site's timeline.
+pub async fn api(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, web::Error> {
+    same_origin(&request)?;
+    let Some(person) = person(&app, request.headers()).await? else {
+        if app.auth.worth_a_note(core::now()) {
+            let (method, path, from) =
+                (request.method(), request.uri().path(), address(request.extensions()));
+            app.core.note("site", "refused", format!("{method} {path} from {from}: not logged in"));
+        }
+        return Err(web::Error::not_logged_in());
+    };
+    request.extensions_mut().insert(person);
+    Ok(next.run(request).await)
+}
+
+/// For pages: without a session, off to where one gets one.
+pub async fn page(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, web::Error> {
+    let Some(person) = person(&app, request.headers()).await? else {
+        let place = if app.auth.code().is_some() { "/welcome" } else { "/login" };
+        return Ok(Redirect::to(place).into_response());
+    };
+    request.extensions_mut().insert(person);
+    Ok(next.run(request).await)
+}
+
+/// For what is open to everybody: no session is looked for.
+pub async fn open(request: Request, next: Next) -> Result<Response, web::Error> {
+    same_origin(&request)?;
+    Ok(next.run(request).await)
+}
+
+async fn person(app: &App, headers: &HeaderMap) -> Result<Option<Person>, web::Error> {
+    let Some(token) = token(headers) else { return Ok(None) };
+    Ok(app.auth.person(token, core::now()).await?.map(Person))
+}
+
+/// The session's token as the request carries it.
+pub fn token(headers: &HeaderMap) -> Option<&str> {
+    bearer(headers).or_else(|| cookie(headers))
+}
+
+/// The address that a request came from.
+pub fn address(extensions: &Extensions) -> IpAddr {
+    let address = extensions.get::<SocketAddr>().map(SocketAddr::ip);
+    address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)).to_canonical()
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, _)| *name == COOKIE)
+        .map(|(_, value)| value)
+}
+
+/// Another site's page must not use this browser's session to change anything. The cookie is SameSite=Strict
+/// already; this holds where a browser does not honour that, or another port of this host counts as the same site.
+fn same_origin(request: &Request) -> Result<(), web::Error> {
+    let headers = request.headers();
+    if matches!(*request.method(), Method::GET | Method::HEAD) || bearer(headers).is_some() {
+        return Ok(());
+    }
+    let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    // HTTP/2 has the host in its own field.
+    let host = request.uri().authority().map(|host| host.as_str()).or_else(|| text(header::HOST));
+    let ours = match (text(header::ORIGIN), host) {
+        (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, origin)| origin == host),
+        (Some(_), None) => false,
+        // Not a browser: browsers send an Origin with everything that is not GET or HEAD.
+        (None, _) => cookie(headers).is_none() || headers.contains_key("x-elisandra"),
+    };
+    if ours {
+        return Ok(());
+    }
+    Err(web::Error::refused(StatusCode::FORBIDDEN, "this request comes from another site's page"))
+}

@@ -1,0 +1,56 @@
+//! `/api/v1/hosts`: machines that carry VMs, and the room they have.
+
+use axum::extract::State;
+use fleet::{Fleet, MachineId, NodeId, Observed, Timestamp, VmId, host};
+use serde::{Deserialize, Serialize};
+
+use crate::App;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    pub id: MachineId,
+    pub name: String,
+    pub hypervisor: String,
+    pub threads: u32,
+    pub memory_mib: u64,
+    /// What VMs may still take.
+    pub free_memory_mib: u64,
+    /// What is given to VMs; the rest is kept for the host itself.
+    pub vm_memory_mib: u64,
+    pub volume_bytes: u64,
+    pub volume_free_bytes: Option<u64>,
+    pub ready_since: Timestamp,
+    /// When its agent last spoke.
+    pub seen_at: Option<Timestamp>,
+    pub vms: Vec<VmId>,
+}
+
+pub async fn list(State(app): State<App>) -> axum::Json<Vec<Host>> {
+    axum::Json(all(&app.core.fleet(), &app.core.observed()))
+}
+
+pub fn all(fleet: &Fleet, observed: &Observed) -> Vec<Host> {
+    fleet.hosts.values().map(|host| document(fleet, host, observed)).collect()
+}
+
+fn document(fleet: &Fleet, host: &host::Host, observed: &Observed) -> Host {
+    let seen = observed.get(&NodeId::Machine(host.machine));
+    let carried = || fleet.vms.values().filter(|vm| vm.host == host.machine);
+    let machine = fleet.machines.get(&host.machine);
+    Host {
+        id: host.machine,
+        name: machine.map_or_else(|| host.machine.to_string(), |machine| machine.name.clone()),
+        hypervisor: host.hypervisor.clone(),
+        threads: host.threads,
+        memory_mib: host.memory_mib,
+        free_memory_mib: host::free_memory_mib(fleet, host),
+        vm_memory_mib: carried().map(|vm| vm.memory_mib).sum(),
+        volume_bytes: host.volume_bytes,
+        volume_free_bytes: seen
+            .and_then(|node| node.said.capacity.as_ref())
+            .map(|said| said.volume_free_bytes),
+        ready_since: host.ready_since,
+        seen_at: seen.map(|node| node.at),
+        vms: carried().map(|vm| vm.id).collect(),
+    }
+}

@@ -1,0 +1,193 @@
+//! `/api/v1/machines`: computers that were found, adopted or given up.
+
+use std::net::Ipv4Addr;
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use fleet::machine::{self, Phase};
+use fleet::wire::{Disk, Firmware, Hardware};
+use fleet::{Command, Fleet, Mac, MachineId, NodeId, Observed, Plan, Refusal, Subject, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::guard::Person;
+use super::{Changed, Wait, waiting};
+use crate::{App, web};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    pub id: MachineId,
+    pub name: String,
+    /// sighted, found, adopted, installing, installed, ready, failed
+    pub phase: String,
+    /// When it came into this phase.
+    pub since: Timestamp,
+    /// The appliance runs on it.
+    pub appliance: bool,
+    pub addresses: Vec<Ipv4Addr>,
+    pub macs: Vec<Mac>,
+    pub firmware: Option<String>,
+    /// The hardware in one line.
+    pub summary: Option<String>,
+    pub hardware: Option<Hardware>,
+    pub attempts: u32,
+    pub waiting: Vec<Wait>,
+    /// Whether a person may adopt it now.
+    pub adoptable: bool,
+    /// The disk that adopting it would wipe although it holds data.
+    pub question: Option<Question>,
+    /// When its host agent last spoke.
+    pub seen_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// What to put into `wipe` when adopting: the disk's serial, or its path if it has none.
+    pub serial: String,
+    pub disk: String,
+    pub bytes: u64,
+    /// `ext4 'data'`; empty if this disk is blank and another one holds data.
+    pub holds: String,
+    /// `this disk holds ext4 'data'; wipe it?`
+    pub sentence: String,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adopt {
+    /// Serials (or paths, of disks that have none) of the disks that may be wiped although they hold data.
+    #[serde(default)]
+    pub wipe: Vec<String>,
+}
+
+pub async fn list(State(app): State<App>) -> axum::Json<Vec<Machine>> {
+    axum::Json(all(&app.core.fleet(), &app.core.observed(), &app.core.plan()))
+}
+
+pub async fn adopt(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let fleet = app.core.fleet();
+    let machine = find(&fleet, &id)?;
+    // `curl -X POST` without a body is enough where there is nothing to wipe.
+    let Adopt { wipe } = if body.is_empty() { Adopt::default() } else { axum::Json::from_bytes(&body)?.0 };
+    if let Some(question) = question(machine)
+        && !wipe.is_empty()
+        && !wipe.contains(&question.serial)
+    {
+        return Err(Refusal::Conflict(format!(
+            "{} would be installed on {} (serial {}), which is not what may be wiped: {}",
+            machine.name,
+            question.disk,
+            question.serial,
+            wipe.join(", ")
+        ))
+        .into());
+    }
+    let command = Command::Adopt { machine: machine.id, wipe: !wipe.is_empty() };
+    Ok(Changed::by(&app.core.execute(&person.actor(), command).await?))
+}
+
+pub async fn remove(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let machine = find(&app.core.fleet(), &id)?.id;
+    Ok(Changed::by(&app.core.execute(&person.actor(), Command::RemoveMachine { machine }).await?))
+}
+
+pub fn all(fleet: &Fleet, observed: &Observed, plan: &Plan) -> Vec<Machine> {
+    fleet.machines.values().map(|machine| document(fleet, machine, observed, plan)).collect()
+}
+
+fn document(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, plan: &Plan) -> Machine {
+    Machine {
+        id: machine.id,
+        name: machine.name.clone(),
+        phase: machine.phase.word().to_owned(),
+        since: machine.since,
+        appliance: machine.appliance,
+        addresses: addresses(fleet, machine),
+        macs: machine.macs.clone(),
+        firmware: firmware(machine).map(str::to_owned),
+        summary: machine.hardware.as_ref().map(summary),
+        hardware: machine.hardware.clone(),
+        attempts: machine.attempts,
+        waiting: waiting(plan, Subject::Machine(machine.id)),
+        adoptable: adoptable(machine),
+        question: question(machine),
+        seen_at: observed.get(&NodeId::Machine(machine.id)).map(|node| node.at),
+    }
+}
+
+/// By id or by name.
+pub fn find<'a>(fleet: &'a Fleet, id: &str) -> Result<&'a machine::Machine, Refusal> {
+    let known = fleet.machines.values().find(|machine| machine.id.to_string() == id || machine.name == id);
+    known.ok_or_else(|| Refusal::Missing { what: "machine", name: id.to_owned() })
+}
+
+pub fn addresses(fleet: &Fleet, machine: &machine::Machine) -> Vec<Ipv4Addr> {
+    let own = fleet.site.as_ref().filter(|_| machine.appliance).map(|site| site.address);
+    own.into_iter()
+        .chain(machine.macs.iter().filter_map(|mac| fleet.leases.by_mac.get(mac).copied()))
+        .collect()
+}
+
+fn adoptable(machine: &machine::Machine) -> bool {
+    machine.hardware.is_some() && matches!(machine.phase, Phase::Reported | Phase::Failed { .. })
+}
+
+fn question(machine: &machine::Machine) -> Option<Question> {
+    let hardware = machine.hardware.as_ref().filter(|_| adoptable(machine))?;
+    if machine::target_disk(hardware, false).is_ok() {
+        return None;
+    }
+    let disk = machine::target_disk(hardware, true).ok()?;
+    let holds = machine::contents(disk);
+    let sentence = if holds.is_empty() {
+        format!("another disk of it holds data and is left alone; install on {}?", disk.path)
+    } else {
+        format!("this disk holds {holds}; wipe it?")
+    };
+    Some(Question { serial: handle(disk), disk: disk.path.clone(), bytes: disk.bytes, holds, sentence })
+}
+
+fn handle(disk: &Disk) -> String {
+    disk.serial.clone().unwrap_or_else(|| disk.path.clone())
+}
+
+fn firmware(machine: &machine::Machine) -> Option<&'static str> {
+    match machine.hardware.as_ref().map(|hardware| hardware.firmware) {
+        Some(Firmware::Bios) => Some("BIOS"),
+        Some(Firmware::Uefi) => Some("UEFI"),
+        Some(Firmware::UefiSecureBoot) => Some("UEFI, Secure Boot"),
+        // DHCP option 93, as registered by IANA; all it has said so far.
+        None => match machine.arch {
+            Some(0) => Some("BIOS"),
+            Some(7 | 9) => Some("UEFI"),
+            Some(16) => Some("UEFI, HTTP boot"),
+            Some(_) | None => None,
+        },
+    }
+}
+
+fn summary(hardware: &Hardware) -> String {
+    let maker =
+        [&hardware.manufacturer, &hardware.product].into_iter().flatten().cloned().collect::<Vec<_>>();
+    let threads = match hardware.cpu.threads {
+        1 => "1 thread".to_owned(),
+        threads => format!("{threads} threads"),
+    };
+    let mut words =
+        vec![maker.join(" "), hardware.cpu.model.clone(), threads, web::show::mib(hardware.memory_mib)];
+    words.extend(hardware.disks.iter().filter(|disk| !disk.removable).map(|disk| {
+        let kind = if disk.rotational { "disk" } else { "SSD" };
+        format!("{} {kind}", web::show::bytes(disk.bytes))
+    }));
+    words.retain(|word| !word.is_empty());
+    words.join(" · ")
+}

@@ -1,0 +1,96 @@
+//! `/api/v1/packages`: bundles that are kept, and installing a new one.
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{FromRequest as _, Multipart, Request, State};
+use axum::http::{StatusCode, header};
+use fleet::package::{Bundle, Requires};
+use fleet::{Command, Event, Fleet, service};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::guard::Person;
+use super::{Changed, vms};
+use crate::{App, core, packages, web};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Package {
+    pub name: String,
+    pub version: String,
+    pub summary: String,
+    pub sha256: String,
+    pub bytes: u64,
+    /// For each node.
+    pub requires: Requires,
+    pub nodes_min: u32,
+}
+
+pub async fn list(State(app): State<App>) -> axum::Json<Vec<Package>> {
+    axum::Json(all(&app.core.fleet()))
+}
+
+/// Takes a bundle as the body, or as a file of a form, and installs it.
+pub async fn install(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    request: Request,
+) -> Result<(StatusCode, axum::Json<Changed>), web::Error> {
+    let kind =
+        request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let bundle = if kind.starts_with("multipart/form-data") {
+        let unreadable = |text: String| web::Error::refused(StatusCode::BAD_REQUEST, text);
+        let mut form =
+            Multipart::from_request(request, &()).await.map_err(|error| unreadable(error.body_text()))?;
+        let field = form.next_field().await.map_err(|error| unreadable(error.body_text()))?;
+        let Some(field) = field else { return Err(unreadable("the form has no file".to_owned())) };
+        packages::receive(&app.bundles, packages::LIMIT, field).await?
+    } else {
+        let body = Body::into_data_stream(request.into_body());
+        packages::receive(&app.bundles, packages::LIMIT, body).await?
+    };
+    let mut changed = Changed::by(&[]);
+    let events = decide(&app, &person.actor(), bundle).await?;
+    changed.changed = events.iter().map(Event::sentence).collect();
+    changed.id = events.iter().find_map(|event| match event {
+        Event::Service(service::Event::Created(service)) => Some(service.id.to_string()),
+        _ => None,
+    });
+    Ok((StatusCode::CREATED, changed))
+}
+
+/// What was refused is not kept; one at a time, so that what one caller is refused is not what another installs.
+async fn decide(app: &App, actor: &core::Actor, bundle: Bundle) -> Result<Vec<Event>, web::Error> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let _turn = TURN.lock().await;
+    let path = packages::path(&app.bundles, &bundle.sha256);
+    let sha256 = bundle.sha256.clone();
+    let decided = match vms::guest_image(app) {
+        Ok(image) => {
+            let command = Command::InstallPackage { bundle, image };
+            app.core.execute(actor, command).await.map_err(web::Error::from)
+        }
+        Err(error) => Err(error),
+    };
+    let fleet = app.core.fleet();
+    let wanted = fleet.packages.values().any(|package| package.bundle.sha256 == sha256)
+        || fleet.services.values().any(|service| service.sha256 == sha256);
+    if !wanted && let Err(error) = tokio::fs::remove_file(&path).await {
+        tracing::warn!(%error, path = %path.display(), "A refused bundle could not be removed");
+    }
+    decided
+}
+
+pub fn all(fleet: &Fleet) -> Vec<Package> {
+    let bundles = fleet.packages.values().map(|package| &package.bundle);
+    bundles
+        .map(|bundle| Package {
+            name: bundle.manifest.name.clone(),
+            version: bundle.manifest.version.clone(),
+            summary: bundle.manifest.summary.clone(),
+            sha256: bundle.sha256.clone(),
+            bytes: bundle.bytes,
+            requires: bundle.manifest.requires.clone(),
+            nodes_min: bundle.manifest.nodes.min,
+        })
+        .collect()
+}

@@ -1,0 +1,98 @@
+//! Every route of the page and the REST API, and who may use it.
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{MethodRouter, delete, get, post, put};
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use super::{events, guard, hosts, machines, packages, policy, services, session, state, timeline, vms};
+use crate::{App, web};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody: what one needs to log in, and nothing that tells about the site.
+    Open,
+    /// With a session; others are shown the login page.
+    Page,
+    /// With a session; others get 401.
+    Api,
+}
+
+pub struct Route {
+    pub access: Access,
+    pub method: &'static str,
+    pub path: &'static str,
+    handler: MethodRouter<App>,
+}
+
+/// What handlers read whole has at most so many bytes; a bundle is streamed and has its own limit.
+const BODY_LIMIT: usize = 256 << 10;
+
+#[rustfmt::skip]
+pub fn routes() -> Vec<Route> {
+    use Access::{Api, Open, Page};
+    let route = |access, method, path, handler| Route { access, method, path, handler };
+    vec![
+        route(Open, "GET",    "/login",                         get(web::pages::login)),
+        route(Open, "GET",    "/welcome",                       get(web::pages::welcome)),
+        route(Open, "GET",    "/assets/{file}",                 get(web::assets::get)),
+        route(Open, "POST",   "/api/v1/password",               post(session::set_password)),
+        route(Open, "POST",   "/api/v1/login",                  post(session::login)),
+
+        route(Page, "GET",    "/",                              get(web::pages::home)),
+        route(Api,  "GET",    "/live",                          get(web::live::get)),
+        route(Api,  "GET",    "/timeline/{id}",                 get(web::pages::timeline)),
+
+        route(Api,  "POST",   "/api/v1/logout",                 post(session::logout)),
+        route(Api,  "GET",    "/api/v1/state",                  get(state::get)),
+        route(Api,  "GET",    "/api/v1/events",                 get(events::get)),
+        route(Api,  "GET",    "/api/v1/machines",               get(machines::list)),
+        route(Api,  "DELETE", "/api/v1/machines/{id}",          delete(machines::remove)),
+        route(Api,  "POST",   "/api/v1/machines/{id}/adopt",    post(machines::adopt)),
+        route(Api,  "GET",    "/api/v1/machines/{id}/timeline", get(timeline::get)),
+        route(Api,  "GET",    "/api/v1/hosts",                  get(hosts::list)),
+        route(Api,  "GET",    "/api/v1/vms",                    get(vms::list)),
+        route(Api,  "POST",   "/api/v1/vms",                    post(vms::create)),
+        route(Api,  "DELETE", "/api/v1/vms/{id}",               delete(vms::remove)),
+        route(Api,  "GET",    "/api/v1/vms/{id}/timeline",      get(timeline::get)),
+        route(Api,  "GET",    "/api/v1/services",               get(services::list)),
+        route(Api,  "DELETE", "/api/v1/services/{id}",          delete(services::remove)),
+        route(Api,  "GET",    "/api/v1/services/{id}/timeline", get(timeline::get)),
+        route(Api,  "GET",    "/api/v1/packages",               get(packages::list)),
+        route(Api,  "POST",   "/api/v1/packages",               post(packages::install).layer(DefaultBodyLimit::disable())),
+        route(Api,  "GET",    "/api/v1/timeline/{id}",          get(timeline::get)),
+        route(Api,  "GET",    "/api/v1/policy",                 get(policy::get)),
+        route(Api,  "PUT",    "/api/v1/policy",                 put(policy::put)),
+    ]
+}
+
+/// Page and REST API, to be served over TLS. Requests carry the caller's `SocketAddr` as an extension.
+pub fn router(app: App) -> Router {
+    let mut router = Router::new();
+    for Route { access, path, handler, .. } in routes() {
+        let guarded = match access {
+            Access::Open => handler.route_layer(from_fn(guard::open)),
+            Access::Page => handler.route_layer(from_fn_with_state(app.clone(), guard::page)),
+            Access::Api => handler.route_layer(from_fn_with_state(app.clone(), guard::api)),
+        };
+        router = router.route(path, guarded);
+    }
+    let header = |name: HeaderName, value| {
+        SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+    };
+    router
+        .fallback(async || web::Error::refused(StatusCode::NOT_FOUND, "there is no such page"))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(header(header::CACHE_CONTROL, "no-store"))
+        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        // Not no-referrer: with it browsers send `Origin: null`.
+        .layer(header(header::REFERRER_POLICY, "same-origin"))
+        .layer(header(
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+             form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+        ))
+        .with_state(app)
+}

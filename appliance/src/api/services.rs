@@ -1,0 +1,85 @@
+//! `/api/v1/services`: the registry of what answers on the network, and where.
+
+use std::net::Ipv4Addr;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use fleet::{Command, Fleet, Plan, Refusal, ServiceId, Subject, Timestamp, VmId, service};
+use serde::{Deserialize, Serialize};
+
+use super::guard::Person;
+use super::{Changed, Wait, waiting};
+use crate::{App, web};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub id: ServiceId,
+    pub name: String,
+    pub version: String,
+    pub summary: Option<String>,
+    /// Where it answers.
+    pub url: String,
+    pub address: Ipv4Addr,
+    pub port: u16,
+    /// installing, answering, being removed
+    pub phase: String,
+    pub since: Timestamp,
+    pub nodes: Vec<Node>,
+    pub waiting: Vec<Wait>,
+}
+
+/// A VM that carries a part of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub id: VmId,
+    pub name: String,
+    pub address: Option<Ipv4Addr>,
+}
+
+pub async fn list(State(app): State<App>) -> axum::Json<Vec<Service>> {
+    axum::Json(all(&app.core.fleet(), &app.core.plan()))
+}
+
+pub async fn remove(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let service = find(&app.core.fleet(), &id)?.id;
+    Ok(Changed::by(&app.core.execute(&person.actor(), Command::RemoveService { service }).await?))
+}
+
+pub fn all(fleet: &Fleet, plan: &Plan) -> Vec<Service> {
+    fleet.services.values().map(|service| document(fleet, service, plan)).collect()
+}
+
+fn document(fleet: &Fleet, service: &service::Service, plan: &Plan) -> Service {
+    let package = fleet.packages.get(&service.name);
+    let nodes = service.nodes.iter().map(|id| {
+        let vm = fleet.vms.get(id);
+        Node {
+            id: *id,
+            name: vm.map_or_else(|| id.to_string(), |vm| vm.name.clone()),
+            address: vm.and_then(|vm| fleet.leases.by_mac.get(&vm.mac)).copied(),
+        }
+    });
+    Service {
+        id: service.id,
+        name: service.name.clone(),
+        version: service.version.clone(),
+        summary: package.map(|package| package.bundle.manifest.summary.clone()),
+        url: service.url(),
+        address: service.address,
+        port: service.port,
+        phase: service.phase.word().to_owned(),
+        since: service.since,
+        nodes: nodes.collect(),
+        waiting: waiting(plan, Subject::Service(service.id)),
+    }
+}
+
+/// By id or by name.
+pub fn find<'a>(fleet: &'a Fleet, id: &str) -> Result<&'a service::Service, Refusal> {
+    let known = fleet.services.values().find(|service| service.id.to_string() == id || service.name == id);
+    known.ok_or_else(|| Refusal::Missing { what: "service", name: id.to_owned() })
+}

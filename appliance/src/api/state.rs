@@ -1,0 +1,102 @@
+//! `GET /api/v1/state`: everything there is, in one document.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+use axum::extract::State as Extract;
+use fleet::site::Policy;
+use fleet::{Fleet, Timestamp};
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use super::hosts::{self, Host};
+use super::machines::{self, Machine};
+use super::packages::{self, Package};
+use super::services::{self, Service};
+use super::vms::{self, Vm};
+use crate::{App, core};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct State {
+    /// Grows with every change.
+    pub revision: u64,
+    pub now: Timestamp,
+    pub site: Option<Site>,
+    pub daemon: Daemon,
+    pub policy: Policy,
+    pub machines: Vec<Machine>,
+    pub hosts: Vec<Host>,
+    pub vms: Vec<Vm>,
+    pub services: Vec<Service>,
+    pub packages: Vec<Package>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Site {
+    pub id: uuid::Uuid,
+    pub network: Ipv4Net,
+    /// The appliance's own address in it.
+    pub address: Ipv4Addr,
+    pub domain: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Daemon {
+    pub version: String,
+    /// Memory of the process that is in RAM now.
+    pub resident_bytes: Option<u64>,
+    /// SHA-256 of the site's certificate authority, as the appliance's screen shows it.
+    pub fingerprint: String,
+    /// Why nothing survives a restart of this machine, where that is so.
+    pub memory_only: Option<String>,
+}
+
+pub async fn get(Extract(app): Extract<App>) -> axum::Json<State> {
+    axum::Json(state(&app))
+}
+
+pub fn state(app: &App) -> State {
+    let fleet = app.core.fleet();
+    let observed = app.core.observed();
+    let plan = app.core.plan();
+    State {
+        revision: *app.core.changes().borrow(),
+        now: core::now(),
+        site: site(&fleet),
+        daemon: daemon(app),
+        policy: fleet.policy.clone(),
+        machines: machines::all(&fleet, &observed, &plan),
+        hosts: hosts::all(&fleet, &observed),
+        vms: vms::all(&fleet, &plan),
+        services: services::all(&fleet, &plan),
+        packages: packages::all(&fleet),
+    }
+}
+
+fn site(fleet: &Fleet) -> Option<Site> {
+    let site = fleet.site.as_ref()?;
+    Some(Site { id: site.id, network: site.network, address: site.address, domain: site.domain.clone() })
+}
+
+fn daemon(app: &App) -> Daemon {
+    Daemon {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        resident_bytes: resident_bytes(),
+        fingerprint: app.ca.fingerprint(),
+        memory_only: memory_only(),
+    }
+}
+
+/// proc_pid_status(5): VmRSS is in kB.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Left by the initrd when it found no disk that it may use.
+fn memory_only() -> Option<String> {
+    let text = std::fs::read_to_string(Path::new("/run/elisandra/memory-only")).ok()?;
+    Some(text.trim().to_owned())
+}

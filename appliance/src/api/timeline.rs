@@ -1,0 +1,61 @@
+//! `/api/v1/…/timeline`: what happened to a thing, events and packets and refusals in one list.
+
+use axum::extract::{Path, Query, State};
+use fleet::{Fleet, Refusal};
+use serde::Deserialize;
+
+use super::{machines, services, vms};
+use crate::store::Entry;
+use crate::{App, web};
+
+const USUAL: u32 = 200;
+const MOST: u32 = 5000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// The last so many lines.
+    limit: Option<u32>,
+}
+
+pub async fn get(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Result<axum::Json<Vec<Entry>>, web::Error> {
+    Ok(axum::Json(entries(&app, &id, wanted.limit.unwrap_or(USUAL).min(MOST)).await?))
+}
+
+/// The timeline of `id`: a machine, VM or service by id or name, a package by name, or `site`.
+pub async fn entries(app: &App, id: &str, limit: u32) -> Result<Vec<Entry>, web::Error> {
+    let subjects = subjects(&app.core.fleet(), id)?;
+    Ok(app.core.timeline(&subjects, limit).await?)
+}
+
+/// Everything that lines about `id` are written under: packets, for one, come from a MAC address.
+fn subjects(fleet: &Fleet, id: &str) -> Result<Vec<String>, Refusal> {
+    if id == "site" {
+        return Ok(vec![id.to_owned()]);
+    }
+    if let Ok(machine) = machines::find(fleet, id) {
+        let addresses = machines::addresses(fleet, machine).into_iter().map(|address| address.to_string());
+        let macs = machine.macs.iter().map(ToString::to_string);
+        return Ok([machine.id.to_string()].into_iter().chain(macs).chain(addresses).collect());
+    }
+    if let Ok(service) = services::find(fleet, id) {
+        let nodes = service.nodes.iter().filter_map(|vm| fleet.vms.get(vm)).flat_map(|vm| of_vm(fleet, vm));
+        return Ok([service.id.to_string(), service.name.clone()].into_iter().chain(nodes).collect());
+    }
+    if let Ok(vm) = vms::find(fleet, id) {
+        return Ok(of_vm(fleet, vm));
+    }
+    if fleet.packages.contains_key(id) {
+        return Ok(vec![id.to_owned()]);
+    }
+    Err(Refusal::Missing { what: "machine, VM, service or package", name: id.to_owned() })
+}
+
+fn of_vm(fleet: &Fleet, vm: &fleet::vm::Vm) -> Vec<String> {
+    let address = fleet.leases.by_mac.get(&vm.mac).map(ToString::to_string);
+    [vm.id.to_string(), vm.mac.to_string()].into_iter().chain(address).collect()
+}

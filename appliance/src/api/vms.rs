@@ -1,0 +1,111 @@
+//! `/api/v1/vms`: virtual machines.
+
+use std::net::Ipv4Addr;
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use fleet::{Command, Event, Fleet, Mac, MachineId, Plan, Refusal, Subject, Timestamp, VmId, vm};
+use serde::{Deserialize, Serialize};
+
+use super::guard::Person;
+use super::{Changed, Json, Wait, waiting};
+use crate::{App, files, web};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vm {
+    pub id: VmId,
+    pub name: String,
+    pub host: MachineId,
+    pub host_name: String,
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    pub disk_gib: u64,
+    pub mac: Mac,
+    pub address: Option<Ipv4Addr>,
+    /// starting, running, being removed
+    pub phase: String,
+    pub since: Timestamp,
+    pub waiting: Vec<Wait>,
+    /// The service that it carries.
+    pub service: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewVm {
+    pub name: String,
+    pub memory_mib: u64,
+    pub vcpus: u32,
+    pub disk_gib: u64,
+}
+
+pub async fn list(State(app): State<App>) -> axum::Json<Vec<Vm>> {
+    axum::Json(all(&app.core.fleet(), &app.core.plan()))
+}
+
+pub async fn create(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Json(new): Json<NewVm>,
+) -> Result<(StatusCode, axum::Json<Changed>), web::Error> {
+    let spec = vm::NewVm {
+        name: new.name,
+        vcpus: new.vcpus,
+        memory_mib: new.memory_mib,
+        disk_gib: new.disk_gib,
+        image: guest_image(&app)?,
+    };
+    let events = app.core.execute(&person.actor(), Command::CreateVm { spec }).await?;
+    let mut changed = Changed::by(&events);
+    changed.id = events.iter().find_map(|event| match event {
+        Event::Vm(vm::Event::Created { vm, .. }) => Some(vm.id.to_string()),
+        _ => None,
+    });
+    Ok((StatusCode::CREATED, changed))
+}
+
+pub async fn remove(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let vm = find(&app.core.fleet(), &id)?.id;
+    Ok(Changed::by(&app.core.execute(&person.actor(), Command::RemoveVm { vm }).await?))
+}
+
+/// The image that new VMs are made from.
+pub fn guest_image(app: &App) -> Result<vm::Image, web::Error> {
+    let image = files::manifest(&app.files).and_then(|manifest| manifest.guest_image());
+    image.map_err(|error| web::Error::Broken(error.context("there is no image to make VMs from").into()))
+}
+
+pub fn all(fleet: &Fleet, plan: &Plan) -> Vec<Vm> {
+    fleet.vms.values().map(|vm| document(fleet, vm, plan)).collect()
+}
+
+fn document(fleet: &Fleet, vm: &vm::Vm, plan: &Plan) -> Vm {
+    let host = fleet.machines.get(&vm.host);
+    let service = fleet.services.values().find(|service| service.nodes.contains(&vm.id));
+    Vm {
+        id: vm.id,
+        name: vm.name.clone(),
+        host: vm.host,
+        host_name: host.map_or_else(|| vm.host.to_string(), |machine| machine.name.clone()),
+        vcpus: vm.vcpus,
+        memory_mib: vm.memory_mib,
+        disk_gib: vm.disk_gib,
+        mac: vm.mac,
+        address: fleet.leases.by_mac.get(&vm.mac).copied(),
+        phase: vm.phase.word().to_owned(),
+        since: vm.since,
+        waiting: waiting(plan, Subject::Vm(vm.id)),
+        service: service.map(|service| service.name.clone()),
+    }
+}
+
+/// By id or by name.
+pub fn find<'a>(fleet: &'a Fleet, id: &str) -> Result<&'a vm::Vm, Refusal> {
+    let known = fleet.vms.values().find(|vm| vm.id.to_string() == id || vm.name == id);
+    known.ok_or_else(|| Refusal::Missing { what: "VM", name: id.to_owned() })
+}

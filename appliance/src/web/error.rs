@@ -1,0 +1,123 @@
+//! What goes wrong while a request is answered, as an HTTP status and a sentence: `{"error":"…"}`.
+
+use std::error::Error as StdError;
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use fleet::Refusal;
+use serde_json::json;
+
+use crate::auth::AuthError;
+use crate::core::ExecuteError;
+use crate::packages::PackageError;
+use crate::store::StoreError;
+
+#[derive(Debug)]
+pub enum Error {
+    /// The caller can do something about it.
+    Refused { status: StatusCode, sentence: String, retry_after_secs: Option<u64> },
+    /// The appliance could not do its work; logged where it is answered.
+    Broken(Box<dyn StdError + Send + Sync>),
+}
+
+impl Error {
+    pub fn refused(status: StatusCode, sentence: impl Into<String>) -> Error {
+        Error::Refused { status, sentence: sentence.into(), retry_after_secs: None }
+    }
+
+    pub fn not_logged_in() -> Error {
+        Error::refused(StatusCode::UNAUTHORIZED, "log in first")
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        match self {
+            Error::Refused { status, sentence, retry_after_secs } => {
+                let mut response = (status, Json(json!({ "error": sentence }))).into_response();
+                if let Some(secs) = retry_after_secs {
+                    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
+                }
+                response
+            }
+            Error::Broken(error) => {
+                tracing::error!(error = &*error as &dyn StdError, "A request could not be answered: {error}");
+                let sentence = format!("the appliance could not do that: {error}");
+                (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "error": sentence }))).into_response()
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        let status = match &refusal {
+            Refusal::Missing { .. } => StatusCode::NOT_FOUND,
+            Refusal::Conflict(_) => StatusCode::CONFLICT,
+            Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Error::refused(status, refusal.to_string())
+    }
+}
+
+impl From<ExecuteError> for Error {
+    fn from(error: ExecuteError) -> Error {
+        match error {
+            ExecuteError::Refused(refusal) => refusal.into(),
+            ExecuteError::NotDurable(_) => Error::Broken(error.into()),
+            ExecuteError::Stopping => Error::refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        }
+    }
+}
+
+impl From<PackageError> for Error {
+    fn from(error: PackageError) -> Error {
+        let status = match &error {
+            PackageError::Unusable(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            PackageError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            PackageError::BrokenOff { .. } => StatusCode::BAD_REQUEST,
+            PackageError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            PackageError::File { .. } => return Error::Broken(error.into()),
+        };
+        Error::refused(status, error.to_string())
+    }
+}
+
+impl From<AuthError> for Error {
+    fn from(error: AuthError) -> Error {
+        let status = match &error {
+            AuthError::WrongCode | AuthError::WrongPassword => StatusCode::UNAUTHORIZED,
+            AuthError::AlreadySet | AuthError::NotSet => StatusCode::CONFLICT,
+            AuthError::UnusablePassword => StatusCode::UNPROCESSABLE_ENTITY,
+            AuthError::TooManyTries { wait_secs, .. } => {
+                return Error::Refused {
+                    status: StatusCode::TOO_MANY_REQUESTS,
+                    retry_after_secs: Some(*wait_secs),
+                    sentence: error.to_string(),
+                };
+            }
+            AuthError::Hash(_) | AuthError::Database { .. } => return Error::Broken(error.into()),
+        };
+        Error::refused(status, error.to_string())
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Error {
+        Error::Broken(error.into())
+    }
+}
+
+impl From<askama::Error> for Error {
+    fn from(error: askama::Error) -> Error {
+        Error::Broken(error.into())
+    }
+}
+
+impl From<JsonRejection> for Error {
+    fn from(rejection: JsonRejection) -> Error {
+        Error::refused(rejection.status(), rejection.body_text())
+    }
+}

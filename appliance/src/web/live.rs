@@ -1,0 +1,87 @@
+//! `GET /live`: what has changed on the page, as server-sent events.
+//!
+//! An event named after a section brings its new HTML; `tick` says that timelines may have new lines; `over`
+//! says that the session has ended.
+
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Sse;
+use axum::response::sse::{Event, KeepAlive};
+use futures::{Stream, stream};
+use tokio::sync::watch;
+
+use super::{Error, pages};
+use crate::api::{events, guard, state};
+use crate::{App, core};
+
+struct Live {
+    app: App,
+    token: String,
+    changes: watch::Receiver<u64>,
+    /// Each section as the browser has it.
+    sent: BTreeMap<&'static str, String>,
+    ready: VecDeque<Event>,
+    over: bool,
+}
+
+pub async fn get(
+    State(app): State<App>,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Error> {
+    let token = guard::token(&headers).ok_or_else(Error::not_logged_in)?.to_owned();
+    let mut changes = app.core.changes();
+    // The page may be older than this connection.
+    changes.mark_changed();
+    let live = Live { app, token, changes, sent: BTreeMap::new(), ready: VecDeque::new(), over: false };
+    let stream = stream::unfold(live, |mut live| async move {
+        let event = live.next().await?;
+        Some((Ok(event), live))
+    });
+    Ok(Sse::new(stream).keep_alive(KeepAlive::default()))
+}
+
+impl Live {
+    async fn next(&mut self) -> Option<Event> {
+        while self.ready.is_empty() {
+            if self.over {
+                return None;
+            }
+            let first = self.sent.is_empty();
+            self.changes.changed().await.ok()?;
+            if !first {
+                tokio::time::sleep(events::DEBOUNCE).await;
+            }
+            let revision = *self.changes.borrow_and_update();
+            self.look(revision).await;
+        }
+        self.ready.pop_front()
+    }
+
+    async fn look(&mut self, revision: u64) {
+        // Logging out elsewhere, or a session that ran out, ends what this one sees.
+        if !matches!(self.app.auth.person(&self.token, core::now()).await, Ok(Some(_))) {
+            self.ready.push_back(Event::default().event("over").data("logged out"));
+            self.over = true;
+            return;
+        }
+        let sections = match pages::sections(&state::state(&self.app)) {
+            Ok(sections) => sections,
+            Err(error) => {
+                tracing::error!(%error, "A section of the page could not be rendered");
+                self.over = true;
+                return;
+            }
+        };
+        for section in sections {
+            if self.sent.get(section.name) != Some(&section.html) {
+                self.ready.push_back(Event::default().event(section.name).data(&section.html));
+                self.sent.insert(section.name, section.html);
+            }
+        }
+        self.ready.push_back(Event::default().event("tick").data(revision.to_string()));
+    }
+}

@@ -1,0 +1,110 @@
+//! The pages: home, login, first password; and the fragments that home is made of.
+
+use askama::Template;
+use axum::Extension;
+use axum::extract::{Path, State as Extract};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+
+use super::{Error, assets};
+use crate::api::guard::Person;
+use crate::api::state::{self, State};
+use crate::api::timeline;
+use crate::store::Entry;
+use crate::{App, auth};
+
+/// Lines of a timeline on the page; the REST API has the rest.
+const LINES: u32 = 300;
+
+#[derive(Template)]
+#[template(path = "home.html")]
+struct Home<'a> {
+    version: String,
+    person: String,
+    state: &'a State,
+    sections: Vec<Section>,
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct Login {
+    version: String,
+    person: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "welcome.html")]
+struct Welcome {
+    version: String,
+    person: &'static str,
+}
+
+#[derive(Template)]
+#[template(path = "timeline.html")]
+struct Timeline {
+    entries: Vec<Entry>,
+}
+
+/// A part of the page that is rendered and swapped in by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// Its element's id, and the name of the server-sent event that brings it anew.
+    pub name: &'static str,
+    pub html: String,
+}
+
+macro_rules! section {
+    ($name:ident, $path:literal) => {
+        #[derive(Template)]
+        #[template(path = $path)]
+        struct $name<'a> {
+            state: &'a State,
+        }
+    };
+}
+
+section!(Head, "head.html");
+section!(Machines, "machines.html");
+section!(Hosts, "hosts.html");
+section!(Services, "services.html");
+section!(Vms, "vms.html");
+
+pub async fn home(
+    Extract(app): Extract<App>,
+    Extension(person): Extension<Person>,
+) -> Result<Html<String>, Error> {
+    let state = state::state(&app);
+    let home =
+        Home { version: assets::version(), person: person.0, sections: sections(&state)?, state: &state };
+    Ok(Html(home.render()?))
+}
+
+/// Nothing in here depends on the time of day, so that a section differs only when there is something to see.
+pub fn sections(state: &State) -> Result<Vec<Section>, askama::Error> {
+    Ok(vec![
+        Section { name: "head", html: Head { state }.render()? },
+        Section { name: "machines", html: Machines { state }.render()? },
+        Section { name: "hosts", html: Hosts { state }.render()? },
+        Section { name: "services", html: Services { state }.render()? },
+        Section { name: "vms", html: Vms { state }.render()? },
+    ])
+}
+
+pub async fn login(Extract(app): Extract<App>) -> Result<Response, Error> {
+    if app.auth.code().is_some() {
+        return Ok(Redirect::to("/welcome").into_response());
+    }
+    Ok(Html(Login { version: assets::version(), person: auth::FIRST_PERSON }.render()?).into_response())
+}
+
+/// Where the first password is set. Once it is, there is nothing here.
+pub async fn welcome(Extract(app): Extract<App>) -> Result<Response, Error> {
+    if app.auth.code().is_none() {
+        return Ok(Redirect::to("/login").into_response());
+    }
+    Ok(Html(Welcome { version: assets::version(), person: auth::FIRST_PERSON }.render()?).into_response())
+}
+
+pub async fn timeline(Extract(app): Extract<App>, Path(id): Path<String>) -> Result<Html<String>, Error> {
+    let entries = timeline::entries(&app, &id, LINES).await?;
+    Ok(Html(Timeline { entries }.render()?))
+}

@@ -1,0 +1,197 @@
+//! Numbers and states in the words and colours of the page.
+
+use crate::api::hosts::Host;
+use crate::api::machines::{Machine, Question};
+use crate::api::services::Service;
+use crate::api::state::State;
+use crate::api::vms::Vm;
+
+/// The colour of a state; its word stands beside it always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    Good,
+    /// Goes on by itself.
+    Busy,
+    /// Waits for a person.
+    Asks,
+    Bad,
+    Idle,
+}
+
+impl std::fmt::Display for Tone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Tone::Good => "good",
+            Tone::Busy => "busy",
+            Tone::Asks => "asks",
+            Tone::Bad => "bad",
+            Tone::Idle => "idle",
+        })
+    }
+}
+
+/// Memory, in powers of 1024, as memory is sold.
+pub fn mib(mib: u64) -> String {
+    if mib < 1024 {
+        return format!("{mib} MiB");
+    }
+    format!("{} GiB", tenths(mib * 10 / 1024))
+}
+
+/// Disk space, in powers of 1000, as disks are sold.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] =
+        [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
+    match UNITS.iter().find(|(size, _)| bytes >= *size) {
+        Some((size, unit)) => format!("{} {unit}", tenths(bytes / (size / 10))),
+        None => format!("{bytes} B"),
+    }
+}
+
+/// A number of tenths, without `.0` and without what nobody reads beside three digits.
+fn tenths(tenths: u64) -> String {
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => whole.to_string(),
+        (whole @ 100.., _) => whole.to_string(),
+        (whole, tenth) => format!("{whole}.{tenth}"),
+    }
+}
+
+impl State {
+    pub fn ready(&self) -> usize {
+        self.machines.iter().filter(|machine| machine.phase == "ready").count()
+    }
+
+    pub fn running(&self) -> usize {
+        self.vms.iter().filter(|vm| vm.phase == "running").count()
+    }
+
+    pub fn answering(&self) -> usize {
+        self.services.iter().filter(|service| service.phase == "answering").count()
+    }
+
+    /// Machines that go no further without a person.
+    pub fn asking(&self) -> usize {
+        self.machines.iter().filter(|machine| matches!(machine.tone(), Tone::Asks | Tone::Bad)).count()
+    }
+
+    pub fn resident(&self) -> Option<String> {
+        self.daemon.resident_bytes.map(|resident| mib(resident >> 20))
+    }
+
+    pub fn vms_of<'a>(&'a self, host: &'a Host) -> impl Iterator<Item = &'a Vm> {
+        self.vms.iter().filter(|vm| vm.host == host.id)
+    }
+}
+
+impl Machine {
+    pub fn tone(&self) -> Tone {
+        let silent = self.waiting.iter().any(|wait| wait.hint.is_some());
+        match self.phase.as_str() {
+            "failed" => Tone::Bad,
+            "ready" | "installed" if silent => Tone::Asks,
+            "ready" => Tone::Good,
+            "found" if self.adoptable && silent => Tone::Asks,
+            "sighted" if silent => Tone::Asks,
+            "sighted" | "found" => Tone::Idle,
+            _ => Tone::Busy,
+        }
+    }
+}
+
+impl Question {
+    pub fn size(&self) -> String {
+        bytes(self.bytes)
+    }
+}
+
+impl Vm {
+    pub fn tone(&self) -> Tone {
+        match self.phase.as_str() {
+            _ if self.waiting.iter().any(|wait| wait.hint.is_some()) => Tone::Asks,
+            "running" if self.waiting.is_empty() => Tone::Good,
+            _ => Tone::Busy,
+        }
+    }
+
+    pub fn memory(&self) -> String {
+        mib(self.memory_mib)
+    }
+}
+
+impl Service {
+    pub fn tone(&self) -> Tone {
+        match self.phase.as_str() {
+            _ if self.waiting.iter().any(|wait| wait.hint.is_some()) => Tone::Asks,
+            "answering" if self.waiting.is_empty() => Tone::Good,
+            _ => Tone::Busy,
+        }
+    }
+}
+
+impl Host {
+    pub fn memory(&self) -> String {
+        mib(self.memory_mib)
+    }
+
+    pub fn free_memory(&self) -> String {
+        mib(self.free_memory_mib)
+    }
+
+    pub fn vm_memory(&self) -> String {
+        mib(self.vm_memory_mib)
+    }
+
+    /// Kept for the host itself.
+    pub fn own_memory(&self) -> String {
+        mib(self.own_memory_mib())
+    }
+
+    fn own_memory_mib(&self) -> u64 {
+        self.memory_mib.saturating_sub(self.free_memory_mib).saturating_sub(self.vm_memory_mib)
+    }
+
+    pub fn own_percent(&self) -> u64 {
+        percent(self.own_memory_mib(), self.memory_mib)
+    }
+
+    pub fn vm_percent(&self) -> u64 {
+        percent(self.vm_memory_mib, self.memory_mib)
+    }
+
+    pub fn volumes(&self) -> String {
+        bytes(self.volume_bytes)
+    }
+
+    pub fn volumes_free(&self) -> Option<String> {
+        self.volume_free_bytes.map(bytes)
+    }
+
+    pub fn volumes_percent(&self) -> u64 {
+        let used = self.volume_free_bytes.map_or(0, |free| self.volume_bytes.saturating_sub(free));
+        percent(used, self.volume_bytes)
+    }
+}
+
+fn percent(part: u64, whole: u64) -> u64 {
+    (part * 100).checked_div(whole).unwrap_or(0).min(100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_as_they_are_sold() {
+        assert_eq!(mib(384), "384 MiB");
+        assert_eq!(mib(2048), "2 GiB");
+        assert_eq!(mib(3925), "3.8 GiB");
+        assert_eq!(mib(131_072), "128 GiB");
+        assert_eq!(bytes(20_000_000_000), "20 GB");
+        assert_eq!(bytes(1_920_383_410_176), "1.9 TB");
+        assert_eq!(bytes(512_110_190_592), "512 GB");
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(percent(1, 0), 0);
+        assert_eq!(percent(3, 2), 100);
+    }
+}
