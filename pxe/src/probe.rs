@@ -7,7 +7,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io,
     net::Ipv4Addr,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsRawFd,
     time::Duration,
 };
 
@@ -18,10 +18,9 @@ use dhcproto::{
 use nix::{
     ifaddrs::getifaddrs,
     sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, bind, socket},
-    unistd::{read, write},
 };
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    net::UdpSocket,
     time::{Instant, timeout_at},
 };
 
@@ -56,23 +55,25 @@ pub async fn dhcp_servers(interface: &str, wait: Duration) -> io::Result<Vec<For
         SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
         SockProtocol::EthIp,
     )?;
-    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &link)?;
-    let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+    bind(socket.as_raw_fd(), &link)?;
+    // tokio's UdpSocket for what is none: on a bound packet socket recv and send are the same calls.
+    let socket = UdpSocket::from_std(std::net::UdpSocket::from(socket))?;
 
     // Only has to differ from the other clients' on the wire.
     let xid = RandomState::new().hash_one(mac) as u32;
     let discover = discover(mac, xid).map_err(io::Error::other)?;
 
+    let mut frame = [0; 2048];
     let mut servers: Vec<ForeignServer> = Vec::new();
     let mut end = Instant::now() + wait;
     let mut ask = Instant::now();
     while Instant::now() < end {
         if ask <= Instant::now() {
-            write(socket.get_ref(), &discover)?;
+            socket.send(&discover).await?;
             ask += ASK_EVERY;
         }
-        let Ok(frame) = timeout_at(ask.min(end), receive(&socket)).await else { continue };
-        let Some(server) = offer(&frame?, xid) else { continue };
+        let Ok(received) = timeout_at(ask.min(end), socket.recv(&mut frame)).await else { continue };
+        let Some(server) = offer(&frame[..received?], xid) else { continue };
         end = end.min(Instant::now() + AFTER_FIRST);
         if !servers.iter().any(|known| known.address == server.address) {
             servers.push(server);
@@ -87,13 +88,6 @@ fn link_address(interface: &str) -> io::Result<LinkAddr> {
         .filter(|entry| entry.interface_name == interface)
         .find_map(|entry| entry.address?.as_link_addr().copied())
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no interface {interface}")))
-}
-
-async fn receive(socket: &AsyncFd<OwnedFd>) -> io::Result<Vec<u8>> {
-    let mut frame = vec![0; 2048];
-    let length = socket.async_io(Interest::READABLE, |fd| Ok(read(fd.as_fd(), &mut frame)?)).await?;
-    frame.truncate(length);
-    Ok(frame)
 }
 
 /// A DISCOVER with the broadcast flag, from nobody to everybody.

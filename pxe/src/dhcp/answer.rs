@@ -136,7 +136,7 @@ fn granted(
         } else {
             relay_or_broadcast(request)
         };
-    Ok(Reply { to, packet: encode(&message)?, summary })
+    Ok(Reply { to, packet: encode(message, request)?, summary })
 }
 
 fn refused(request: &Request, facts: &ServerFacts) -> Result<Reply, dhcproto::error::EncodeError> {
@@ -147,7 +147,7 @@ fn refused(request: &Request, facts: &ServerFacts) -> Result<Reply, dhcproto::er
     let asked =
         request.sight.requested.map_or_else(|| "an address".to_owned(), |address| address.to_string());
     let summary = format!("refused {asked}, which is not its own");
-    Ok(Reply { to: relay_or_broadcast(request), packet: encode(&message)?, summary })
+    Ok(Reply { to: relay_or_broadcast(request), packet: encode(message, request)?, summary })
 }
 
 /// The network's options without a lease, to an address that the client already has.
@@ -156,7 +156,7 @@ fn informed(request: &Request, facts: &ServerFacts) -> Result<Reply, dhcproto::e
     network_options(&mut message, facts);
     boot_options(&mut message, request, facts);
     let to = SocketAddrV4::new(request.ciaddr, CLIENT_PORT);
-    Ok(Reply { to, packet: encode(&message)?, summary: format!("informed {}", request.ciaddr) })
+    Ok(Reply { to, packet: encode(message, request)?, summary: format!("informed {}", request.ciaddr) })
 }
 
 fn reply_to(request: &Request, facts: &ServerFacts, kind: MessageType) -> Message {
@@ -244,12 +244,25 @@ fn relay_or_broadcast(request: &Request) -> SocketAddrV4 {
     }
 }
 
-fn encode(message: &Message) -> Result<Vec<u8>, dhcproto::error::EncodeError> {
-    let mut packet = Vec::with_capacity(576);
-    message.encode(&mut Encoder::new(&mut packet))?;
-    // The least that a BOOTP client takes (RFC 1542 section 2.1).
-    packet.resize(packet.len().max(300), 0);
-    Ok(packet)
+fn encode(mut message: Message, request: &Request) -> Result<Vec<u8>, dhcproto::error::EncodeError> {
+    // What every client takes: an IP packet of 576 bytes (RFC 2131 section 2), or what option 57 says.
+    let limit = usize::from(request.max_size.unwrap_or(576).max(576)) - 28;
+    // The first two stand in siaddr and file as well.
+    let mut spare =
+        [OptionCode::TFTPServerName, OptionCode::BootfileName, OptionCode::DomainName].into_iter();
+    loop {
+        let mut packet = Vec::with_capacity(576);
+        message.encode(&mut Encoder::new(&mut packet))?;
+        if packet.len() > limit
+            && let Some(code) = spare.next()
+        {
+            message.opts_mut().remove(code);
+            continue;
+        }
+        // The least that a BOOTP client takes (RFC 1542 section 2.1).
+        packet.resize(packet.len().max(300), 0);
+        return Ok(packet);
+    }
 }
 
 fn verb(kind: Kind) -> &'static str {

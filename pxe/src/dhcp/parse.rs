@@ -33,7 +33,7 @@ pub struct Request {
     pub client_id: Option<Vec<u8>>,
     pub relay_information: Option<Vec<u8>>,
     pub machine_id: Option<Vec<u8>>,
-    /// Option 57.
+    /// Option 57: the longest IP packet that the client takes.
     pub max_size: Option<u16>,
 }
 
