@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
@@ -9,6 +10,17 @@ use tempfile::TempDir;
 use crate::accelerator::Accelerator;
 use crate::lan::Lan;
 use crate::machine::{Machine, Place, Spec};
+
+/// The folders of sockets of this process's labs, for [`clean_up`].
+static SOCKETS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Removes what dropping a lab would, just before the process ends by other means.
+pub fn clean_up() {
+    for folder in SOCKETS.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        // Gone already when its lab was dropped.
+        let _ = fs::remove_dir_all(folder);
+    }
+}
 
 /// Drop the machines first: they only pull their plugs, but the LAN would go on
 /// sending to them.
@@ -34,6 +46,7 @@ impl Lab {
         }
         // Not in the lab's folder: a unix socket's path has at most 107 bytes.
         let sockets = tempfile::Builder::new().prefix("elisandra-lab-").tempdir()?;
+        SOCKETS.lock().unwrap_or_else(PoisonError::into_inner).push(sockets.path().to_path_buf());
         let lan = Lan::new(sockets.path());
         Ok(Lab { folder, lan, accelerator, sockets, _lock: lock })
     }

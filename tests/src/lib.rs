@@ -11,9 +11,21 @@
 //! No root, no bridge, no tap: every cable is a pair of unix datagram sockets.
 
 pub mod accelerator;
+pub mod api;
+pub mod appliance;
+pub mod bench;
 pub mod child;
+pub mod console;
+pub mod eli;
+pub mod interrupt;
 pub mod lab;
 pub mod lan;
 pub mod laptop;
 pub mod machine;
+pub mod nonsense;
+pub mod progress;
 pub mod qmp;
+pub mod ssh;
+pub mod story;
+pub mod trust;
+pub mod world;

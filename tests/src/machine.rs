@@ -12,6 +12,8 @@
 mod command_line;
 mod disk;
 
+pub use self::command_line::mac_text;
+
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::SocketAddr;

@@ -190,6 +190,6 @@ fn cable_backend(number: usize, cable: &Cable) -> String {
     )
 }
 
-pub(crate) fn mac_text(mac: Mac) -> String {
+pub fn mac_text(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }

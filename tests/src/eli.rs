@@ -1,0 +1,43 @@
+//! The real `eli`, as a user runs it on this computer.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::api::USER;
+
+pub struct Eli {
+    program: PathBuf,
+    /// Its home: what it remembers is kept apart from the user's own.
+    home: PathBuf,
+}
+
+impl Eli {
+    pub fn new(binaries: &Path, home: &Path) -> Result<Eli> {
+        let program = binaries.join("eli");
+        let program = program.canonicalize().with_context(|| format!("looking for {}", program.display()))?;
+        Ok(Eli { program, home: home.to_path_buf() })
+    }
+
+    /// Logs in to the appliance whose page is at `page`.
+    pub fn log_in(&self, page: SocketAddr, ca_sha256: &str, password: &str) -> Result<String> {
+        let address = format!("https://{page}");
+        self.run(&["login", &address, "--fingerprint", ca_sha256, "--user", USER, "--password", password])
+    }
+
+    /// Runs `eli` with these arguments and gives what it printed.
+    pub fn run(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(&self.program)
+            .args(arguments)
+            .env("HOME", &self.home)
+            .env_remove("XDG_CONFIG_HOME")
+            .output()
+            .with_context(|| format!("running {}", self.program.display()))?;
+        if !output.status.success() {
+            bail!("eli {}: {}", arguments[0], String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}

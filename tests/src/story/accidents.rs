@@ -1,0 +1,145 @@
+//! What goes wrong in real life: data on a disk, power lost in the middle, a
+//! daemon that crashes, nonsense on the wire.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Chapter, Story, path};
+use crate::api::State;
+use crate::machine::{Bus, Contents, Disk, Firmware, Spec, mac_of};
+use crate::nonsense;
+use crate::world::World;
+
+pub const STORY: Story = Story {
+    name: "accidents",
+    about: "data on a disk, lost power, a killed daemon, nonsense on the wire",
+    chapters: &[
+        Chapter { name: "the ISO boots and becomes an appliance", tell: appliance },
+        Chapter { name: "nonsense on the wire does not stop it", tell: nonsense_on_the_wire },
+        Chapter { name: "a machine whose disk holds data waits for the question", tell: data_on_disk },
+        Chapter { name: "its daemon, killed, comes back and knows the same", tell: killed_when_found },
+        Chapter { name: "a machine with Secure Boot is found", tell: secure_boot },
+        Chapter { name: "asked to wipe, it installs; the daemon is killed meanwhile", tell: wiped },
+        Chapter {
+            name: "power lost in the middle: the installation starts over, and ends ready",
+            tell: power_lost,
+        },
+        Chapter {
+            name: "a package is installed although the daemon is killed meanwhile",
+            tell: killed_when_installing,
+        },
+    ],
+};
+
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// The machine whose only disk is an ext4 filesystem.
+const OLD: &str = "old";
+const SECURE: &str = "secure";
+
+fn appliance(world: &mut World) -> Result<()> {
+    path::start(world, 0)
+}
+
+fn nonsense_on_the_wire(world: &mut World) -> Result<()> {
+    let jack = world.lab.lan.jack("stranger");
+    for frame in nonsense::frames(mac_of("stranger", 0)) {
+        jack.send(&frame);
+    }
+    path::laptop(world)
+}
+
+fn data_on_disk(world: &mut World) -> Result<()> {
+    let contents = Contents::Ext4 { label: "data".into() };
+    let disk = Disk { size_gib: 20, serial: "old-0".into(), bus: Bus::Sata, contents };
+    let mac = world.plug_in(Spec { disks: vec![disk], ..Spec::blank(OLD, Firmware::Bios) })?;
+    let question = world.api()?.wait_until("the question about the disk of old", LIMIT, |state| {
+        state.machine(mac).and_then(|machine| machine.question.clone())
+    })?;
+    world.progress.say(format_args!("The page asks: {}", question.sentence));
+    ensure!(question.sentence.contains("ext4"), "the question does not name what is on the disk");
+    ensure!(question.sentence.contains("data"), "the question does not name the disk's label");
+    ensure!(question.serial == "old-0", "the question is about another disk: {}", question.serial);
+    Ok(())
+}
+
+fn killed_when_found(world: &mut World) -> Result<()> {
+    kill_daemon(world)?;
+    let mac = mac_of(OLD, 0);
+    let state = world.api()?.state()?;
+    ensure!(
+        state.machine(mac).is_some_and(|machine| machine.question.is_some()),
+        "the question was forgotten"
+    );
+    Ok(())
+}
+
+fn secure_boot(world: &mut World) -> Result<()> {
+    let mac = world.plug_in(Spec::blank(SECURE, Firmware::UefiSecureBoot))?;
+    world.comes_to(SECURE, "found", LIMIT)?;
+    let state = world.api()?.state()?;
+    let firmware = state.machine(mac).and_then(|machine| machine.firmware.clone());
+    ensure!(firmware.as_deref() == Some("UEFI, Secure Boot"), "its firmware is shown as {firmware:?}");
+    Ok(())
+}
+
+fn wiped(world: &mut World) -> Result<()> {
+    let mac = mac_of(OLD, 0);
+    let id = world.api()?.state()?.machine(mac).context("the machine is gone")?.id.clone();
+    let without = world.api()?.adopt(&id, &[]);
+    ensure!(without.is_err(), "a disk with data would be wiped without being named");
+    world.api()?.adopt(&id, &["old-0"])?;
+    // A machine that starts its own disk, because it holds data, has to be
+    // restarted to be installed; one that waits in the initrd goes on by itself.
+    world.comes_to(OLD, "installing", LIMIT)?;
+    kill_daemon(world)
+}
+
+fn power_lost(world: &mut World) -> Result<()> {
+    // Long enough for the disk to be laid out and the image to be on its way.
+    std::thread::sleep(Duration::from_secs(5));
+    let phase = phase_of(world, OLD)?;
+    ensure!(phase == "installing", "{OLD} was {phase} already when its power was to be cut");
+    world.progress.say(format_args!("The power of {OLD} is cut while it installs"));
+    world.machine(OLD)?.power_cycle()?;
+    world.becomes_host(OLD, LIMIT)?;
+    let attempts = world.api()?.state()?.machine(mac_of(OLD, 0)).map(|machine| machine.attempts);
+    ensure!(attempts >= Some(2), "the installation was not started over: {attempts:?} attempts");
+    world.becomes_host(SECURE, LIMIT)
+}
+
+fn killed_when_installing(world: &mut World) -> Result<()> {
+    path::vm(world)?;
+    kill_daemon(world)?;
+    path::install_hello(world, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).map(drop)
+}
+
+fn phase_of(world: &World, name: &str) -> Result<String> {
+    let state = world.api()?.state()?;
+    Ok(state.machine(mac_of(name, 0)).context("the machine is gone")?.phase.clone())
+}
+
+/// Kills the daemon and checks that what it knew is what it knows.
+fn kill_daemon(world: &mut World) -> Result<()> {
+    let before = world.api()?.state()?;
+    world.appliance()?.kill_daemon()?;
+    let after = world.api()?.wait_until(
+        "the page after the daemon was killed",
+        Duration::from_secs(60),
+        |state| Some(state.clone()),
+    )?;
+    for machine in &before.machines {
+        let again = after.machines.iter().find(|again| again.id == machine.id);
+        let again = again.with_context(|| format!("{} was lost with the daemon", machine.name))?;
+        ensure!(again.addresses == machine.addresses, "{} has another address", machine.name);
+    }
+    ensure!(counts(&after) >= counts(&before), "VMs or services were lost with the daemon");
+    world.progress.say("The daemon was killed and is back");
+    Ok(())
+}
+
+fn counts(state: &State) -> (usize, usize) {
+    (state.vms.len(), state.services.len())
+}

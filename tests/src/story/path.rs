@@ -1,0 +1,156 @@
+//! The whole path: from an ISO to an answering service, as issue after issue
+//! will keep it. It is also what the lab shows and what the benchmark measures.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Chapter, Story};
+use crate::appliance::{ADDRESS, PASSWORD, retry};
+use crate::eli::Eli;
+use crate::machine::{Disk, Firmware, Spec};
+use crate::progress::seconds;
+use crate::world::World;
+
+pub const STORY: Story = Story {
+    name: "path",
+    about: "from the ISO to an answering service",
+    chapters: &[
+        Chapter { name: "the ISO boots and becomes an appliance", tell: appliance },
+        Chapter { name: "nothing but boot and node paths answers without a login", tell: strangers },
+        Chapter { name: "a laptop on the LAN is given an address", tell: laptop },
+        Chapter { name: "two blank machines, BIOS and UEFI, become hosts without a touch", tell: hosts },
+        Chapter { name: "eli vm create makes a VM that runs", tell: vm },
+        Chapter { name: "eli install hello.eli makes a service that answers over HTTP", tell: service },
+        Chapter { name: "the appliance starts from its own disk and knows everything", tell: second_start },
+    ],
+};
+
+/// Generous: a machine that is slower than the bars is seen in the benchmark; a
+/// test that fails for it would fail on every busy day.
+const HOST_LIMIT: Duration = Duration::from_secs(900);
+const VM_LIMIT: Duration = Duration::from_secs(600);
+const SERVICE_LIMIT: Duration = Duration::from_secs(900);
+
+fn appliance(world: &mut World) -> Result<()> {
+    start(world, 0)
+}
+
+/// `page_port` is a port of this computer; 0 takes a free one.
+pub fn start(world: &mut World, page_port: u16) -> Result<()> {
+    world.build_appliance(Firmware::Bios, vec![Disk::blank(20, "appliance-0")], page_port)?;
+    world.start_appliance()?;
+    let kept = world.api()?.state()?.daemon.memory_only;
+    ensure!(kept.is_none(), "the blank disk was not used: {kept:?}");
+    Ok(())
+}
+
+fn strangers(world: &mut World) -> Result<()> {
+    for path in ["state", "machines", "policy", "timeline/site", "nothing/of/the/kind"] {
+        let status = world.api()?.status_without_login(path)?;
+        ensure!(matches!(status, 401 | 404), "GET /api/v1/{path} without a login answers {status}");
+    }
+    Ok(())
+}
+
+pub fn laptop(world: &mut World) -> Result<()> {
+    let address = world.plug_in_laptop()?;
+    ensure!(address.octets()[..2] == ADDRESS.octets()[..2], "the laptop was given {address}");
+    world.progress.say(format_args!("A laptop on the LAN was given {address}"));
+    Ok(())
+}
+
+pub fn hosts(world: &mut World) -> Result<()> {
+    world.plug_in(Spec::blank("bios", Firmware::Bios))?;
+    if world.measuring {
+        world.becomes_host("bios", HOST_LIMIT)?;
+        world.plug_in(Spec::blank("uefi", Firmware::Uefi))?;
+    } else {
+        world.comes_to("bios", "found", HOST_LIMIT)?;
+        world.plug_in(Spec::blank("uefi", Firmware::Uefi))?;
+        world.becomes_host("bios", HOST_LIMIT)?;
+    }
+    world.becomes_host("uefi", HOST_LIMIT)
+}
+
+pub fn vm(world: &mut World) -> Result<()> {
+    let eli = logged_in(world)?;
+    let asked = Instant::now();
+    eli.run(&["vm", "create", "web", "--memory", "512", "--vcpus", "1", "--disk", "3"])?;
+    let vm = world.api()?.wait_until("the VM web is running", VM_LIMIT, |state| {
+        state.vm("web").filter(|vm| vm.phase == "running").cloned()
+    })?;
+    world.times.push(("eli vm create to running".into(), asked.elapsed()));
+    world.progress.say(format_args!(
+        "The VM web runs on {} after {}",
+        vm.host_name,
+        seconds(asked.elapsed())
+    ));
+    ensure!(vm.host_name != "appliance", "the VM was put on the appliance though other hosts have room");
+    Ok(())
+}
+
+fn service(world: &mut World) -> Result<()> {
+    install_hello(world, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).map(drop)
+}
+
+/// Installs the example and asks it over the LAN; gives the address on this
+/// computer that leads to it.
+pub fn install_hello(world: &mut World, local: SocketAddr) -> Result<SocketAddr> {
+    let eli = logged_in(world)?;
+    let bundle = world.products.out.join("hello.eli");
+    let asked = Instant::now();
+    eli.run(&["install", bundle.to_str().context("the folder's name is not UTF-8")?])?;
+    let service = world.api()?.wait_until("the service hello is answering", SERVICE_LIMIT, |state| {
+        state.service("hello").filter(|service| service.phase == "answering").cloned()
+    })?;
+    let local = world.forward(local, SocketAddrV4::new(service.address, service.port))?;
+    let page = retry(Duration::from_secs(30), || get(local))?;
+    world.times.push(("eli install to answering".into(), asked.elapsed()));
+    world.progress.say(format_args!("hello answers at {} after {}", service.url, seconds(asked.elapsed())));
+    ensure!(page.contains(&service.address.to_string()), "the page does not name its own address: {page}");
+    Ok(local)
+}
+
+/// Asks the service over HTTP, from the laptop on the LAN.
+pub fn get(local: SocketAddr) -> Result<String> {
+    let answer = reqwest::blocking::get(format!("http://{local}/"))?;
+    Ok(answer.error_for_status()?.text()?)
+}
+
+fn second_start(world: &mut World) -> Result<()> {
+    let before = world.api()?.state()?;
+    world.restart_appliance_from_disk()?;
+    let after = world.api()?.state()?;
+    let names = |state: &crate::api::State| {
+        let machines = state.machines.iter().map(|machine| (machine.id.clone(), machine.addresses.clone()));
+        machines.collect::<Vec<_>>()
+    };
+    ensure!(
+        names(&before) == names(&after),
+        "machines changed: {:?}, then {:?}",
+        names(&before),
+        names(&after)
+    );
+    ensure!(
+        after.service("hello").is_some() && after.vm("web").is_some(),
+        "the VM or the service was forgotten"
+    );
+    let now = after.machines.iter().filter_map(|machine| machine.seen_at).max().unwrap_or(0);
+    world.api()?.wait_until("both hosts speak to the appliance again", Duration::from_secs(180), |state| {
+        let mut hosts = state.machines.iter().filter(|machine| !machine.appliance);
+        hosts.all(|machine| machine.seen_at > Some(now)).then_some(())
+    })
+}
+
+/// `eli` on this computer, logged in.
+fn logged_in(world: &mut World) -> Result<Eli> {
+    let home = world.lab.folder.join("home");
+    std::fs::create_dir_all(&home)?;
+    let eli = Eli::new(&world.products.binaries, &home)?;
+    let appliance = world.appliance()?;
+    let introduction = appliance.introduction()?;
+    eli.log_in(appliance.page, &introduction.ca_sha256, PASSWORD)?;
+    Ok(eli)
+}
