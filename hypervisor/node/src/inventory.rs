@@ -99,9 +99,11 @@ pub fn this_machines_disks() -> Vec<Disk> {
     disks::read(&Sys::default(), &disks::Wipefs)
 }
 
-/// The NIC to name when none is known to lead to the appliance: the first.
-pub fn first_mac() -> Option<Mac> {
-    nics::read(&Sys::default()).first().map(|nic| nic.mac)
+/// The NIC on the appliance's network, outside the initrd: the bridge has its address. Else the first.
+pub fn lan_mac() -> Option<Mac> {
+    let sys = Sys::default();
+    let bridge = sys.text("sys/class/net/lan0/address").and_then(|mac| mac.parse().ok());
+    bridge.or_else(|| nics::read(&sys).first().map(|nic| nic.mac))
 }
 
 /// The disk that a partition is on: `/dev/vda3` is on `vda`.

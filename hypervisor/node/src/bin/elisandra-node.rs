@@ -63,7 +63,7 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn print_inventory() -> anyhow::Result<()> {
-    let boot_mac = inventory::first_mac().unwrap_or(Mac([0; 6]));
+    let boot_mac = inventory::lan_mac().unwrap_or(Mac([0; 6]));
     println!("{}", serde_json::to_string_pretty(&inventory::this_machine(boot_mac))?);
     Ok(())
 }

@@ -1,0 +1,287 @@
+//! Carries out the plan of one host, step by step, and keeps the word of what is going on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use fleet::VmId;
+use fleet::wire::{Desired, Observed, ObservedVm, VmSpec, VmState};
+use hypervisor::{Ensured, Hypervisor, HypervisorError, seed_name};
+use node::member::{HEARTBEAT, Membership};
+use node::system::{self, Files};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use crate::images::Images;
+use crate::plan::{Here, Step, plan_node};
+use crate::seed;
+
+pub struct Agent {
+    hypervisor: Arc<dyn Hypervisor>,
+    images: Images,
+    files: Files,
+    word: Word,
+}
+
+/// What is told to the appliance between two looks at the hypervisor.
+#[derive(Clone)]
+struct Word {
+    inner: Arc<Mutex<Inner>>,
+    changed: mpsc::Sender<()>,
+}
+
+#[derive(Default)]
+struct Inner {
+    revision: u64,
+    vms: BTreeMap<VmId, VmState>,
+}
+
+impl Agent {
+    pub fn new(hypervisor: Arc<dyn Hypervisor>, images: Images, files: Files) -> Self {
+        // Replaced by the channel of `run`; words before that have nobody to hear them.
+        let (changed, _) = mpsc::channel(1);
+        Self { hypervisor, images, files, word: Word { inner: Arc::default(), changed } }
+    }
+
+    /// Works for ever; returns only when one of its tasks died.
+    pub async fn run(mut self, membership: Arc<Membership>) -> anyhow::Result<()> {
+        let (changed, hear) = mpsc::channel(16);
+        self.word.changed = changed;
+        let desired = watch::Sender::new(None);
+        let listen = desired.subscribe();
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&membership).pull(desired));
+        let (hypervisor, word) = (Arc::clone(&self.hypervisor), self.word.clone());
+        tasks.spawn(membership.tell(hear, move || observed(Arc::clone(&hypervisor), word.clone())));
+        tasks.spawn(self.work(listen));
+        match tasks.join_next().await {
+            Some(result) => result.context("a task of the agent"),
+            None => Ok(()),
+        }
+    }
+
+    async fn work(self, mut desired: watch::Receiver<Option<Desired>>) {
+        loop {
+            let now = desired.borrow_and_update().clone();
+            if let Some(now) = now {
+                self.settle(&now, &mut desired).await;
+            }
+            if let Ok(Err(_)) = tokio::time::timeout(HEARTBEAT, desired.changed()).await {
+                return;
+            }
+        }
+    }
+
+    /// One pass: looks at everything, does what is to be done, looks again. Ends early when something else is wanted
+    /// while an image comes down; the download goes on where it was if it is still wanted then.
+    async fn settle(&self, desired: &Desired, news: &mut watch::Receiver<Option<Desired>>) {
+        self.introduce(desired);
+        let here = match self.look().await {
+            Ok(here) => here,
+            Err(error) => {
+                let reason = format!("{error:#}");
+                warn!("This host's machines cannot be seen: {reason}");
+                for vm in &desired.vms {
+                    self.word.say(vm.id, VmState::Failing { reason: reason.clone() });
+                }
+                return;
+            }
+        };
+        let mut failed = BTreeSet::new();
+        for step in plan_node(&desired.vms, &here) {
+            let concerned: Vec<VmId> =
+                step.concerns(&desired.vms).into_iter().filter(|vm| !failed.contains(vm)).collect();
+            if concerned.is_empty() {
+                continue;
+            }
+            let done = tokio::select! {
+                done = self.carry_out(&step, &concerned) => done,
+                _ = news.changed(), if matches!(step, Step::FetchImage(_)) => {
+                    news.mark_changed();
+                    return;
+                }
+            };
+            if let Err(error) = done {
+                let reason = format!("{error:#}");
+                warn!("{reason}");
+                for vm in concerned {
+                    self.word.say(vm, VmState::Failing { reason: reason.clone() });
+                    failed.insert(vm);
+                }
+            }
+        }
+        match self.look().await {
+            Ok(here) => self.word.settled(desired, &here, &failed),
+            Err(error) => warn!("{error:#}"),
+        }
+    }
+
+    fn introduce(&self, desired: &Desired) {
+        // Neither a name nor a key holds virtual machines up.
+        let named = self.files.set_hostname(&desired.hostname).map(|_| ());
+        let keyed = self.files.set_keys(&desired.ssh_keys).map(|_| ());
+        for error in [named, keyed].into_iter().filter_map(Result::err) {
+            warn!("{:#}", anyhow::Error::from(error));
+        }
+    }
+
+    async fn look(&self) -> anyhow::Result<Here> {
+        let images = self.images.list()?;
+        self.blocking(move |hypervisor| {
+            Ok(Here { vms: hypervisor.vms()?, volumes: hypervisor.volumes()?, images })
+        })
+        .await
+    }
+
+    async fn carry_out(&self, step: &Step, concerned: &[VmId]) -> anyhow::Result<()> {
+        let say = |what: &str| {
+            for vm in concerned {
+                self.word.say(*vm, VmState::Creating { step: what.to_owned() });
+            }
+        };
+        match step {
+            Step::Remove(vm) => {
+                info!(vm.id = %vm.id, "Removing {}", vm.name);
+                let vm = vm.clone();
+                self.blocking(move |hypervisor| hypervisor.remove_vm(&vm)).await?;
+            }
+            Step::FetchImage(image) => {
+                info!("Fetching the image {}", image.url);
+                self.images
+                    .fetch(image, |percent| say(&format!("downloading the image, {percent} %")))
+                    .await
+                    .with_context(|| format!("downloading the image {}", image.url))?;
+            }
+            Step::MakeVolume(vm) => {
+                say("copying the image");
+                let (volume, image) = (vm.volume.clone(), self.images.path(&vm.volume.image.sha256));
+                self.blocking(move |hypervisor| hypervisor.ensure_volume(&volume, &image)).await?;
+            }
+            Step::MakeSeed(vm) => {
+                say("writing its first data");
+                self.make_seed(vm).await?;
+            }
+            Step::Run(vm) => {
+                say("starting");
+                let spec = vm.clone();
+                let ensured = self.blocking(move |hypervisor| hypervisor.ensure_vm(&spec)).await?;
+                match ensured {
+                    Ensured::Created => info!(vm.id = %vm.id, "Created {}", vm.name),
+                    Ensured::Started => info!(vm.id = %vm.id, "Started {}", vm.name),
+                    Ensured::Redefined => info!(vm.id = %vm.id, "{} changes at its next start", vm.name),
+                    Ensured::AlreadyThere | Ensured::Removed => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn make_seed(&self, vm: &VmSpec) -> anyhow::Result<()> {
+        let (name, seed) = (seed_name(vm), vm.seed.clone());
+        let hypervisor = Arc::clone(&self.hypervisor);
+        tokio::task::spawn_blocking(move || {
+            // In memory: the enrollment in it is nobody else's to read.
+            let folder = Scratch::new()?;
+            let content = seed::make(&seed, &folder.0)?;
+            hypervisor.ensure_seed(&name, &content)?;
+            anyhow::Ok(())
+        })
+        .await
+        .context("making the seed")?
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Hypervisor) -> Result<T, HypervisorError> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let hypervisor = Arc::clone(&self.hypervisor);
+        let done = tokio::task::spawn_blocking(move || work(&*hypervisor)).await;
+        Ok(done.context("speaking to the hypervisor")??)
+    }
+}
+
+/// A folder below /run that goes away with it.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new() -> anyhow::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        let folder = std::env::temp_dir().join(format!("elisandra-seed-{:016x}", rand::random::<u64>()));
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("making {}", folder.display()))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            warn!("{} stays behind: {error}", self.0.display());
+        }
+    }
+}
+
+impl Word {
+    fn say(&self, vm: VmId, state: VmState) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.vms.get(&vm) != Some(&state) {
+            inner.vms.insert(vm, state);
+            self.tell();
+        }
+    }
+
+    /// The end of a pass: what the hypervisor shows counts, except where a step failed.
+    fn settled(&self, desired: &Desired, here: &Here, failed: &BTreeSet<VmId>) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut vms: BTreeMap<VmId, VmState> = here
+            .vms
+            .iter()
+            .map(|vm| (vm.id, if vm.running { VmState::Running } else { VmState::Stopped }))
+            .collect();
+        for vm in failed {
+            vms.extend(inner.vms.get(vm).map(|said| (*vm, said.clone())));
+        }
+        if inner.vms != vms || inner.revision != desired.revision {
+            inner.vms = vms;
+            inner.revision = desired.revision;
+            self.tell();
+        }
+    }
+
+    fn tell(&self) {
+        // A full channel already says that there is news.
+        let _ = self.changed.try_send(());
+    }
+}
+
+async fn observed(hypervisor: Arc<dyn Hypervisor>, word: Word) -> Observed {
+    let asked = tokio::task::spawn_blocking(move || hypervisor.capacity());
+    let capacity = match tokio::time::timeout(Duration::from_secs(20), asked).await {
+        Ok(Ok(Ok(capacity))) => Some(capacity),
+        Ok(Ok(Err(error))) => {
+            warn!("{:#}", anyhow::Error::from(error));
+            None
+        }
+        Ok(Err(_)) | Err(_) => {
+            warn!("libvirt does not answer");
+            None
+        }
+    };
+    let inner = word.inner.lock().unwrap_or_else(PoisonError::into_inner);
+    Observed {
+        revision: inner.revision,
+        version: system::version(),
+        uptime_secs: system::uptime_secs(),
+        capacity,
+        vms: inner.vms.iter().map(|(id, state)| ObservedVm { id: *id, state: state.clone() }).collect(),
+        software: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
