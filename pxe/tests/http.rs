@@ -1,0 +1,245 @@
+//! HTTP over loopback, with requests as firmware, boot loaders and browsers write them.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::symlink,
+    sync::Arc,
+};
+
+use pxe::{Boot, Clients, MacAddr, NoteKind, http};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::sync::CancellationToken;
+
+mod directory;
+use directory::Book;
+
+const MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+
+struct Served {
+    address: SocketAddr,
+    book: Arc<Book>,
+    files: TempDir,
+    stop: CancellationToken,
+    server: tokio::task::JoinHandle<()>,
+}
+
+struct Response {
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Response {
+    fn status(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap()
+    }
+
+    /// By its exact name: GRUB takes `Content-Length` in no other spelling.
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+async fn serve(boot: Boot) -> Served {
+    let files = tempfile::tempdir().unwrap();
+    let artifacts = files.path().join("artifacts");
+    let loaders = files.path().join("loaders");
+    fs::create_dir(&artifacts).unwrap();
+    fs::create_dir(&loaders).unwrap();
+    fs::write(artifacts.join("vmlinuz"), vmlinuz()).unwrap();
+    fs::write(artifacts.join("empty"), "").unwrap();
+    fs::write(loaders.join("shimx64.efi"), "shim").unwrap();
+    fs::write(loaders.join("grubnetx64.efi"), "network GRUB").unwrap();
+    symlink("/etc/passwd", artifacts.join("leads-out")).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let book = Book::new(boot);
+    let clients = Clients::default();
+    clients.learn(Ipv4Addr::LOCALHOST, MAC);
+    let given = http::Files {
+        address: [10, 77, 0, 1].into(),
+        artifacts,
+        loaders,
+        ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
+        ca_sha256: "ab".repeat(32).parse().unwrap(),
+        directory: book.clone(),
+        clients,
+    };
+    let stop = CancellationToken::new();
+    let server = tokio::spawn({
+        let stop = stop.clone();
+        async move { http::serve(listener, given, stop).await.unwrap() }
+    });
+    Served { address, book, files, stop, server }
+}
+
+/// More than one chunk of the server's.
+fn vmlinuz() -> Vec<u8> {
+    (0..700_001_u32).map(|n| (n * 3 + n / 257) as u8).collect()
+}
+
+impl Served {
+    async fn ask(&self, method: &str, path: &str, headers: &[&str]) -> Response {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+        for header in headers {
+            request += &format!("{header}\r\n");
+        }
+        stream.write_all(format!("{request}\r\n").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let body = answer.split_off(end + 4);
+        Response { head: String::from_utf8(answer).unwrap(), body }
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.ask("GET", path, &["Host: 10.77.0.1"]).await
+    }
+}
+
+#[tokio::test]
+async fn files_in_whole_and_in_part() {
+    let served = serve(Boot::Discover).await;
+    let path = "/boot/files/vmlinuz";
+    let whole = served.get(path).await;
+    assert_eq!((whole.status(), whole.header("Content-Length")), ("200", Some("700001")));
+    assert!(whole.body == vmlinuz());
+    let note = served.book.noted(NoteKind::Http, "HTTP vmlinuz: 700001 bytes in").await;
+    assert_eq!(note.mac, Some(MAC));
+
+    let part = served.ask("GET", path, &["Range: bytes=300000-300009"]).await;
+    assert_eq!((part.status(), part.header("Content-Range")), ("206", Some("bytes 300000-300009/700001")));
+    assert_eq!(part.body, vmlinuz()[300_000..300_010]);
+    let rest = served.ask("GET", path, &["Range: bytes=700000-"]).await;
+    assert_eq!((rest.status(), rest.body.len(), rest.header("Content-Length")), ("206", 1, Some("1")));
+    let beyond = served.ask("GET", path, &["Range: bytes=700001-"]).await;
+    assert_eq!((beyond.status(), beyond.header("Content-Range")), ("416", Some("bytes */700001")));
+
+    let head = served.ask("HEAD", path, &[]).await;
+    assert_eq!((head.status(), head.header("Content-Length"), head.body.len()), ("200", Some("700001"), 0));
+    let empty = served.get("/boot/files/empty").await;
+    assert_eq!((empty.status(), empty.header("Content-Length")), ("200", Some("0")));
+}
+
+#[tokio::test]
+async fn a_download_goes_on_only_if_the_file_is_the_same() {
+    let served = serve(Boot::Discover).await;
+    let path = "/boot/files/vmlinuz";
+    let etag = served.ask("HEAD", path, &[]).await.header("Etag").unwrap().to_owned();
+    assert_eq!(served.ask("GET", path, &[&format!("If-None-Match: {etag}")]).await.status(), "304");
+    let range = ["Range: bytes=1-", &format!("If-Range: {etag}")];
+    assert_eq!(served.ask("GET", path, &range).await.status(), "206");
+    fs::write(served.files.path().join("artifacts/vmlinuz"), "another kernel").unwrap();
+    let changed = served.ask("GET", path, &range).await;
+    assert_eq!((changed.status(), changed.text()), ("200", "another kernel"));
+}
+
+#[tokio::test]
+async fn firmware_that_boots_over_http_finds_its_loaders() {
+    let served = serve(Boot::Discover).await;
+    assert_eq!(served.get("/boot/files/shimx64.efi").await.text(), "shim");
+    // shim asks for it with two slashes.
+    assert_eq!(served.get("/boot/files//grubx64.efi").await.text(), "network GRUB");
+    let start = served.get("/grub/x86_64-efi/grub.cfg").await;
+    assert!(start.text().starts_with("configfile (http,10.77.0.1)/boot/$net_default_mac/grub.cfg\n"));
+    // EDK2 waits for a body.
+    let missing = served.get("/boot/files/revocations_sku.efi").await;
+    assert_eq!((missing.status(), missing.body.is_empty()), ("404", false));
+}
+
+#[tokio::test]
+async fn scripts_say_what_the_directory_says() {
+    let served = serve(Boot::Disk).await;
+    let script = served.get("/boot/02-00-00-00-00-01/script.ipxe").await;
+    assert!(script.text().starts_with("#!ipxe\n") && script.text().contains("sanboot"));
+    assert_eq!(script.header("Cache-Control"), Some("no-store"));
+    // As GRUB writes a MAC, and where it does not know it.
+    for path in ["/boot/02:00:00:00:00:01/grub.cfg", "/boot//grub.cfg"] {
+        assert!(served.get(path).await.text().contains("ELI-IMAGE"), "{path}");
+    }
+    let note = served.book.noted(NoteKind::Http, "GRUB script: its own disk").await;
+    assert_eq!(note.mac, Some(MAC));
+    for nobody in [
+        "/boot/x/script.ipxe",
+        "/boot/02-00-00-00-00-0g/grub.cfg",
+        "/boot/02-00-00-00-00-01%0Areboot/grub.cfg",
+    ] {
+        let answer = served.get(nobody).await;
+        assert_eq!((answer.status(), answer.text()), ("404", "there is no such file\n"), "{nobody}");
+    }
+}
+
+#[tokio::test]
+async fn live_takes_its_checksum_from_the_manifest() {
+    let served = serve(Boot::Live).await;
+    assert_eq!(served.get("/boot/02-00-00-00-00-01/script.ipxe").await.status(), "503");
+    served.book.noted(NoteKind::Refused, "iPXE script: there is no live.squashfs with a checksum").await;
+    let sha256 = "cd".repeat(32);
+    let manifest =
+        format!(r#"{{"version":"1","files":{{"live.squashfs":{{"sha256":"{sha256}","bytes":9}}}}}}"#);
+    fs::write(served.files.path().join("artifacts/manifest.json"), manifest).unwrap();
+    let script = served.get("/boot/02-00-00-00-00-01/script.ipxe").await;
+    assert!(script.text().contains(&format!("elisandra.sha256={sha256} ")));
+}
+
+#[tokio::test]
+async fn nothing_outside_of_the_folders_is_given() {
+    let served = serve(Boot::Discover).await;
+    for path in [
+        "/boot/files/leads-out",
+        "/boot/files/../../etc/passwd",
+        "/boot/files/%2e%2e/%2e%2e/etc/passwd",
+        "/boot/files//etc/passwd",
+        "/boot/files/",
+    ] {
+        let answer = served.get(path).await;
+        assert_ne!(answer.status(), "200", "{path}");
+        assert!(!answer.text().contains("root:"), "{path}");
+    }
+    served.book.noted(NoteKind::Refused, "leads-out").await;
+}
+
+#[tokio::test]
+async fn everything_else_goes_to_https() {
+    let served = serve(Boot::Discover).await;
+    let to = async |host: &str, path: &str| {
+        let answer = served.ask("GET", path, &[host]).await;
+        assert_eq!(answer.status(), "308");
+        answer.header("Location").unwrap().to_owned()
+    };
+    assert_eq!(to("Host: elisandra.lan:80", "/machines?all=1").await, "https://elisandra.lan/machines?all=1");
+    assert_eq!(to("Host: a b\"<", "/").await, "https://10.77.0.1/");
+    assert_eq!(to("X: y", "/boot").await, "https://10.77.0.1/boot");
+    assert!(served.get("/boot/ca.pem").await.text().starts_with("-----BEGIN CERTIFICATE"));
+}
+
+#[tokio::test]
+async fn bad_requests_and_hangers_on_do_not_stop_it() {
+    let served = serve(Boot::Discover).await;
+    let mut idle = Vec::new();
+    for nonsense in [
+        &b"\x16\x03\x01\x02\x00\x01"[..],
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"",
+        b"GET /boot/files/vmlinuz HTTP/1.1\r\nHost: x\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(nonsense).await.unwrap();
+        idle.push(stream);
+    }
+    assert_eq!(served.get("/boot/files/vmlinuz").await.status(), "200");
+    // A client that leaves in the middle is noted.
+    drop(idle);
+    served.stop.cancel();
+    served.server.await.unwrap();
+}
