@@ -78,3 +78,74 @@ impl ServerCertVerifier for Fingerprint {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ClientConnection, ServerConfig, ServerConnection};
+
+    use super::*;
+
+    fn authority() -> (CertificateDer<'static>, Issuer<'static, KeyPair>) {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        (certificate.der().clone(), Issuer::new(params, key))
+    }
+
+    /// Whether a client that trusts `pinned` talks to a server whose certificate
+    /// is by `issuer` and which sends `sent` along.
+    fn talks(
+        pinned: &CertificateDer<'_>,
+        issuer: &Issuer<'_, KeyPair>,
+        sent: &CertificateDer<'static>,
+    ) -> bool {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([SERVER_NAME.to_string()]).unwrap();
+        let leaf = params.signed_by(&key, issuer).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![leaf.der().clone(), sent.clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut session = ServerConnection::new(Arc::new(config)).unwrap();
+            // It fails where the client refuses, which is asked below.
+            let _ = session.complete_io(&mut stream);
+        });
+        let config = client_config(&hex::encode(Sha256::digest(pinned))).unwrap();
+        let name = ServerName::try_from(SERVER_NAME).unwrap();
+        let mut session = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut stream = TcpStream::connect(address).unwrap();
+        let talked = rustls::Stream::new(&mut session, &mut stream).write_all(b"hello").is_ok();
+        drop(stream);
+        server.join().unwrap();
+        talked
+    }
+
+    #[test]
+    fn only_the_authority_whose_fingerprint_was_read_counts() {
+        let (ours, our_issuer) = authority();
+        let (theirs, their_issuer) = authority();
+        assert!(talks(&ours, &our_issuer, &ours));
+        assert!(!talks(&ours, &their_issuer, &theirs), "another authority");
+        assert!(
+            !talks(&ours, &their_issuer, &ours),
+            "our authority's certificate sent along, not its signature"
+        );
+    }
+}
