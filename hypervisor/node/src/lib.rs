@@ -16,6 +16,7 @@ pub mod client;
 pub mod cmdline;
 pub mod console;
 pub mod download;
+pub mod guest;
 pub mod identity;
 pub mod initrd;
 pub mod install;

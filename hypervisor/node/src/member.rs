@@ -1,12 +1,15 @@
 //! What host and guest agent have in common: the certificate, pulling the desired state, posting the observed one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
 use fleet::NodeId;
 use fleet::wire::{CertificateRequest, Desired, Observed};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::client::{Authority, Backoff, Client, ClientError};
@@ -72,8 +75,31 @@ impl Membership {
         Arc::new(Self { facts, folder: folder.to_owned(), current: watch::Sender::new(None) })
     }
 
+    /// Pulls, works and tells for ever, each on its own; returns only when one of them died.
+    pub async fn run<O, W>(
+        self: Arc<Self>,
+        changed: mpsc::Receiver<()>,
+        observe: impl Fn() -> O + Send + 'static,
+        work: impl FnOnce(watch::Receiver<Option<Desired>>) -> W,
+    ) -> anyhow::Result<()>
+    where
+        O: Future<Output = Observed> + Send + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        let desired = watch::Sender::new(None);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(work(desired.subscribe()));
+        tasks.spawn(Arc::clone(&self).pull(desired));
+        tasks.spawn(self.tell(changed, observe));
+        match tasks.join_next().await {
+            Some(Ok(())) => anyhow::bail!("a task of the agent ended"),
+            Some(Err(error)) => Err(error).context("a task of the agent died"),
+            None => Ok(()),
+        }
+    }
+
     /// The member, as soon as there is one.
-    async fn member(&self) -> Member {
+    pub async fn member(&self) -> Member {
         let mut current = self.current.subscribe();
         loop {
             if let Some(member) = current.borrow_and_update().clone() {
@@ -85,7 +111,7 @@ impl Membership {
     }
 
     /// Pulls the desired state for ever and sends each new one to `desired`. Ends when nobody listens any more.
-    pub async fn pull(self: Arc<Self>, desired: watch::Sender<Option<Desired>>) {
+    async fn pull(self: Arc<Self>, desired: watch::Sender<Option<Desired>>) {
         let mut backoff = Backoff::default();
         let mut known = None;
         let mut silent = 0;
@@ -132,9 +158,9 @@ impl Membership {
     }
 
     /// Posts what `observe` says at every word on `changed`, and every ten seconds. Ends when `changed` does.
-    pub async fn tell<F>(self: Arc<Self>, mut changed: mpsc::Receiver<()>, mut observe: impl FnMut() -> F)
+    async fn tell<O>(self: Arc<Self>, mut changed: mpsc::Receiver<()>, observe: impl Fn() -> O)
     where
-        F: Future<Output = Observed>,
+        O: Future<Output = Observed>,
     {
         let mut said = String::new();
         loop {
@@ -159,5 +185,64 @@ impl Membership {
             // Several changes at once are one word.
             while changed.try_recv().is_ok() {}
         }
+    }
+}
+
+/// What is said of each thing that a node has, between two looks at the things themselves.
+#[derive(Debug)]
+pub struct Word<K, S> {
+    said: Arc<Mutex<Said<K, S>>>,
+    changed: mpsc::Sender<()>,
+}
+
+#[derive(Debug)]
+struct Said<K, S> {
+    revision: u64,
+    states: BTreeMap<K, S>,
+}
+
+impl<K: Ord + Clone, S: PartialEq + Clone> Word<K, S> {
+    /// The receiver hears that there is something new to tell.
+    pub fn new() -> (Self, mpsc::Receiver<()>) {
+        let (changed, hear) = mpsc::channel(1);
+        let said = Said { revision: 0, states: BTreeMap::new() };
+        (Self { said: Arc::new(Mutex::new(said)), changed }, hear)
+    }
+
+    pub fn say(&self, key: K, state: S) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.states.get(&key) != Some(&state) {
+            said.states.insert(key, state);
+            self.tell();
+        }
+    }
+
+    /// The end of a pass through everything that `revision` wants: what was seen counts, except where a step `failed`.
+    pub fn settle(&self, revision: u64, mut seen: BTreeMap<K, S>, failed: &BTreeSet<K>) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in failed {
+            seen.extend(said.states.get(key).map(|state| (key.clone(), state.clone())));
+        }
+        if said.states != seen || said.revision != revision {
+            *said = Said { revision, states: seen };
+            self.tell();
+        }
+    }
+
+    /// The revision that was carried out last, and the last word on each thing.
+    pub fn read(&self) -> (u64, BTreeMap<K, S>) {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        (said.revision, said.states.clone())
+    }
+
+    fn tell(&self) {
+        // A full channel already says that there is news.
+        let _ = self.changed.try_send(());
+    }
+}
+
+impl<K, S> Clone for Word<K, S> {
+    fn clone(&self) -> Self {
+        Self { said: Arc::clone(&self.said), changed: self.changed.clone() }
     }
 }

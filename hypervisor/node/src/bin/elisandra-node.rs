@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use fleet::Mac;
-use node::{console, initrd, inventory, keep_image, network};
+use node::{console, guest, initrd, inventory, keep_image, network};
 
 #[derive(Parser)]
 #[command(version, about = "Discovers, installs and runs a machine of an Elisandra network")]
@@ -28,6 +28,8 @@ enum What {
     Inventory,
     /// On the appliance: copies the system from the medium to the machine's own disk
     KeepImage,
+    /// In a virtual machine: installs and runs the software that the appliance wants there
+    Guest,
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,11 @@ fn main() -> ExitCode {
         What::Initrd { root } => runtime.block_on(initrd::run(&root)),
         What::Inventory => print_inventory(),
         What::KeepImage => runtime.block_on(keep_image::run()),
+        What::Guest => {
+            // journald writes the time.
+            tracing_subscriber::fmt().without_time().init();
+            runtime.block_on(guest::run())
+        }
     })
 }
 

@@ -1,17 +1,16 @@
 //! Carries out the plan of one host, step by step, and keeps the word of what is going on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use fleet::VmId;
 use fleet::wire::{Desired, Observed, ObservedVm, VmSpec, VmState};
 use hypervisor::{Ensured, Hypervisor, HypervisorError, seed_name};
-use node::member::{HEARTBEAT, Membership};
+use node::member::{HEARTBEAT, Membership, Word};
 use node::system::{self, Files};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::images::Images;
@@ -22,45 +21,20 @@ pub struct Agent {
     hypervisor: Arc<dyn Hypervisor>,
     images: Images,
     files: Files,
-    word: Word,
-}
-
-/// What is told to the appliance between two looks at the hypervisor.
-#[derive(Clone)]
-struct Word {
-    inner: Arc<Mutex<Inner>>,
-    changed: mpsc::Sender<()>,
-}
-
-#[derive(Default)]
-struct Inner {
-    revision: u64,
-    vms: BTreeMap<VmId, VmState>,
+    word: Word<VmId, VmState>,
 }
 
 impl Agent {
-    pub fn new(hypervisor: Arc<dyn Hypervisor>, images: Images, files: Files) -> Self {
-        // Replaced by the channel of `run`; words before that have nobody to hear them.
-        let (changed, _) = mpsc::channel(1);
-        Self { hypervisor, images, files, word: Word { inner: Arc::default(), changed } }
+    pub fn new(hypervisor: Arc<dyn Hypervisor>, images: Images, files: Files) -> (Self, mpsc::Receiver<()>) {
+        let (word, changed) = Word::new();
+        (Self { hypervisor, images, files, word }, changed)
     }
 
     /// Works for ever; returns only when one of its tasks died.
-    pub async fn run(mut self, membership: Arc<Membership>) -> anyhow::Result<()> {
-        let (changed, hear) = mpsc::channel(16);
-        self.word.changed = changed;
-        let desired = watch::Sender::new(None);
-        let listen = desired.subscribe();
-
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(&membership).pull(desired));
+    pub async fn run(self, changed: mpsc::Receiver<()>, membership: Arc<Membership>) -> anyhow::Result<()> {
         let (hypervisor, word) = (Arc::clone(&self.hypervisor), self.word.clone());
-        tasks.spawn(membership.tell(hear, move || observed(Arc::clone(&hypervisor), word.clone())));
-        tasks.spawn(self.work(listen));
-        match tasks.join_next().await {
-            Some(result) => result.context("a task of the agent"),
-            None => Ok(()),
-        }
+        let observe = move || observed(Arc::clone(&hypervisor), word.clone());
+        membership.run(changed, observe, |desired| self.work(desired)).await
     }
 
     async fn work(self, mut desired: watch::Receiver<Option<Desired>>) {
@@ -114,7 +88,7 @@ impl Agent {
             }
         }
         match self.look().await {
-            Ok(here) => self.word.settled(desired, &here, &failed),
+            Ok(here) => self.word.settle(desired.revision, states(&here), &failed),
             Err(error) => warn!("{error:#}"),
         }
     }
@@ -183,9 +157,9 @@ impl Agent {
         let (name, seed) = (seed_name(vm), vm.seed.clone());
         let hypervisor = Arc::clone(&self.hypervisor);
         tokio::task::spawn_blocking(move || {
-            // In memory: the enrollment in it is nobody else's to read.
-            let folder = Scratch::new()?;
-            let content = seed::make(&seed, &folder.0)?;
+            // Readable by root only (and in memory on a host): the enrollment in it is nobody else's.
+            let folder = tempfile::tempdir().context("making a folder for the seed")?;
+            let content = seed::make(&seed, folder.path())?;
             hypervisor.ensure_seed(&name, &content)?;
             anyhow::Ok(())
         })
@@ -203,63 +177,12 @@ impl Agent {
     }
 }
 
-/// A folder below /run that goes away with it.
-struct Scratch(std::path::PathBuf);
-
-impl Scratch {
-    fn new() -> anyhow::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt;
-        let folder = std::env::temp_dir().join(format!("elisandra-seed-{:016x}", rand::random::<u64>()));
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&folder)
-            .with_context(|| format!("making {}", folder.display()))?;
-        Ok(Self(folder))
-    }
+/// What the hypervisor shows.
+fn states(here: &Here) -> BTreeMap<VmId, VmState> {
+    here.vms.iter().map(|vm| (vm.id, if vm.running { VmState::Running } else { VmState::Stopped })).collect()
 }
 
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            warn!("{} stays behind: {error}", self.0.display());
-        }
-    }
-}
-
-impl Word {
-    fn say(&self, vm: VmId, state: VmState) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.vms.get(&vm) != Some(&state) {
-            inner.vms.insert(vm, state);
-            self.tell();
-        }
-    }
-
-    /// The end of a pass: what the hypervisor shows counts, except where a step failed.
-    fn settled(&self, desired: &Desired, here: &Here, failed: &BTreeSet<VmId>) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut vms: BTreeMap<VmId, VmState> = here
-            .vms
-            .iter()
-            .map(|vm| (vm.id, if vm.running { VmState::Running } else { VmState::Stopped }))
-            .collect();
-        for vm in failed {
-            vms.extend(inner.vms.get(vm).map(|said| (*vm, said.clone())));
-        }
-        if inner.vms != vms || inner.revision != desired.revision {
-            inner.vms = vms;
-            inner.revision = desired.revision;
-            self.tell();
-        }
-    }
-
-    fn tell(&self) {
-        // A full channel already says that there is news.
-        let _ = self.changed.try_send(());
-    }
-}
-
-async fn observed(hypervisor: Arc<dyn Hypervisor>, word: Word) -> Observed {
+async fn observed(hypervisor: Arc<dyn Hypervisor>, word: Word<VmId, VmState>) -> Observed {
     let asked = tokio::task::spawn_blocking(move || hypervisor.capacity());
     let capacity = match tokio::time::timeout(Duration::from_secs(20), asked).await {
         Ok(Ok(Ok(capacity))) => Some(capacity),
@@ -272,13 +195,13 @@ async fn observed(hypervisor: Arc<dyn Hypervisor>, word: Word) -> Observed {
             None
         }
     };
-    let inner = word.inner.lock().unwrap_or_else(PoisonError::into_inner);
+    let (revision, vms) = word.read();
     Observed {
-        revision: inner.revision,
+        revision,
         version: system::version(),
         uptime_secs: system::uptime_secs(),
         capacity,
-        vms: inner.vms.iter().map(|(id, state)| ObservedVm { id: *id, state: state.clone() }).collect(),
+        vms: vms.into_iter().map(|(id, state)| ObservedVm { id, state }).collect(),
         software: Vec::new(),
     }
 }

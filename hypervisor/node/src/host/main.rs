@@ -19,7 +19,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
 use hypervisor::{Libvirt, Places};
 use node::member::Membership;
@@ -57,9 +56,9 @@ async fn main() -> anyhow::Result<()> {
         consoles: state.join("consoles"),
         ..Places::default()
     }));
-    let agent = Agent::new(hypervisor, Images::at(state.join("images")), Files::of_a_host());
+    let (agent, changed) = Agent::new(hypervisor, Images::at(state.join("images")), Files::of_a_host());
     let membership = Membership::new(facts, &state.join("node"));
-    agent.run(membership).await.context("the agent ended")
+    agent.run(changed, membership).await
 }
 
 /// On the appliance's own machine the daemon writes them, a moment after it has started.

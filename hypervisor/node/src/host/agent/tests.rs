@@ -12,6 +12,7 @@ use super::*;
 
 struct World {
     agent: Agent,
+    _changed: mpsc::Receiver<()>,
     /// Nothing else is ever wanted.
     news: watch::Sender<Option<Desired>>,
     hypervisor: Arc<Fake>,
@@ -23,12 +24,12 @@ fn world() -> World {
     let hypervisor = Arc::new(Fake::default());
     let files =
         Files { hostname: dir.path().join("hostname"), authorized_keys: dir.path().join("authorized_keys") };
-    let agent = Agent::new(
+    let (agent, _changed) = Agent::new(
         Arc::clone(&hypervisor) as Arc<dyn Hypervisor>,
         Images::at(dir.path().join("images")),
         files,
     );
-    World { agent, news: watch::Sender::new(None), hypervisor, dir }
+    World { agent, _changed, news: watch::Sender::new(None), hypervisor, dir }
 }
 
 /// The smallest thing with a qcow2 header of version 2 and a disk of 1 MiB.
@@ -97,17 +98,17 @@ async fn web() -> String {
 }
 
 fn states(agent: &Agent) -> Vec<(u64, VmState)> {
-    agent.word.inner.lock().unwrap().vms.iter().map(|(id, state)| (id.0, state.clone())).collect()
+    agent.word.read().1.into_iter().map(|(id, state)| (id.0, state)).collect()
 }
 
 #[tokio::test]
 async fn machines_come_stay_and_go() {
-    let World { agent, news, hypervisor, dir } = world();
+    let World { agent, news, hypervisor, dir, .. } = world();
     let news = &mut news.subscribe();
     let url = web().await;
     agent.settle(&desired(7, vec![spec(1, &url), spec(2, &url)]), news).await;
     assert_eq!(states(&agent), [(1, VmState::Running), (2, VmState::Running)]);
-    assert_eq!(agent.word.inner.lock().unwrap().revision, 7);
+    assert_eq!(agent.word.read().0, 7);
     assert_eq!(std::fs::read_to_string(dir.path().join("authorized_keys")).unwrap(), "ssh-ed25519 AAAA me\n");
 
     // Somebody shuts it down inside: it is desired, so it runs again.
@@ -123,7 +124,7 @@ async fn machines_come_stay_and_go() {
 
 #[tokio::test]
 async fn one_machine_that_fails_holds_no_other_up() {
-    let World { agent, news, hypervisor, dir: _dir } = world();
+    let World { agent, news, hypervisor, dir: _dir, .. } = world();
     let news = &mut news.subscribe();
     let url = web().await;
     let mut lost = spec(1, &url);
@@ -138,13 +139,13 @@ async fn one_machine_that_fails_holds_no_other_up() {
 
 #[tokio::test]
 async fn a_hypervisor_that_is_away_is_said_and_tried_again() {
-    let World { agent, news, hypervisor, dir: _dir } = world();
+    let World { agent, news, hypervisor, dir: _dir, .. } = world();
     let news = &mut news.subscribe();
     let wanted = desired(1, vec![spec(1, &web().await)]);
     hypervisor.fail("vms", "libvirtd is away");
     agent.settle(&wanted, news).await;
     assert_eq!(states(&agent), [(1, VmState::Failing { reason: "libvirtd is away".to_owned() })]);
-    assert_eq!(agent.word.inner.lock().unwrap().revision, 0);
+    assert_eq!(agent.word.read().0, 0);
     hypervisor.succeed("vms");
 
     hypervisor.fail("ensure_vm", "no room in memory");
@@ -158,7 +159,7 @@ async fn a_hypervisor_that_is_away_is_said_and_tried_again() {
 
 #[tokio::test]
 async fn a_machine_that_does_not_go_is_still_seen() {
-    let World { agent, news, hypervisor, dir: _dir } = world();
+    let World { agent, news, hypervisor, dir: _dir, .. } = world();
     let news = &mut news.subscribe();
     let url = web().await;
     agent.settle(&desired(1, vec![spec(1, &url)]), news).await;
@@ -172,7 +173,7 @@ async fn a_machine_that_does_not_go_is_still_seen() {
 
 #[tokio::test]
 async fn what_is_told_is_what_is() {
-    let World { agent, news, hypervisor, dir: _dir } = world();
+    let World { agent, news, hypervisor, dir: _dir, .. } = world();
     let news = &mut news.subscribe();
     let url = web().await;
     agent.settle(&desired(3, vec![spec(1, &url)]), news).await;
