@@ -164,7 +164,6 @@ fn only_plain_files_are_taken() {
         (EntryType::Char, "a device"),
         (EntryType::Block, "a device"),
         (EntryType::Fifo, "a pipe"),
-        (EntryType::GNUSparse, "a sparse file"),
     ] {
         let sentence = refusal(&with("x", kind));
         assert!(sentence.contains(what), "{sentence}");

@@ -7,7 +7,9 @@ use fleet::package::{Config, Deb, Manifest};
 /// Reads `manifest.toml`; the error is a sentence for its author.
 pub fn parse(text: &str) -> Result<Manifest, String> {
     let manifest: Manifest = toml::from_str(text).map_err(|error| {
-        let place = error.span().map(|span| text[..span.start.min(text.len())].lines().count().max(1));
+        let place = error.span().map(|span| {
+            text.as_bytes()[..span.start.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1
+        });
         match place {
             Some(line) => format!("manifest.toml, line {line}: {}", error.message()),
             None => format!("manifest.toml: {}", error.message()),

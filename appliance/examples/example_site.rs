@@ -1,0 +1,133 @@
+//! The page with a made-up site behind it, for looking at it and for the browser's test.
+//!
+//! `cargo run -p appliance --example example_site -- FOLDER [full]` keeps its log in FOLDER, prints its
+//! address and its one-time code, and then does what the lines on its input say:
+//! `sight N`, `report N`, `report N data`, `host N`, each about the machine with MAC address `52:54:00:4a:10:N`.
+
+#[path = "../tests/example/mod.rs"]
+mod example;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use appliance::core::{Actor, Core};
+use appliance::{packages, tls, web};
+use fleet::vm::{Image, NewVm};
+use fleet::wire::SoftwareState;
+use fleet::{Command, NodeId};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpListener;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let dir = PathBuf::from(arguments.next().context("a folder for its log must be given")?);
+    std::fs::create_dir_all(&dir)?;
+    let mut site = example::site(&dir).await;
+    if arguments.next().as_deref() == Some("full") {
+        fill(&site.app).await?;
+    }
+
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let config = tls::page_config(site.app.ca.server_certificate(&[address.ip()])?)?;
+    site.tasks.spawn(tls::serve(
+        listener,
+        config,
+        web::router(site.app.clone()),
+        None,
+        site.shutdown.clone(),
+    ));
+    println!("https://{address} {}", site.app.auth.code().unwrap_or_default());
+
+    let mut lines = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = lines.next_line().await? {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [verb, number, ..] = words[..] else { continue };
+        let (core, mac) = (&site.app.core, example::mac(number.parse()?));
+        match verb {
+            "sight" => example::sight(core, mac).await,
+            "report" => drop(example::report(core, mac, words.contains(&"data")).await),
+            "host" => drop(example::host(core, mac).await),
+            other => anyhow::bail!("{other} is not known"),
+        }
+    }
+    site.shutdown.cancel();
+    Ok(())
+}
+
+/// A machine in every phase, VMs, and services.
+async fn fill(app: &appliance::App) -> anyhow::Result<()> {
+    let core = &app.core;
+    let mut own = example::hardware(example::mac(1), true);
+    own.product = Some("OptiPlex 7090".into());
+    own.cpu.model = "Intel Core i7-10700".into();
+    own.cpu.threads = 16;
+    core.execute(&Actor::Appliance, Command::RecordAppliance { hardware: own }).await?;
+    let appliance = fleet::machine::by_mac(&core.fleet(), example::mac(1)).context("it was recorded")?.id;
+    example::join(core, appliance).await;
+    let hosts =
+        [appliance, example::host(core, example::mac(2)).await, example::host(core, example::mac(3)).await];
+
+    example::sight(core, example::mac(4)).await;
+    let installing = example::report(core, example::mac(4), false).await;
+    for (step, percent) in [("partitioning /dev/nvme0n1", 5), ("writing the image", 42)] {
+        core.note(&installing.to_string(), "node", format!("{step}, {percent} %"));
+    }
+    example::sight(core, example::mac(5)).await;
+    example::report(core, example::mac(5), true).await;
+    example::sight(core, example::mac(6)).await;
+    example::sight(core, example::mac(7)).await;
+    let failed = example::report(core, example::mac(7), false).await;
+    let fail = Command::FailInstall {
+        machine: failed,
+        attempt: 1,
+        step: "writing the image".into(),
+        error: "No space left on device (os error 28)".into(),
+    };
+    core.execute(&Actor::Node(NodeId::Machine(failed)), fail).await?;
+
+    let image = Image { name: "guest.img".into(), sha256: "ab".repeat(32), bytes: 300_000_000 };
+    for (name, memory_mib) in [("build-1", 16_384), ("build-2", 8192)] {
+        let spec = NewVm { name: name.into(), vcpus: 4, memory_mib, disk_gib: 40, image: image.clone() };
+        core.execute(&Actor::Person("admin".into()), Command::CreateVm { spec }).await?;
+    }
+    for name in ["hello", "wiki"] {
+        let bytes = example::bundle(name, 1024);
+        let body = futures::stream::iter([Ok::<_, std::io::Error>(bytes.into())]);
+        let bundle = packages::receive(&app.bundles, packages::LIMIT, body).await?;
+        let command = Command::InstallPackage { bundle, image: image.clone() };
+        core.execute(&Actor::Person("admin".into()), command).await?;
+    }
+    for host in hosts {
+        example::join(core, host).await;
+    }
+    let fleet = core.fleet();
+    for service in fleet.services.values() {
+        let state = match service.name.as_str() {
+            "hello" => SoftwareState::Healthy,
+            _ => SoftwareState::Installing { step: "installing wiki.deb".into() },
+        };
+        example::guest(core, service.nodes[0], &service.name, &service.version, state);
+    }
+    let spec = NewVm { name: "scratch".into(), vcpus: 1, memory_mib: 512, disk_gib: 4, image };
+    core.execute(&Actor::Person("admin".into()), Command::CreateVm { spec }).await?;
+    keep_alive(core.clone(), hosts.to_vec());
+    Ok(())
+}
+
+/// Agents speak every few seconds; without that their machines would soon be shown as silent.
+fn keep_alive(core: Core, hosts: Vec<fleet::MachineId>) {
+    let core = Arc::new(core);
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_secs(15)).await;
+            for host in &hosts {
+                if let Some(node) = core.observed().get(&NodeId::Machine(*host)) {
+                    core.observe(NodeId::Machine(*host), node.said.clone());
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,489 @@
+//! The REST API and the pages as a router, on a real log: who gets in, what commands answer, and what is
+//! refused with which sentence.
+
+mod example;
+
+use std::path::Path;
+
+use appliance::api::router::{Access, routes};
+use appliance::web;
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use example::{Site, bundle, hardware, host, mac, report, sight, site};
+use fleet::Command;
+use fleet::machine::Phase;
+use futures::StreamExt as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+
+struct Client {
+    site: Site,
+    router: Router,
+    token: String,
+    dir: tempfile::TempDir,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {} {}", self.status, self.text))
+    }
+
+    fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A site with a password, and somebody who is logged in.
+async fn logged_in() -> Client {
+    let mut client = started().await;
+    let code = client.site.app.auth.code().unwrap();
+    let answer = client.post("/api/v1/password", json!({ "code": code, "password": "correct horse" })).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    client.token = answer.json()["token"].as_str().unwrap().to_owned();
+    client
+}
+
+async fn started() -> Client {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(dir.path()).await;
+    let router = web::router(site.app.clone());
+    Client { site, router, token: String::new(), dir }
+}
+
+impl Client {
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, 1 << 24).await.unwrap();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
+    }
+
+    async fn call(&self, method: &str, path: &str, kind: &str, body: impl Into<Body>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, kind);
+        if !self.token.is_empty() {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.token));
+        }
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, "", Body::empty()).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call("POST", path, "application/json", body.to_string()).await
+    }
+
+    async fn delete(&self, path: &str) -> Answer {
+        self.call("DELETE", path, "", Body::empty()).await
+    }
+
+    async fn upload(&self, bytes: Vec<u8>) -> Answer {
+        self.call("POST", "/api/v1/packages", "application/octet-stream", bytes).await
+    }
+
+    fn kept(&self) -> Vec<String> {
+        names(&self.dir.path().join("bundles"))
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn no_route_answers_without_a_login_but_those_one_logs_in_with() {
+    let client = logged_in().await;
+    let open: Vec<_> =
+        routes().iter().filter(|r| r.access == Access::Open).map(|r| (r.method, r.path)).collect();
+    let listed = [
+        ("GET", "/login"),
+        ("GET", "/welcome"),
+        ("GET", "/assets/{file}"),
+        ("POST", "/api/v1/password"),
+        ("POST", "/api/v1/login"),
+    ];
+    assert_eq!(open, listed, "who may come in without a login is decided here");
+
+    let mut tried = 0;
+    for route in routes().iter().filter(|route| route.access != Access::Open) {
+        let path = route.path.replace("{id}", "m1");
+        for carried in [
+            None,
+            Some((header::AUTHORIZATION, "Bearer wrong")),
+            Some((header::COOKIE, "__Host-elisandra=wrong")),
+        ] {
+            let mut request = Request::builder()
+                .method(route.method)
+                .uri(&path)
+                .header(header::CONTENT_TYPE, "application/json");
+            if let Some((name, value)) = carried {
+                request = request.header(name, value).header("x-elisandra", "1");
+            }
+            let answer = client.send(request.body(Body::from("{}")).unwrap()).await;
+            match route.access {
+                Access::Page => {
+                    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{} {path}", route.method);
+                    assert_eq!(answer.headers[header::LOCATION], "/login");
+                    assert_eq!(answer.text, "");
+                }
+                Access::Api => {
+                    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{} {path}", route.method);
+                    assert_eq!(answer.error(), "log in first");
+                }
+                Access::Open => unreachable!(),
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried > 60, "{tried}");
+}
+
+#[tokio::test]
+async fn a_call_without_a_login_is_on_the_timeline() {
+    let client = logged_in().await;
+    let request = Request::builder().uri("/api/v1/state").body(Body::empty()).unwrap();
+    client.send(request).await;
+    tokio::time::sleep(std::time::Duration::from_millis(900)).await;
+    let lines = client.get("/api/v1/timeline/site").await.json();
+    let lines: Vec<&str> =
+        lines.as_array().unwrap().iter().map(|line| line["text"].as_str().unwrap()).collect();
+    assert!(lines.contains(&"GET /api/v1/state from 0.0.0.0: not logged in"), "{lines:?}");
+    assert!(lines.iter().any(|line| line.starts_with("The first password was set")), "{lines:?}");
+}
+
+#[tokio::test]
+async fn pages_lead_to_the_first_password_and_then_to_the_login() {
+    let mut client = started().await;
+    assert_eq!(client.get("/").await.headers[header::LOCATION], "/welcome");
+    assert_eq!(client.get("/login").await.headers[header::LOCATION], "/welcome");
+    let welcome = client.get("/welcome").await;
+    assert!(welcome.text.contains("One-time code"));
+    let code = client.site.app.auth.code().unwrap();
+    assert!(!welcome.text.contains(&code), "the code is for those who stand before the machine");
+
+    let wrong =
+        client.post("/api/v1/password", json!({ "code": "AAAA-AAAA", "password": "correct horse" })).await;
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+    let short = client.post("/api/v1/password", json!({ "code": code, "password": "horse" })).await;
+    assert_eq!(short.status, StatusCode::UNPROCESSABLE_ENTITY);
+
+    let body = json!({ "code": code, "password": "correct horse" }).to_string();
+    let request = Request::post("/api/v1/password")
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::HOST, "10.77.0.1")
+        .header(header::ORIGIN, "https://10.77.0.1")
+        .body(Body::from(body.clone()))
+        .unwrap();
+    let set = client.send(request).await;
+    assert_eq!(set.status, StatusCode::OK);
+    assert_eq!(set.text, "{}", "a page's scripts have no use for the token");
+    let cookie = set.headers[header::SET_COOKIE].to_str().unwrap().to_owned();
+    for part in ["__Host-elisandra=", "; Path=/", "; Secure", "; HttpOnly", "; SameSite=Strict"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    let again = client.call("POST", "/api/v1/password", "application/json", body).await;
+    assert_eq!(again.status, StatusCode::CONFLICT);
+    assert_eq!(client.get("/").await.headers[header::LOCATION], "/login");
+    assert_eq!(client.get("/welcome").await.headers[header::LOCATION], "/login");
+
+    client.token = cookie.split(['=', ';']).nth(1).unwrap().to_owned();
+    let home = client.get("/").await;
+    assert_eq!(home.status, StatusCode::OK);
+    assert!(
+        home.text.contains("No machines yet. Plug one in and let it start from the network."),
+        "{}",
+        home.text
+    );
+    assert!(home.headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap().contains("default-src 'none'"));
+
+    assert_eq!(client.post("/api/v1/logout", json!({})).await.status, StatusCode::OK);
+    assert_eq!(client.get("/api/v1/state").await.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn guessing_passwords_is_slowed_down() {
+    let mut client = logged_in().await;
+    client.token.clear();
+    for _ in 0..5 {
+        let wrong = client.post("/api/v1/login", json!({ "user": "admin", "password": "wrong" })).await;
+        assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(wrong.error(), "the name or the password is wrong");
+    }
+    let waits = client.post("/api/v1/login", json!({ "user": "admin", "password": "correct horse" })).await;
+    assert_eq!(waits.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(waits.headers.contains_key(header::RETRY_AFTER));
+}
+
+#[tokio::test]
+async fn another_sites_page_cannot_use_the_session_of_a_browser() {
+    let client = logged_in().await;
+    let delete = |origin: Option<&str>| {
+        let mut request = Request::delete("/api/v1/machines/m1")
+            .header(header::HOST, "10.77.0.1:8443")
+            .header(header::COOKIE, format!("other=1; __Host-elisandra={}", client.token));
+        if let Some(origin) = origin {
+            request = request.header(header::ORIGIN, origin);
+        }
+        client.send(request.body(Body::empty()).unwrap())
+    };
+    for foreign in
+        ["https://evil.example", "null", "https://10.77.0.1", "https://10.77.0.1:8443.evil.example"]
+    {
+        assert_eq!(delete(Some(foreign)).await.status, StatusCode::FORBIDDEN, "{foreign}");
+    }
+    assert_eq!(delete(None).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        delete(Some("https://10.77.0.1:8443")).await.status,
+        StatusCode::NOT_FOUND,
+        "our own page may"
+    );
+}
+
+#[tokio::test]
+async fn a_disk_that_holds_data_is_wiped_only_when_it_is_named() {
+    let client = logged_in().await;
+    let machine = report(&client.site.app.core, mac(3), true).await;
+    let path = format!("/api/v1/machines/{machine}/adopt");
+
+    let state = client.get("/api/v1/machines").await.json();
+    assert_eq!(state[0]["phase"], "found");
+    assert_eq!(state[0]["question"]["sentence"], "this disk holds ext4 'data'; wipe it?");
+    assert_eq!(state[0]["question"]["serial"], "S4EV0003");
+
+    let plain = client.call("POST", &path, "", Body::empty()).await;
+    assert_eq!(plain.status, StatusCode::CONFLICT);
+    assert_eq!(plain.error(), "/dev/nvme0n1 holds ext4 'data'; wipe it?");
+    let other = client.post(&path, json!({ "wipe": ["S4EV9999"] })).await;
+    assert_eq!(other.status, StatusCode::CONFLICT);
+    assert!(other.error().contains("which is not what may be wiped"), "{}", other.error());
+    let unreadable = client.post(&path, json!({ "wipe": true })).await;
+    assert!(unreadable.status.is_client_error());
+    assert_eq!(client.site.app.core.fleet().machines[&machine].phase, Phase::Reported);
+
+    let named = client.post(&path, json!({ "wipe": ["S4EV0003"] })).await;
+    assert_eq!(named.status, StatusCode::OK, "{}", named.text);
+    assert!(named.json()["changed"][0].as_str().unwrap().starts_with("Adopted by a person"));
+    let again = client.post(&path, json!({ "wipe": ["S4EV0003"] })).await;
+    assert_eq!(again.status, StatusCode::CONFLICT);
+
+    assert_eq!(client.post("/api/v1/machines/m99/adopt", json!({})).await.error(), "there is no machine m99");
+    assert_eq!(client.delete("/api/v1/machines/m99").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn everything_is_in_the_state_and_can_be_made_and_removed() {
+    let client = logged_in().await;
+    let core = &client.site.app.core;
+    sight(core, mac(1)).await;
+    let machine = host(core, mac(2)).await;
+
+    let created = client
+        .post("/api/v1/vms", json!({ "name": "build-1", "memory_mib": 2048, "vcpus": 2, "disk_gib": 8 }))
+        .await;
+    assert_eq!(created.status, StatusCode::CREATED, "{}", created.text);
+    assert_eq!(created.json()["id"], "v1");
+    let wrong = client
+        .post("/api/v1/vms", json!({ "name": "Build 1", "memory_mib": 2048, "vcpus": 2, "disk_gib": 8 }))
+        .await;
+    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
+
+    let installed = client.upload(bundle("hello", 384)).await;
+    assert_eq!(installed.status, StatusCode::CREATED, "{}", installed.text);
+    assert_eq!(installed.json()["id"], "s1");
+    assert_eq!(client.kept().len(), 1);
+
+    let state = client.get("/api/v1/state").await.json();
+    assert!(state["daemon"]["resident_bytes"].as_u64().unwrap() > 1 << 20);
+    assert_eq!(state["site"]["network"], "10.77.0.0/16");
+    assert_eq!(state["policy"]["adopt"], "blank");
+    assert_eq!(state["machines"][0]["phase"], "sighted");
+    assert_eq!(state["machines"][0]["firmware"], "BIOS");
+    assert_eq!(state["machines"][1]["phase"], "ready");
+    assert!(state["machines"][1]["addresses"][0].as_str().unwrap().starts_with("10.77."));
+    assert_eq!(state["hosts"][0]["free_memory_mib"], 64_000 - 768 - 2048 - 384);
+    assert_eq!(state["hosts"][0]["vms"], json!(["v1", "v2"]));
+    assert_eq!(state["vms"][0]["phase"], "starting");
+    assert_eq!(state["vms"][0]["host_name"], "host-2");
+    assert_eq!(state["vms"][1]["service"], "hello");
+    assert_eq!(state["services"][0]["phase"], "installing");
+    assert_eq!(state["services"][0]["summary"], "Says hello over HTTP");
+    let url = state["services"][0]["url"].as_str().unwrap();
+    assert!(url.starts_with("http://10.77.") && url.ends_with(":8080/"), "{url}");
+    assert!(state["now"].as_u64().unwrap() > 1_700_000_000_000);
+    assert_eq!(state["packages"][0]["name"], "hello");
+
+    let twice = client.upload(bundle("hello", 384)).await;
+    assert_eq!(twice.status, StatusCode::CONFLICT);
+    assert!(twice.error().contains("hello 1.0.0 is installing at http://10.77."), "{}", twice.error());
+    assert_eq!(client.kept().len(), 1, "the bundle of what is installed stays");
+
+    let carried = client.delete("/api/v1/vms/v2").await;
+    assert_eq!(carried.status, StatusCode::CONFLICT);
+    assert_eq!(carried.error(), "hello-1 carries the service hello; remove that");
+    assert_eq!(client.delete("/api/v1/services/hello").await.status, StatusCode::OK);
+    assert_eq!(client.delete("/api/v1/vms/build-1").await.status, StatusCode::OK);
+    let busy = client.delete(&format!("/api/v1/machines/{machine}")).await;
+    assert_eq!(busy.error(), "host-2 carries build-1, hello-1; remove or move that first");
+    assert_eq!(client.delete("/api/v1/machines/host-1").await.status, StatusCode::OK);
+
+    tokio::time::sleep(std::time::Duration::from_millis(900)).await;
+    let lines = client.get(&format!("/api/v1/machines/{machine}/timeline")).await.json();
+    let text = lines.to_string();
+    for part in [
+        "DISCOVER, offered",
+        "fetched initrd",
+        "Reported: Intel",
+        "Phoned home: installed",
+        "Ready as a host",
+    ] {
+        assert!(text.contains(part), "{part} is not on the timeline: {text}");
+    }
+    assert_eq!(client.get("/api/v1/timeline/m77").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_bundle_that_is_refused_changes_nothing() {
+    let client = logged_in().await;
+    host(&client.site.app.core, mac(2)).await;
+    let before = client.site.app.core.fleet();
+    let good = bundle("hello", 384);
+    let manifest =
+        String::from_utf8(good[512..512 + good[512..].iter().position(|b| *b == 0).unwrap()].to_vec())
+            .unwrap();
+
+    let lacks = example::pack(&[("manifest.toml", manifest.as_bytes())]);
+    let leads_out = example::pack(&[("manifest.toml", manifest.as_bytes()), ("../../etc/cron.d/x", b"x")]);
+    for (bytes, status, sentence) in [
+        (good[..good.len() - 2000].to_vec(), StatusCode::UNPROCESSABLE_ENTITY, "cut short"),
+        (b"PK\x03\x04 no tar".to_vec(), StatusCode::UNPROCESSABLE_ENTITY, "this is not a .eli bundle"),
+        (leads_out, StatusCode::UNPROCESSABLE_ENTITY, "the path \"../../etc/cron.d/x\" has `..` in it"),
+        (
+            lacks,
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "debs/hello.deb, which the manifest names, is not in the bundle",
+        ),
+        (
+            bundle("hello", 640_000),
+            StatusCode::CONFLICT,
+            "hello-1 wants 640000 MiB memory, 1 vCPU and 2 GiB disk; no host has room for it",
+        ),
+    ] {
+        let refused = client.upload(bytes).await;
+        assert_eq!(refused.status, status, "{}", refused.text);
+        assert!(refused.error().contains(sentence), "{}", refused.error());
+        assert_eq!(client.kept(), [""; 0], "{sentence}");
+        assert_eq!(client.site.app.core.fleet(), before, "{sentence}");
+    }
+    let elsewhere = [names(client.dir.path()), vec![]].concat();
+    assert!(!elsewhere.iter().any(|name| name == "etc"), "{elsewhere:?}");
+}
+
+#[tokio::test]
+async fn a_bundle_may_come_as_a_file_of_a_form() {
+    let client = logged_in().await;
+    host(&client.site.app.core, mac(2)).await;
+    let mut body =
+        b"--X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"hello.eli\"\r\n\r\n".to_vec();
+    body.extend(bundle("hello", 384));
+    body.extend(b"\r\n--X--\r\n");
+    let installed = client.call("POST", "/api/v1/packages", "multipart/form-data; boundary=X", body).await;
+    assert_eq!(installed.status, StatusCode::CREATED, "{}", installed.text);
+}
+
+#[tokio::test]
+async fn the_policy_is_set_whole_and_its_keys_are_looked_at() {
+    let client = logged_in().await;
+    let put = |policy: Value| client.call("PUT", "/api/v1/policy", "application/json", policy.to_string());
+    let set = put(json!({ "adopt": "ask" })).await;
+    assert_eq!(set.json()["changed"][0], "Policy: machines are adopted only when a person says so");
+    assert_eq!(client.get("/api/v1/policy").await.json(), json!({ "adopt": "ask", "ssh_keys": [] }));
+    assert_eq!(put(json!({ "adopt": "ask" })).await.json()["changed"], json!([]));
+    let keys = put(json!({ "adopt": "ask", "ssh_keys": ["command=\"rm -rf /\" ssh-ed25519 AAAA"] })).await;
+    assert_eq!(keys.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(put(json!({ "adopt": "all" })).await.status.is_client_error());
+    assert!(put(json!({ "adopt": "ask", "wipe": true })).await.status.is_client_error());
+}
+
+#[tokio::test]
+async fn what_a_node_says_about_itself_is_only_text_on_the_page() {
+    let client = logged_in().await;
+    let mut hardware = hardware(mac(3), false);
+    hardware.product = Some("<script>alert(1)</script>\r\n\r\nevent: over".into());
+    hardware.disks[0].serial = Some("\" onclick=\"alert(1)".into());
+    hardware.disks[0].contents = vec![fleet::wire::DiskContent {
+        path: "/dev/sda".into(),
+        what: "<b>".into(),
+        label: Some("<i>'\"".into()),
+    }];
+    let command = Command::Report { key: "k".into(), hardware };
+    let core = &client.site.app.core;
+    core.execute(&appliance::core::Actor::Wire(mac(3)), command).await.unwrap();
+    let home = client.get("/").await.text;
+    assert!(home.contains("&#60;script&#62;") || home.contains("&lt;script&gt;"), "{home}");
+    for raw in ["<script>alert", "<b>'", "<i>'", "\" onclick=\""] {
+        assert!(!home.contains(raw), "{raw}");
+    }
+}
+
+#[tokio::test]
+async fn the_live_page_brings_what_has_changed_and_ends_with_the_session() {
+    let client = logged_in().await;
+    let request = Request::get("/live")
+        .header(header::AUTHORIZATION, format!("Bearer {}", client.token))
+        .body(Body::empty())
+        .unwrap();
+    let response = client.router.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+    let mut stream = response.into_body().into_data_stream();
+    let mut heard = String::new();
+    let mut hear = async |what: &str| {
+        while !heard.contains(what) {
+            let chunk = tokio::time::timeout(std::time::Duration::from_secs(10), stream.next()).await;
+            let chunk = chunk.unwrap_or_else(|_| panic!("{what} was not heard: {heard}"));
+            heard.push_str(std::str::from_utf8(&chunk.expect("the stream ended").unwrap()).unwrap());
+        }
+        std::mem::take(&mut heard)
+    };
+    let first = hear("event: tick").await;
+    for section in ["head", "machines", "hosts", "services", "vms"] {
+        assert!(first.contains(&format!("event: {section}\n")), "{section}");
+    }
+    assert!(first.contains("No machines yet"));
+
+    sight(&client.site.app.core, mac(4)).await;
+    let second = hear("event: tick").await;
+    assert!(second.contains("event: machines\n") && second.contains("52:54:00:4a:10:04"), "{second}");
+    assert!(!second.contains("event: vms\n"), "only what has changed is sent");
+
+    client.post("/api/v1/logout", json!({})).await;
+    sight(&client.site.app.core, mac(5)).await;
+    hear("event: over").await;
+}
+
+#[tokio::test]
+async fn assets_are_part_of_the_program() {
+    let client = started().await;
+    for (file, kind) in
+        [("page.css", "text/css"), ("page.js", "text/javascript"), ("icon.svg", "image/svg+xml")]
+    {
+        let answer = client.get(&format!("/assets/{file}")).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert!(answer.headers[header::CONTENT_TYPE].to_str().unwrap().starts_with(kind));
+        assert_eq!(answer.headers[header::CACHE_CONTROL], "no-cache");
+    }
+    assert_eq!(client.get("/assets/..%2f..%2fetc%2fpasswd").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(client.get("/nothing").await.status, StatusCode::NOT_FOUND);
+}
