@@ -281,3 +281,6 @@ impl Backoff {
         longest.mul_f64(0.5 + chance / 2.0)
     }
 }
+
+#[cfg(test)]
+mod tests;
