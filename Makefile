@@ -19,7 +19,7 @@ test: needs
 
 # The four programs that go onto the image.
 programs: needs
-	cargo build --release -p appliance -p node -p hypervisor
+	cargo build --release --bin elisandra --bin eli --bin elisandra-node --bin elisandra-host
 
 needs:
 	@tests/needs
