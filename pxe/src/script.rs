@@ -45,12 +45,18 @@ fn command_line(facts: &ScriptFacts, mac: MacAddr, boot: Boot) -> Result<Option<
 /// The script that iPXE runs.
 pub fn ipxe(facts: &ScriptFacts, mac: MacAddr, boot: Boot) -> Result<String, NoImage> {
     let Some(command_line) = command_line(facts, mac, boot)? else {
-        // The first BIOS drive. A machine whose firmware finds nothing to start there goes on to the
-        // next entry of its boot order. EFI has no drive numbers: there the firmware goes on at once.
+        // BIOS numbers the disks from 0x80; a disk without a boot sector fails at once. EFI knows no such
+        // numbers: there the firmware goes on with its boot order, because iPXE ends with an error.
         return Ok("#!ipxe\n\
              echo Elisandra: starting from this machine's own disk\n\
              iseq ${platform} efi && exit 1 ||\n\
-             sanboot --no-describe --drive 0x80 || exit 1\n"
+             sanboot --no-describe --drive 0x80 ||\n\
+             sanboot --no-describe --drive 0x81 ||\n\
+             sanboot --no-describe --drive 0x82 ||\n\
+             sanboot --no-describe --drive 0x83 ||\n\
+             echo Elisandra: no disk of this machine can be started; looking again in 30 seconds\n\
+             sleep 30\n\
+             reboot\n"
             .to_owned());
     };
     let address = facts.address;
@@ -75,7 +81,8 @@ pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: Boot) -> Result<String, NoI
     let Some(command_line) = command_line(facts, mac, boot)? else {
         // The GRUB that runs is the one that the disk would start, checked by the same shim: it reads
         // the disk's configuration itself. Only other systems' disks are started through their own
-        // boot loader. `exit 1`, because after a success firmware shows its menu and waits.
+        // boot loader. Never `exit`: Debian's GRUB then tells the firmware that all went well, and EDK2
+        // shows its menu and waits for a person.
         return Ok("echo \"Elisandra: starting from this machine's own disk\"\n\
              if search --no-floppy --set=root --label ELI-IMAGE; then\n\
              \x20 set prefix=($root)/grub\n\
@@ -84,10 +91,16 @@ pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: Boot) -> Result<String, NoI
              if search --no-floppy --set=root --label ELI-ESP; then\n\
              \x20 if chainloader ($root)/EFI/BOOT/BOOTX64.EFI; then boot; fi\n\
              fi\n\
-             if search --no-floppy --set=root --file /EFI/BOOT/BOOTX64.EFI; then\n\
-             \x20 if chainloader ($root)/EFI/BOOT/BOOTX64.EFI; then boot; fi\n\
-             fi\n\
-             exit 1\n"
+             for loader in /EFI/BOOT/BOOTX64.EFI /EFI/Microsoft/Boot/bootmgfw.efi /EFI/debian/shimx64.efi \
+             /EFI/ubuntu/shimx64.efi /EFI/fedora/shimx64.efi /EFI/redhat/shimx64.efi /EFI/centos/shimx64.efi \
+             /EFI/rocky/shimx64.efi /EFI/almalinux/shimx64.efi /EFI/opensuse/shim.efi /EFI/sles/shim.efi; do\n\
+             \x20 if search --no-floppy --set=root --file $loader; then\n\
+             \x20   if chainloader ($root)$loader; then boot; fi\n\
+             \x20 fi\n\
+             done\n\
+             echo \"Elisandra: no disk of this machine can be started; looking again in 30 seconds\"\n\
+             sleep 30\n\
+             reboot\n"
             .to_owned());
     };
     let files = format!("(http,{})/boot/files", facts.address);
