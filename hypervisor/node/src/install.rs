@@ -26,7 +26,7 @@ use crate::cmdline::Appliance;
 use crate::identity::Identity;
 use crate::layout::{self, FileSystem, IMAGE_LABEL, Layout, Placed, STATE_LABEL};
 use crate::mounts;
-use crate::places::{self, MachineFacts, NodeFacts, RUN};
+use crate::places::{self, MachineFacts, NodeFacts, RUN, STATE};
 use crate::tool;
 
 pub use artifacts::{Source, holds, put};
@@ -150,8 +150,12 @@ impl Installation<'_> {
 pub fn lay_out_for_appliance(disk: &Disk) -> anyhow::Result<()> {
     disk::still_blank(disk)?;
     let device = disk::Device { path: PathBuf::from(&disk.path), bytes: disk.bytes };
-    disk::lay_out(&Layout::of_the_appliance(), &device, |_| {})?;
-    Ok(())
+    let layout = Layout::of_the_appliance();
+    let placed = disk::lay_out(&layout, &device, |_| {})?;
+    let sysimage = Sysimage::mount(&layout::file_systems(&layout, &placed))?;
+    places::write(&sysimage.at(STATE).join("role"), "appliance\n", 0o644)?;
+    sysimage.unmount()?;
+    disk::finish(&device, &placed)
 }
 
 /// Makes a disk that the appliance laid out itself start under both firmwares; `esp` is mounted.

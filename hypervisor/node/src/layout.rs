@@ -12,6 +12,11 @@ pub const STATE_LABEL: &str = "ELI-STATE";
 pub const VOLUME_GROUP: &str = "elisandra";
 pub const SMALLEST_DISK: u64 = 10_000_000_000;
 
+/// The name of the partition for volumes until all is on the disk. A disk that carries it holds nothing but what an
+/// interrupted start of ours left behind, and counts as blank.
+pub const UNFINISHED: &str = "ELI-UNFINISHED";
+const FINISHED: &str = "ELI-LVM";
+
 const MIB: u64 = 1 << 20;
 /// A large, slow disk writes its inode tables for minutes.
 const FORMAT: Duration = Duration::from_secs(600);
@@ -184,7 +189,7 @@ pub fn table(disk: &Path, placed: &[Placed]) -> Step {
             PartitionKind::Ext4 { .. } => {
                 ("0FC63DAF-8483-4772-8E79-3D69D8477DE4", part.label.as_deref().unwrap_or("ELI"))
             }
-            PartitionKind::PhysicalVolume { .. } => ("E6D6D379-F507-44C2-A23C-238F2A3DF928", "ELI-LVM"),
+            PartitionKind::PhysicalVolume { .. } => ("E6D6D379-F507-44C2-A23C-238F2A3DF928", UNFINISHED),
         };
         // With a unit, so that disks with sectors of 4096 bytes get the same layout.
         script += &format!(
@@ -195,6 +200,22 @@ pub fn table(disk: &Path, placed: &[Placed]) -> Step {
     let arguments =
         ["--wipe", "always", "--wipe-partitions", "always", "--quiet", &disk.display().to_string()];
     Step { input: script, ..Step::new("making the partition table", "sfdisk", arguments) }
+}
+
+/// Says on the disk itself that all of it is there.
+pub fn finish(disk: &Path, placed: &[Placed]) -> Vec<Step> {
+    placed
+        .iter()
+        .zip(1u32..)
+        .filter(|(part, _)| matches!(part.what, PartitionKind::PhysicalVolume { .. }))
+        .map(|(_, number)| {
+            // The kernel holds the disk's volumes open and would refuse to read the table again; nothing in it that
+            // it cares about changes.
+            let (disk, number) = (disk.display().to_string(), number.to_string());
+            let arguments = ["--no-reread", "--no-tell-kernel", "--part-label", &disk, &number, FINISHED];
+            Step::new("finishing the partition table", "sfdisk", arguments)
+        })
+        .collect()
 }
 
 /// File systems and volumes on the partitions that [`table`] made.

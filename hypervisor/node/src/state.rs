@@ -91,10 +91,6 @@ impl Found {
         })
     }
 
-    pub fn write_role(&self, role: &str) -> anyhow::Result<()> {
-        self.aside(|state| Ok(places::write(&state.join("role"), format!("{role}\n"), 0o644)?))
-    }
-
     /// Does something with the volume mounted out of the way.
     fn aside<T>(&self, work: impl FnOnce(&Path) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let aside = Path::new(places::RUN).join("state");

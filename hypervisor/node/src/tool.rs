@@ -76,6 +76,8 @@ pub fn run_with_input(
     let program = command.get_program().to_string_lossy().into_owned();
     let fail = |why| ToolError { step: step.to_owned(), program: program.clone(), why };
 
+    // LVM otherwise fills its last words with every file that whoever started us left open.
+    command.env("LVM_SUPPRESS_FD_WARNINGS", "1");
     // A group of its own, so that the limit ends its children too.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(|error| fail(Why::NotStarted(error)))?;

@@ -9,12 +9,12 @@ use anyhow::Context;
 use fleet::wire::Disk;
 use nix::mount::MsFlags;
 
-use crate::console::{say, say_error};
+use crate::console::say;
 use crate::inventory;
 use crate::labels;
 use crate::mounts;
 use crate::places::{self, RUN};
-use crate::state;
+use crate::state::{self, Found};
 use crate::tool::{self, SHORT};
 
 const MEDIUM: &str = "ELISANDRA";
@@ -62,25 +62,26 @@ async fn medium() -> PathBuf {
 /// Mounts an appliance's state that is already here, or lays out a blank disk for it. The error is the sentence
 /// that says why neither was possible.
 fn keep_state(root: &Path, medium: Option<&str>) -> anyhow::Result<()> {
-    match state::find(None)? {
-        Some(found) if found.role()?.as_deref() == Some("host") => {
+    let found = state::find(None)?;
+    // Left behind by a start whose power was lost: the disk still counts as blank then.
+    let role = found.as_ref().map(Found::role).transpose()?.flatten();
+    if let Some(found) = found
+        && let Some(role) = role
+    {
+        if role != "appliance" {
             // Somebody put the medium into a host. Its disk belongs to a running fleet.
-            anyhow::bail!("the disk of this machine belongs to a host of another appliance")
+            anyhow::bail!("the disk of this machine belongs to a {role} of another appliance");
         }
-        Some(found) => {
-            say("Found the data of this appliance on its disk.");
-            return found.mount(root);
-        }
-        None => {}
+        say("Found the data of this appliance on its disk.");
+        return found.mount(root);
     }
     let disks = inventory::this_machines_disks();
     let disk = choose(&disks, medium).map_err(|reason| anyhow::anyhow!(reason))?;
     say(format_args!("Setting up the blank disk {} …", describe(disk)));
-    crate::install::lay_out_for_appliance(disk).inspect_err(say_error)?;
-    let Some(found) = state::find(None)? else {
+    crate::install::lay_out_for_appliance(disk)?;
+    let Some(found) = state::find(disk.path.strip_prefix("/dev/"))? else {
         anyhow::bail!("the disk {} was set up, but cannot be found again", disk.path)
     };
-    found.write_role("appliance")?;
     found.mount(root)
 }
 

@@ -89,6 +89,15 @@ pub fn lay_out(layout: &Layout, disk: &Device, mut hear: impl FnMut(&str)) -> an
     Ok(placed)
 }
 
+/// Says on the disk that everything is there: from now on it is somebody's.
+pub fn finish(disk: &Device, placed: &[Placed]) -> anyhow::Result<()> {
+    for step in layout::finish(&disk.path, placed) {
+        carry_out(&step)?;
+    }
+    nix::unistd::sync();
+    Ok(())
+}
+
 fn carry_out(step: &Step) -> anyhow::Result<()> {
     let mut command = Command::new(step.program);
     command.args(&step.arguments);

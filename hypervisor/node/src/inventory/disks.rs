@@ -7,6 +7,7 @@ use fleet::wire::{Disk, DiskContent};
 use serde::Deserialize;
 
 use super::Sys;
+use crate::layout::UNFINISHED;
 use crate::tool::{self, SHORT, ToolError};
 
 /// What is on a block device.
@@ -115,21 +116,22 @@ fn disk(sys: &Sys, name: &str, look: &dyn Look) -> Option<Disk> {
 }
 
 /// udev's names for a disk, the one that says most about the disk itself first: `ata-MODEL_SERIAL` is printed on
-/// the sticker, `wwn-…` is not.
+/// the sticker, `wwn-…` is not. A disk without a serial number is known by the place where it is plugged in.
 fn by_id(sys: &Sys, name: &str) -> Option<String> {
-    let folder = "dev/disk/by-id";
-    let mut names: Vec<String> = sys
-        .names(folder)
-        .into_iter()
-        .filter(|link| sys.link_name(&format!("{folder}/{link}")).as_deref() == Some(name))
-        .collect();
-    names.sort_by_key(|link| {
+    let names = |folder: &str| -> Vec<String> {
+        let is_it =
+            |link: &String| sys.link_name(&format!("dev/disk/{folder}/{link}")).as_deref() == Some(name);
+        sys.names(&format!("dev/disk/{folder}")).into_iter().filter(is_it).collect()
+    };
+    let mut ids = names("by-id");
+    ids.sort_by_key(|link| {
         let bare_number =
             ["wwn-", "nvme-eui.", "nvme-nvme.", "nvme-uuid."].iter().any(|prefix| link.starts_with(prefix));
         // udev gives NVMe disks a second name that ends with the number of the namespace.
         (bare_number, link.len(), link.clone())
     });
-    names.first().map(|link| format!("/dev/disk/by-id/{link}"))
+    let id = ids.first().map(|link| format!("/dev/disk/by-id/{link}"));
+    id.or_else(|| names("by-path").first().map(|link| format!("/dev/disk/by-path/{link}")))
 }
 
 /// For SCSI and ATA the kernel shows no serial number, but udev has asked the disk.
@@ -151,6 +153,12 @@ fn contents(sys: &Sys, name: &str, path: &str, look: &dyn Look) -> Vec<DiskConte
         .into_iter()
         .filter(|part| sys.is_there(&format!("sys/block/{name}/{part}/partition")))
         .collect();
+    // Nobody's data: what we ourselves began and did not end.
+    let unfinished = format!("PARTNAME={UNFINISHED}");
+    let named = |part: &String| sys.text(&format!("sys/block/{name}/{part}/uevent"));
+    if parts.iter().filter_map(named).any(|facts| facts.lines().any(|line| line == unfinished)) {
+        return Vec::new();
+    }
     let is_table = |content: &DiskContent| TABLES.contains(&content.what.as_str());
     if parts.is_empty() && contents.iter().any(is_table) {
         // The kernel sees none; a damaged GPT whose second copy still lists them looks the same to it.

@@ -1,3 +1,5 @@
+use std::io::{Read, Write};
+
 use super::*;
 
 const GIB: u64 = 1 << 30;
@@ -25,7 +27,7 @@ fn the_appliances_disk_is_made_by_these_commands() {
     start=1MiB, size=1MiB, type=21686148-6449-6E6F-744E-656564454649, name="ELI-BIOS"
     start=2MiB, size=256MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, name="ELI-ESP"
     start=258MiB, size=3072MiB, type=0FC63DAF-8483-4772-8E79-3D69D8477DE4, name="ELI-IMAGE"
-    start=3330MiB, size=17149MiB, type=E6D6D379-F507-44C2-A23C-238F2A3DF928, name="ELI-LVM"
+    start=3330MiB, size=17149MiB, type=E6D6D379-F507-44C2-A23C-238F2A3DF928, name="ELI-UNFINISHED"
     "#);
     insta::assert_snapshot!(text(&format(&layout, &placed)), @"
     making the EFI file system: mkfs.vfat -F 32 -n ELI-ESP /dev/vda2
@@ -35,6 +37,7 @@ fn the_appliances_disk_is_made_by_these_commands() {
     making volumes: lvm lvcreate --yes --wipesignatures y --devices /dev/vda4 --name state --extents 100%FREE elisandra
     making a file system: mkfs.ext4 -q -F -m 0 -L ELI-STATE /dev/mapper/elisandra-state
     ");
+    insta::assert_snapshot!(text(&finish(disk, &placed)), @"finishing the partition table: sfdisk --no-reread --no-tell-kernel --part-label /dev/vda 4 ELI-LVM");
     let mounts: Vec<String> = file_systems(&layout, &placed)
         .into_iter()
         .map(|there| format!("{} {} {}", there.device.display(), there.kind, there.mount))
@@ -113,4 +116,21 @@ fn sfdisk_takes_the_table() {
         "{dump}"
     );
     assert_eq!(dump.matches("start=").count(), 4, "{dump}");
+    assert!(dump.contains(UNFINISHED), "{dump}");
+
+    // GRUB's boot sector is there by now and stays.
+    let boot_code: Vec<u8> = (0..0x1b8).map(|n| (n % 250) as u8).collect();
+    std::fs::OpenOptions::new().write(true).open(&disk).unwrap().write_all(&boot_code).unwrap();
+    for step in finish(&disk, &placed) {
+        let mut command = std::process::Command::new(step.program);
+        command.args(&step.arguments);
+        crate::tool::run(step.name, step.limit, &mut command).unwrap();
+    }
+    let mut dump = std::process::Command::new("sfdisk");
+    dump.arg("--dump").arg(&disk);
+    let dump = crate::tool::run("reading", crate::tool::SHORT, &mut dump).unwrap();
+    assert!(dump.contains("name=\"ELI-LVM\"") && !dump.contains(UNFINISHED), "{dump}");
+    let mut first = [0; 0x1b8];
+    std::fs::File::open(&disk).unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(first[..], boot_code[..]);
 }

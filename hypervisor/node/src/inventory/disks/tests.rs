@@ -127,6 +127,18 @@ fn a_disk_is_described_from_sysfs_and_udev() {
 }
 
 #[test]
+fn a_disk_without_a_serial_is_known_by_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    device(dir.path(), "vda", &[("size", "20971520\n")]);
+    let links = dir.path().join("dev/disk/by-path");
+    fs::create_dir_all(&links).unwrap();
+    symlink("../../vda", links.join("pci-0000:00:03.0")).unwrap();
+    symlink("../../vda", links.join("virtio-pci-0000:00:03.0")).unwrap();
+    let disks = read(&Sys::at(dir.path()), &Answers::default());
+    assert_eq!(disks[0].by_id.as_deref(), Some("/dev/disk/by-path/pci-0000:00:03.0"));
+}
+
+#[test]
 fn what_is_no_disk_is_left_out() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["loop0", "ram0", "zram0", "sr0", "fd0", "dm-0", "md127", "mmcblk0boot0"] {
@@ -193,6 +205,29 @@ fn a_table_without_partitions_is_blank_and_one_that_cannot_be_read_is_not() {
         signatures: BTreeMap::from([("/dev/vda", GPT), ("/dev/vdb", GPT), ("/dev/vdc", GPT)]),
         // vdb: the first copy is damaged, the second lists three partitions. vdc: sfdisk fails.
         partitions: BTreeMap::from([("/dev/vda", 0), ("/dev/vdb", 3)]),
+    };
+    assert_eq!(
+        look_at(dir.path(), &answers),
+        [
+            ("/dev/vda".to_owned(), vec![]),
+            ("/dev/vdb".to_owned(), vec!["/dev/vdb gpt".to_owned()]),
+            ("/dev/vdc".to_owned(), vec!["/dev/vdc gpt".to_owned()]),
+        ]
+    );
+}
+
+#[test]
+fn what_an_interrupted_installation_left_is_nobodys_data() {
+    let dir = tempfile::tempdir().unwrap();
+    for (disk, name) in [("vda", "ELI-UNFINISHED"), ("vdb", "ELI-LVM"), ("vdc", "NOT-ELI-UNFINISHED")] {
+        device(dir.path(), disk, &[("size", "20971520\n")]);
+        let uevent = format!("DEVTYPE=partition\nPARTN=4\nPARTNAME={name}\n");
+        let (partition, facts) = (format!("{disk}4/partition"), format!("{disk}4/uevent"));
+        device(dir.path(), disk, &[(&partition, "4\n"), (&facts, &uevent)]);
+    }
+    let answers = Answers {
+        signatures: BTreeMap::from([("/dev/vda", GPT), ("/dev/vdb", GPT), ("/dev/vdc", GPT)]),
+        ..Answers::default()
     };
     assert_eq!(
         look_at(dir.path(), &answers),
