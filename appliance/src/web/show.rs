@@ -71,8 +71,8 @@ impl State {
     }
 
     /// Machines that go no further without a person.
-    pub fn asking(&self) -> usize {
-        self.machines.iter().filter(|machine| matches!(machine.tone(), Tone::Asks | Tone::Bad)).count()
+    pub fn asking(&self) -> impl Iterator<Item = &Machine> {
+        self.machines.iter().filter(|machine| matches!(machine.tone(), Tone::Asks | Tone::Bad))
     }
 
     pub fn resident(&self) -> Option<String> {
