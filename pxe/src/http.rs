@@ -20,7 +20,7 @@ use std::{
 use axum::{
     Extension, Router,
     extract::{ConnectInfo, Path, Request, State},
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -38,10 +38,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Boot, Directory, MacAddr, Note, NoteKind,
-    clients::{Clients, Transfer},
     folder::{self, NoFile},
     kickstart::Sha256,
     script::{self, NoImage, ScriptFacts},
+    transfer::Transfer,
 };
 
 /// What the HTTP server gives away.
@@ -53,7 +53,6 @@ pub struct Files {
     pub ca_pem: String,
     pub ca_sha256: Sha256,
     pub directory: Arc<dyn Directory>,
-    pub clients: Clients,
 }
 
 /// Connections that are open at a time. Past it machines wait to be accepted.
@@ -115,8 +114,6 @@ fn router(files: Files) -> Router {
     Router::new()
         .route("/boot/{mac}/script.ipxe", get(ipxe_script))
         .route("/boot/{mac}/grub.cfg", get(grub_config))
-        // GRUB does not know its MAC when EDK2's own HTTP driver is its network.
-        .route("/boot//grub.cfg", get(grub_config_by_address))
         .route("/boot/files/{*name}", get(file))
         .route("/boot/ca.pem", get(ca))
         .route("/grub/{*name}", get(grub_search))
@@ -126,23 +123,20 @@ fn router(files: Files) -> Router {
 
 async fn ipxe_script(
     state: State<Arc<Files>>,
-    from: ConnectInfo<SocketAddr>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    method: Method,
     Path(mac): Path<String>,
 ) -> Response {
-    state.script("iPXE script", from.0, mac.parse().ok(), script::ipxe).await
+    state.script("iPXE script", from, &method, mac.parse().ok(), script::ipxe).await
 }
 
 async fn grub_config(
     state: State<Arc<Files>>,
-    from: ConnectInfo<SocketAddr>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    method: Method,
     Path(mac): Path<String>,
 ) -> Response {
-    state.script("GRUB script", from.0, mac.parse().ok(), script::grub).await
-}
-
-async fn grub_config_by_address(state: State<Arc<Files>>, from: ConnectInfo<SocketAddr>) -> Response {
-    let mac = state.clients.mac(from.ip());
-    state.script("GRUB script", from.0, mac, script::grub).await
+    state.script("GRUB script", from, &method, mac.parse().ok(), script::grub).await
 }
 
 async fn grub_search(state: State<Arc<Files>>, Path(name): Path<String>) -> Response {
@@ -183,7 +177,6 @@ async fn file(
     };
     let transfer = |bytes| Transfer {
         directory: Arc::clone(&state.directory),
-        mac: state.clients.mac(from.ip()),
         address: from.ip(),
         kind: NoteKind::Http,
         name: format!("HTTP {}", name.trim_start_matches('/')),
@@ -209,6 +202,7 @@ impl Files {
         &self,
         name: &str,
         from: SocketAddr,
+        method: &Method,
         mac: Option<MacAddr>,
         render: fn(&ScriptFacts, MacAddr, Boot) -> Result<String, NoImage>,
     ) -> Response {
@@ -226,7 +220,10 @@ impl Files {
                     Boot::Live => "run over the network",
                     Boot::Disk => "its own disk",
                 };
-                self.note(from, Some(mac), NoteKind::Http, format!("{name}: {words}"));
+                // GRUB over EDK2's HTTP asks for the length first.
+                if *method == Method::GET {
+                    self.note(from, Some(mac), NoteKind::Http, format!("{name}: {words}"));
+                }
                 text(script)
             }
             Err(error) => {
@@ -261,7 +258,6 @@ impl Files {
     }
 
     fn note(&self, from: SocketAddr, mac: Option<MacAddr>, kind: NoteKind, text: String) {
-        let mac = mac.or_else(|| self.clients.mac(from.ip()));
         self.directory.note(Note { mac, address: Some(from.ip()), kind, text });
     }
 }

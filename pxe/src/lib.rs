@@ -14,7 +14,6 @@ use std::{
 
 use async_trait::async_trait;
 
-mod clients;
 pub mod dhcp;
 mod folder;
 pub mod http;
@@ -24,8 +23,8 @@ pub mod ra;
 pub mod script;
 pub mod server;
 pub mod tftp;
+mod transfer;
 
-pub use clients::Clients;
 pub use server::{Server, ServerError};
 
 /// What the boot servers ask the rest of the appliance.

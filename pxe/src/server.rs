@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Clients, Directory,
+    Directory,
     dhcp::{self, ServerFacts},
     http,
     kickstart::Sha256,
@@ -76,7 +76,6 @@ impl Server {
     ) -> Result<(), ServerError> {
         let interface = self.interface.clone();
         let bound = |what, source| ServerError::Bind { what, interface: interface.clone(), source };
-        let clients = Clients::default();
 
         let dhcp_socket = dhcp::bind(&self.interface, DHCP_PORT).map_err(|error| bound("DHCP", error))?;
         let tftp_socket =
@@ -99,7 +98,6 @@ impl Server {
             loaders: self.loaders.clone(),
             address: self.address,
             directory: Arc::clone(&directory),
-            clients: clients.clone(),
         };
         let files = http::Files {
             address: self.address,
@@ -108,14 +106,13 @@ impl Server {
             ca_pem: self.ca_pem,
             ca_sha256: self.ca_sha256,
             directory: Arc::clone(&directory),
-            clients: clients.clone(),
         };
 
         let mut servers = JoinSet::new();
         let stop = shutdown.child_token();
         servers.spawn({
             let stop = stop.clone();
-            async move { ("DHCP", dhcp::serve(dhcp_socket, facts, directory, clients, stop).await) }
+            async move { ("DHCP", dhcp::serve(dhcp_socket, facts, directory, stop).await) }
         });
         servers.spawn({
             let stop = stop.clone();

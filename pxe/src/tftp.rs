@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Directory, Note, NoteKind,
-    clients::{Clients, ONE_BLOCK, Transfer},
     folder::{self, NoFile},
     script::grub_start,
+    transfer::{ONE_BLOCK, Transfer},
 };
 
 /// Boot loaders are a few MB. They are held in memory while they are sent, once however many ask.
@@ -34,7 +34,6 @@ pub struct Files {
     /// The appliance, for GRUB's configuration.
     pub address: Ipv4Addr,
     pub directory: Arc<dyn Directory>,
-    pub clients: Clients,
 }
 
 /// Answers on `socket` until `shutdown` is cancelled.
@@ -82,14 +81,13 @@ impl Handler for Loaders {
         path: &Path,
     ) -> Result<(Reading, Option<u64>), packet::Error> {
         let asked = path.to_string_lossy().into_owned();
-        let mac = self.files.clients.mac(client.ip());
         let bytes = match self.bytes(&asked) {
             Ok(bytes) => bytes,
             Err(error) => {
                 // GRUB looks for half a dozen files that need not be there; that is no refusal.
                 let kind = if matches!(error, NoFile::Missing) { NoteKind::Tftp } else { NoteKind::Refused };
                 let text = format!("TFTP {asked:?}: {}", error.sentence());
-                self.files.directory.note(Note { mac, address: Some(client.ip()), kind, text });
+                self.files.directory.note(Note { mac: None, address: Some(client.ip()), kind, text });
                 return Err(match error {
                     NoFile::Missing => packet::Error::FileNotFound,
                     NoFile::Outside => packet::Error::PermissionDenied,
@@ -100,7 +98,6 @@ impl Handler for Loaders {
         let size = bytes.len() as u64;
         let transfer = Transfer {
             directory: Arc::clone(&self.files.directory),
-            mac,
             address: client.ip(),
             kind: NoteKind::Tftp,
             name: format!("TFTP {asked}"),
@@ -118,7 +115,7 @@ impl Handler for Loaders {
         _size: Option<u64>,
     ) -> Result<Sink, packet::Error> {
         self.files.directory.note(Note {
-            mac: self.files.clients.mac(client.ip()),
+            mac: None,
             address: Some(client.ip()),
             kind: NoteKind::Refused,
             text: format!("TFTP write of {:?}: this server is read only", path.to_string_lossy()),

@@ -11,7 +11,7 @@ use tokio::{net::UdpSocket, sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Need, Request, ServerFacts, answer, need, parse};
-use crate::{Directory, Note, NoteKind, clients::Clients};
+use crate::{Directory, Note, NoteKind};
 
 /// Requests that are being answered at a time. Past it packets are dropped, and clients ask again.
 const AT_ONCE: usize = 1024;
@@ -32,10 +32,9 @@ pub async fn serve(
     socket: UdpSocket,
     facts: ServerFacts,
     directory: Arc<dyn Directory>,
-    clients: Clients,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let server = Arc::new(Server { socket, facts, directory, clients });
+    let server = Arc::new(Server { socket, facts, directory });
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut answers = JoinSet::new();
     let mut buffer = vec![0; 65536];
@@ -78,7 +77,6 @@ struct Server {
     socket: UdpSocket,
     facts: ServerFacts,
     directory: Arc<dyn Directory>,
-    clients: Clients,
 }
 
 impl Server {
@@ -101,9 +99,6 @@ impl Server {
             Ok(assignment) => assignment,
             Err(refused) => return (NoteKind::Refused, refused.to_string()),
         };
-        if let Some(assignment) = &assignment {
-            self.clients.learn(assignment.address, request.sight.mac);
-        }
         let reply = match answer(request, &self.facts, assignment.as_ref()) {
             Answer::Reply(reply) => reply,
             Answer::Silence(reason) => return (NoteKind::Dhcp, reason),

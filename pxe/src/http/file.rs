@@ -15,7 +15,7 @@ use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 
-use crate::clients::Transfer;
+use crate::transfer::Transfer;
 
 /// Read at a time; each read is a turn of a blocking thread.
 const CHUNK: usize = 256 << 10;

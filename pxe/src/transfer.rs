@@ -1,29 +1,8 @@
-//! Which MAC has which address, as far as DHCP packets have told since the start: TFTP and HTTP
-//! requests only carry an address, and a timeline belongs to a MAC.
+//! A file on its way to a machine.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
-use crate::{Directory, MacAddr, Note, NoteKind};
-
-/// At most one entry for each address that was given.
-#[derive(Clone, Default)]
-pub struct Clients(Arc<Mutex<BTreeMap<Ipv4Addr, MacAddr>>>);
-
-impl Clients {
-    pub fn learn(&self, address: Ipv4Addr, mac: MacAddr) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(address, mac);
-    }
-
-    pub fn mac(&self, address: IpAddr) -> Option<MacAddr> {
-        let IpAddr::V4(address) = address else { return None };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&address).copied()
-    }
-}
+use crate::{Directory, Note, NoteKind};
 
 /// The largest that [`crate::tftp`] sends.
 pub(crate) const ONE_BLOCK: u16 = 1468;
@@ -31,7 +10,6 @@ pub(crate) const ONE_BLOCK: u16 = 1468;
 /// Puts down on the timeline what became of a transfer, when it ends in whichever way.
 pub struct Transfer {
     pub directory: Arc<dyn Directory>,
-    pub mac: Option<MacAddr>,
     pub address: IpAddr,
     pub kind: NoteKind,
     pub name: String,
@@ -58,6 +36,6 @@ impl Drop for Transfer {
         } else {
             format!("{name}: ended after {sent} of {bytes} bytes, {seconds:.1} s")
         };
-        self.directory.note(Note { mac: self.mac, address: Some(self.address), kind: self.kind, text });
+        self.directory.note(Note { mac: None, address: Some(self.address), kind: self.kind, text });
     }
 }
