@@ -8,7 +8,8 @@ use std::path::Path;
 use fleet::NodeId;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, date_time_ymd,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
+    date_time_ymd,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -77,7 +78,8 @@ impl Ca {
 
     /// The fingerprint as it is shown to people: `AA:BB:…`.
     pub fn fingerprint(&self) -> String {
-        let octets: Vec<String> = Sha256::digest(&self.der).iter().map(|octet| format!("{octet:02X}")).collect();
+        let octets: Vec<String> =
+            Sha256::digest(&self.der).iter().map(|octet| format!("{octet:02X}")).collect();
         octets.join(":")
     }
 

@@ -56,7 +56,9 @@ impl Config {
     /// Reads `path`; without one, `/etc/elisandra/elisandra.toml` if it is there, or the defaults.
     pub fn read(path: Option<&Path>) -> anyhow::Result<Config> {
         let usual = Path::new("/etc/elisandra/elisandra.toml");
-        let Some(path) = path.or_else(|| usual.exists().then_some(usual)) else { return Ok(Config::default()) };
+        let Some(path) = path.or_else(|| usual.exists().then_some(usual)) else {
+            return Ok(Config::default());
+        };
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
     }

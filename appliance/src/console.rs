@@ -21,7 +21,12 @@ const SCREENS: [&str; 2] = ["/dev/tty1", "/dev/ttyS0"];
 const STALE: Duration = Duration::from_secs(20);
 
 /// Keeps `RUN/console` true.
-pub async fn write(app: App, config: Config, found: Found, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn write(
+    app: App,
+    config: Config,
+    found: Found,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let path = config.run.join("console");
     let mut changes = app.core.changes();
     loop {
@@ -106,7 +111,9 @@ fn read(path: &Path) -> String {
     let age = std::fs::metadata(path).and_then(|meta| meta.modified()).ok().and_then(|at| at.elapsed().ok());
     match (std::fs::read_to_string(path), age) {
         (Ok(text), Some(age)) if age < STALE => text,
-        (Ok(text), _) => format!("{text}\nThe appliance's daemon is not running; it is started again by itself.\n"),
+        (Ok(text), _) => {
+            format!("{text}\nThe appliance's daemon is not running; it is started again by itself.\n")
+        }
         (Err(_), _) => "Elisandra\n\nThe appliance is starting.\n".to_owned(),
     }
 }

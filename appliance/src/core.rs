@@ -223,7 +223,12 @@ async fn write(
         if error.is_none() && !facts.is_empty() {
             last += i64::try_from(facts.len())?;
             for fact in &facts {
-                tracing::info!(subject = fact.event.subject(), actor = fact.actor, "{}", fact.event.sentence());
+                tracing::info!(
+                    subject = fact.event.subject(),
+                    actor = fact.actor,
+                    "{}",
+                    fact.event.sentence()
+                );
             }
             core.inner.fleet.send_replace(Arc::new(fleet));
             core.bump();
@@ -242,7 +247,11 @@ async fn write(
     }
 }
 
-async fn keep(core: Core, mut notes: mpsc::Receiver<Note>, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn keep(
+    core: Core,
+    mut notes: mpsc::Receiver<Note>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let mut watch = core.watch_observed();
     let mut written = core.observed();
     let mut stopping = false;
@@ -272,7 +281,11 @@ async fn keep(core: Core, mut notes: mpsc::Receiver<Note>, shutdown: Cancellatio
                 }
             }
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "{} lines of timelines were lost", batch.len());
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "{} lines of timelines were lost",
+                    batch.len()
+                );
             }
         }
     }

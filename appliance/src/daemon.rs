@@ -89,10 +89,9 @@ fn found(config: &Config) -> anyhow::Result<Found> {
     let path = config.run.join("network.json");
     match std::fs::read_to_string(&path) {
         Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} cannot be read", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found {
-            sentence: "No network is served: none was set up.".to_owned(),
-            ..Found::default()
-        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Ok(Found { sentence: "No network is served: none was set up.".to_owned(), ..Found::default() })
+        }
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
     }
 }
@@ -111,8 +110,10 @@ async fn start_servers(
     addresses.sort();
     addresses.dedup();
 
-    let page = TcpListener::bind(config.page).await.with_context(|| format!("listening on {}", config.page))?;
-    let nodes = TcpListener::bind(config.nodes).await.with_context(|| format!("listening on {}", config.nodes))?;
+    let page =
+        TcpListener::bind(config.page).await.with_context(|| format!("listening on {}", config.page))?;
+    let nodes =
+        TcpListener::bind(config.nodes).await.with_context(|| format!("listening on {}", config.nodes))?;
     let page_tls = tls::page_config(app.ca.server_certificate(&addresses)?)?;
     let node_tls = tls::node_config(app.ca.server_certificate(&addresses)?)?;
     tasks.spawn(tls::serve(page, page_tls, web::router(app.clone()), None, shutdown.clone()));
@@ -153,7 +154,10 @@ async fn record_own_machine(app: App, config: Config, shutdown: CancellationToke
             serde_json::from_slice(&output.stdout).context("reading this machine's inventory")?
         }
         Ok(output) => {
-            tracing::error!("This machine's hardware could not be read: {}", String::from_utf8_lossy(&output.stderr));
+            tracing::error!(
+                "This machine's hardware could not be read: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             return Ok(());
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -53,7 +53,10 @@ impl NodeError {
 
     fn internal(what: &str, error: impl Into<anyhow::Error>) -> Self {
         tracing::error!("{what} failed: {:#}", error.into());
-        NodeError { status: StatusCode::INTERNAL_SERVER_ERROR, sentence: format!("{what} failed on the appliance") }
+        NodeError {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            sentence: format!("{what} failed on the appliance"),
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use fleet::{Event, Fleet, NodeId, Observed, ObservedNode, Timestamp, evolve};
 use serde::Serialize;
 use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 use sqlx::{QueryBuilder, Row};
 
@@ -186,7 +187,9 @@ impl Store {
         let failed = |source| StoreError::Database { step: "read", source };
         let mut entries = Vec::new();
 
-        let mut events = QueryBuilder::new("SELECT at, actor, subject, version, body, position FROM event WHERE subject IN (");
+        let mut events = QueryBuilder::new(
+            "SELECT at, actor, subject, version, body, position FROM event WHERE subject IN (",
+        );
         let mut list = events.separated(", ");
         for subject in subjects {
             list.push_bind(subject);

@@ -25,7 +25,8 @@ impl Tokens {
             path: path.display().to_string(),
             source,
         })?;
-        let secret = hex::decode(text.trim()).ok().filter(|secret| secret.len() == 32).ok_or_else(unreadable)?;
+        let secret =
+            hex::decode(text.trim()).ok().filter(|secret| secret.len() == 32).ok_or_else(unreadable)?;
         Ok(Tokens { key: hmac::Key::new(hmac::HMAC_SHA256, &secret) })
     }
 

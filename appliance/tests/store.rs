@@ -55,8 +55,14 @@ async fn two_hundred_machines_at_once_get_an_address_each_and_all_are_in_the_log
 async fn a_log_that_is_not_whole_is_refused_and_the_position_is_named() {
     for (damage, sentence) in [
         ("DELETE FROM event WHERE position = 3", "the event log has a hole: after position 2 comes 4"),
-        ("UPDATE event SET version = 99 WHERE position = 2", "position 2 of the event log cannot be read (version 99)"),
-        ("UPDATE event SET body = replace(body, '\"sighted\"', '\"sigh\"') WHERE position = 3", "position 3 of the event log cannot be read"),
+        (
+            "UPDATE event SET version = 99 WHERE position = 2",
+            "position 2 of the event log cannot be read (version 99)",
+        ),
+        (
+            "UPDATE event SET body = replace(body, '\"sighted\"', '\"sigh\"') WHERE position = 3",
+            "position 3 of the event log cannot be read",
+        ),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log.sqlite");

@@ -332,7 +332,8 @@ fn ours(domain: &Domain) -> Result<Option<Vm>, Error> {
 fn is_about_the_processor(error: &Error) -> bool {
     let vague = [ErrorNumber::ConfigUnsupported, ErrorNumber::OperationFailed, ErrorNumber::InternalError];
     is(error, ErrorNumber::CpuIncompatible)
-        || (vague.iter().any(|number| is(error, *number)) && error.message().to_ascii_lowercase().contains("cpu"))
+        || (vague.iter().any(|number| is(error, *number))
+            && error.message().to_ascii_lowercase().contains("cpu"))
 }
 
 fn is(error: &Error, number: ErrorNumber) -> bool {

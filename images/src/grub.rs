@@ -70,12 +70,7 @@ pub fn embed_bios_grub(
         .map_err(GrubError::ReadFirstSector)?;
     let first = boot_sector(&first, boot_img, bios_boot_partition_lba)?;
 
-    write_at(
-        disk,
-        bios_boot_partition_lba * SECTOR as u64,
-        &core,
-        "core.img",
-    )?;
+    write_at(disk, bios_boot_partition_lba * SECTOR as u64, &core, "core.img")?;
     write_at(disk, 0, &first, "the boot sector")
 }
 
@@ -89,14 +84,10 @@ fn linked_core(core_img: &[u8], start: u64, available: u64) -> Result<Vec<u8>, G
         return Err(GrubError::CoreTooLarge { needed, available });
     }
     let Ok(rest) = u16::try_from(needed - 1) else {
-        return Err(GrubError::NotACoreImage(
-            "it is longer than one block list can say (32 MiB)",
-        ));
+        return Err(GrubError::NotACoreImage("it is longer than one block list can say (32 MiB)"));
     };
     if core_img[CORE_BLOCK_LIST + 10..SECTOR] != CORE_SEGMENT.to_le_bytes() {
-        return Err(GrubError::NotACoreImage(
-            "its first sector has no block list for segment 0x820",
-        ));
+        return Err(GrubError::NotACoreImage("its first sector has no block list for segment 0x820"));
     }
 
     let mut core = core_img.to_vec();
@@ -109,14 +100,9 @@ fn linked_core(core_img: &[u8], start: u64, available: u64) -> Result<Vec<u8>, G
 }
 
 /// boot.img, pointing at `core_start`, with the partition table of the sector that it replaces.
-fn boot_sector(
-    old: &[u8; SECTOR],
-    boot_img: &[u8],
-    core_start: u64,
-) -> Result<[u8; SECTOR], GrubError> {
-    let mut sector: [u8; SECTOR] = boot_img
-        .try_into()
-        .map_err(|_| GrubError::BootImageSize(boot_img.len()))?;
+fn boot_sector(old: &[u8; SECTOR], boot_img: &[u8], core_start: u64) -> Result<[u8; SECTOR], GrubError> {
+    let mut sector: [u8; SECTOR] =
+        boot_img.try_into().map_err(|_| GrubError::BootImageSize(boot_img.len()))?;
     if sector[SECTOR - 2..] != [0x55, 0xaa] {
         return Err(GrubError::NoBootSignature("boot.img"));
     }
@@ -170,12 +156,7 @@ mod tests {
         image
     }
 
-    fn embed(
-        disk: &mut Cursor<Vec<u8>>,
-        boot: &[u8],
-        core: &[u8],
-        sectors: u64,
-    ) -> Result<(), GrubError> {
+    fn embed(disk: &mut Cursor<Vec<u8>>, boot: &[u8], core: &[u8], sectors: u64) -> Result<(), GrubError> {
         embed_bios_grub(disk, boot, core, PARTITION, sectors)
     }
 
@@ -187,20 +168,14 @@ mod tests {
 
         assert_eq!(bytes[0x5c..0x64], PARTITION.to_le_bytes());
         assert_eq!(bytes[0x66..0x68], [0x90, 0x90]);
-        assert!(
-            bytes[PARTITION_TABLE].iter().all(|b| *b == 0x77),
-            "the partition table was changed"
-        );
+        assert!(bytes[PARTITION_TABLE].iter().all(|b| *b == 0x77), "the partition table was changed");
         assert_eq!(bytes[510..512], [0x55, 0xaa]);
 
         let core = &bytes[PARTITION as usize * SECTOR..][..5 * SECTOR];
         assert_eq!(core[500..508], (PARTITION + 1).to_le_bytes());
         assert_eq!(core[508..510], 4u16.to_le_bytes());
         assert_eq!(core[510..512], [0x20, 0x08]);
-        assert!(
-            core[488..500].iter().all(|b| *b == 0),
-            "the block list does not end"
-        );
+        assert!(core[488..500].iter().all(|b| *b == 0), "the block list does not end");
         assert_eq!(core[SECTOR..4 * SECTOR + 100], core_img()[SECTOR..]);
         assert!(core[4 * SECTOR + 100..].iter().all(|b| *b == 0));
     }
@@ -224,10 +199,7 @@ mod tests {
             embed(&mut disk(), &boot_img(), &[0xc0; 4 * SECTOR], 2048),
             embed_bios_grub(&mut disk(), &boot_img(), &core_img(), 33, 2048),
         ];
-        let sentences: Vec<String> = refused
-            .into_iter()
-            .map(|r| r.unwrap_err().to_string())
-            .collect();
+        let sentences: Vec<String> = refused.into_iter().map(|r| r.unwrap_err().to_string()).collect();
         assert_eq!(
             sentences,
             [
