@@ -32,6 +32,10 @@ pub fn build(system: &System, out: &Path) -> Result<()> {
         let grub = tree.join("boot/grub");
         fs::create_dir_all(&grub).context("making the medium's folders")?;
         copy(&source("boot/medium.cfg"), &grub.join("grub.cfg"))?;
+        // Started from a disc, the signed GRUB takes the whole disc for the partition it was loaded from.
+        let signed = tree.join("EFI/debian");
+        fs::create_dir_all(&signed).context("making the medium's folders")?;
+        copy(&source("boot/medium-efi.cfg"), &signed.join("grub.cfg"))?;
         copy(&system.root.built("eltorito.img"), &grub.join("eltorito.img"))?;
 
         let esp = folder.path().join("esp.img");
