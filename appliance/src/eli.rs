@@ -1,1 +1,288 @@
 //! `eli`, the console client: the same REST API as the page, over TLS with a pinned certificate.
+//!
+//! Exit codes: 0 done, 1 refused or not reached (the reason is on stderr), 2 wrongly called.
+
+mod client;
+mod install;
+mod list;
+mod login;
+mod package;
+mod pin;
+mod settings;
+mod table;
+mod wait;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fleet::site::{Adopt, Policy};
+use serde_json::json;
+
+use crate::api::Changed;
+use crate::api::state::State;
+use crate::api::vms::NewVm;
+use client::Client;
+use settings::Settings;
+
+/// Speaks to an Elisandra appliance.
+#[derive(Parser)]
+#[command(name = "eli", version)]
+struct Arguments {
+    #[command(flatten)]
+    access: Access,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What is not given here is taken from `eli login`.
+#[derive(Args)]
+struct Access {
+    /// https://ADDRESS of the appliance
+    #[arg(long, global = true, env = "ELI_SERVER", hide_env_values = true)]
+    server: Option<String>,
+    /// Fingerprint of its certificate, as its screen shows it
+    #[arg(long, global = true, env = "ELI_FINGERPRINT", hide_env_values = true)]
+    fingerprint: Option<String>,
+    /// Token of a session
+    #[arg(long, global = true, env = "ELI_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// How to print lists
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Log in; with --code, set the first password
+    Login(login::Login),
+    /// End the session
+    Logout,
+    /// Computers that were found
+    Machines,
+    /// Machines that carry VMs, and their room
+    Hosts,
+    /// Virtual machines
+    Vms,
+    /// Installed packages, and where they answer
+    Services,
+    /// Packages that the appliance keeps
+    Packages,
+    /// Nodes, and what they are assigned to
+    Registry,
+    /// Make a found machine a host
+    Adopt {
+        /// Id or name
+        machine: String,
+        /// Wipe the disk although it holds data
+        #[arg(long)]
+        wipe: bool,
+    },
+    /// Forget a machine, or delete a VM
+    Delete {
+        /// Id or name
+        id: String,
+    },
+    /// Make or delete a VM
+    #[command(subcommand)]
+    Vm(Vm),
+    /// Install a package from a .eli file
+    Install(install::Install),
+    /// Say what is in a .eli file
+    Show { file: PathBuf },
+    /// Remove a service and its VM
+    Remove {
+        /// Id or name
+        service: String,
+    },
+    /// What happened to a machine, VM, service, package, or to the site
+    Timeline {
+        /// Id or name, or `site`
+        id: String,
+        /// The last so many lines
+        #[arg(long, default_value_t = 200)]
+        limit: u32,
+    },
+    /// Show or set which machines are adopted without asking, and whose SSH keys are let in
+    Policy(SetPolicy),
+}
+
+#[derive(Subcommand)]
+enum Vm {
+    /// Make a VM
+    Create {
+        name: String,
+        /// MiB
+        #[arg(long, default_value_t = 512)]
+        memory: u64,
+        #[arg(long, default_value_t = 1)]
+        cpus: u32,
+        /// GiB
+        #[arg(long, default_value_t = 4)]
+        disk: u64,
+        /// Until it runs
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Delete a VM with its disk
+    Delete {
+        /// Id or name
+        id: String,
+    },
+}
+
+#[derive(Args)]
+struct SetPolicy {
+    /// Adopt only when a person says so
+    #[arg(long)]
+    ask: bool,
+    /// Adopt machines whose disks are blank
+    #[arg(long, conflicts_with = "ask")]
+    blank: bool,
+    /// Let in the keys of this file (lines as in authorized_keys) on every host and VM
+    #[arg(long, value_name = "FILE")]
+    ssh_key: Vec<PathBuf>,
+}
+
+/// Runs one command; what was learned by `eli login` is kept in the file `settings`.
+pub fn run(settings: PathBuf) -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("eli: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(carry_out(arguments, &settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("eli: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn carry_out(arguments: Arguments, settings_path: &Path) -> anyhow::Result<()> {
+    let Arguments { access, command } = arguments;
+    // These two need no session.
+    let command = match command {
+        Command::Show { file } => return package::show(&file, access.output),
+        Command::Login(login) => return login::login(login, access, settings_path).await,
+        command => command,
+    };
+    let client = client(&access, settings_path)?;
+    let output = access.output;
+    match command {
+        Command::Show { .. } | Command::Login(_) => Ok(()),
+        Command::Logout => login::logout(&client, settings_path).await,
+        Command::Machines => list::machines(&client.list("/machines").await?, output),
+        Command::Hosts => list::hosts(&client.list("/hosts").await?, output),
+        Command::Vms => list::vms(&client.list("/vms").await?, output),
+        Command::Services => list::services(&client.list("/services").await?, output),
+        Command::Packages => list::packages(&client.list("/packages").await?, output),
+        Command::Registry => list::registry(&client.get("/state").await?, output),
+        Command::Adopt { machine, wipe } => adopt(&client, &machine, wipe).await,
+        Command::Delete { id } => delete(&client, &id).await,
+        Command::Vm(Vm::Create { name, memory, cpus, disk, wait }) => {
+            let new = NewVm { name, memory_mib: memory, vcpus: cpus, disk_gib: disk };
+            let created: Changed = client.send("POST", "/vms", &new).await?;
+            say(&created);
+            match created.id {
+                Some(id) if wait => wait::until_running(&client, &id).await,
+                _ => Ok(()),
+            }
+        }
+        Command::Vm(Vm::Delete { id }) => {
+            say(&client.delete(&format!("/vms/{id}")).await?);
+            Ok(())
+        }
+        Command::Install(install) => install::install(&client, install).await,
+        Command::Remove { service } => {
+            say(&client.delete(&format!("/services/{service}")).await?);
+            Ok(())
+        }
+        Command::Timeline { id, limit } => {
+            list::timeline(&client.list(&format!("/timeline/{id}?limit={limit}")).await?, output)
+        }
+        Command::Policy(set) => policy(&client, set, output).await,
+    }
+}
+
+/// From the options and the environment; what is missing, from the last `eli login`.
+fn client(access: &Access, settings_path: &Path) -> anyhow::Result<Client> {
+    let settings = Settings::read(settings_path)?;
+    let kept = settings.as_ref();
+    let server = access.server.clone().or_else(|| kept.map(|kept| kept.server.clone()));
+    let server = client::address(&server.context("which appliance? eli login https://ADDRESS")?)?;
+    // A token belongs to the server that gave it.
+    let kept = kept.filter(|kept| kept.server == server);
+    let fingerprint = access.fingerprint.clone().or_else(|| kept.map(|kept| kept.fingerprint.clone()));
+    let fingerprint =
+        fingerprint.with_context(|| format!("{server} is not known here; eli login {server}"))?;
+    let token = access.token.clone().or_else(|| kept.map(|kept| kept.token.clone()));
+    let token = token.with_context(|| format!("you are not logged in; eli login {server}"))?;
+    Client::new(server, fingerprint.parse()?, Some(token))
+}
+
+async fn adopt(client: &Client, id: &str, wipe: bool) -> anyhow::Result<()> {
+    let machines: Vec<crate::api::machines::Machine> = client.get("/machines").await?;
+    let machine = machines.iter().find(|machine| machine.id.to_string() == id || machine.name == id);
+    let question = machine.and_then(|machine| machine.question.as_ref());
+    let serials = match question {
+        Some(question) if wipe => vec![question.serial.clone()],
+        _ => Vec::new(),
+    };
+    let done = client.send("POST", &format!("/machines/{id}/adopt"), &json!({ "wipe": serials })).await;
+    if question.is_some() && !wipe {
+        return done.map(|changed| say(&changed)).with_context(|| format!("eli adopt {id} --wipe wipes it"));
+    }
+    say(&done?);
+    Ok(())
+}
+
+async fn delete(client: &Client, id: &str) -> anyhow::Result<()> {
+    let state: State = client.get("/state").await?;
+    let machine = state.machines.iter().any(|machine| machine.id.to_string() == id || machine.name == id);
+    let vm = state.vms.iter().any(|vm| vm.id.to_string() == id || vm.name == id);
+    anyhow::ensure!(!(machine && vm), "{id} is the name of a machine and of a VM; say which by its id");
+    let noun = if vm { "vms" } else { "machines" };
+    say(&client.delete(&format!("/{noun}/{id}")).await?);
+    Ok(())
+}
+
+async fn policy(client: &Client, set: SetPolicy, output: Output) -> anyhow::Result<()> {
+    let mut policy: Policy = client.get("/policy").await?;
+    let before = policy.clone();
+    if set.ask || set.blank {
+        policy.adopt = if set.ask { Adopt::Ask } else { Adopt::Blank };
+    }
+    for path in &set.ssh_key {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            if !policy.ssh_keys.iter().any(|known| known == line) {
+                policy.ssh_keys.push(line.to_owned());
+            }
+        }
+    }
+    if policy != before {
+        say(&client.send("PUT", "/policy", &policy).await?);
+    }
+    list::policy(&policy, output)
+}
+
+fn say(changed: &Changed) {
+    for sentence in &changed.changed {
+        println!("{sentence}");
+    }
+    if changed.changed.is_empty() {
+        println!("Nothing had to be changed");
+    }
+}

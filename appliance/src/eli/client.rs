@@ -1,0 +1,155 @@
+//! The REST API as `eli` calls it. Errors are the API's own sentences.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use reqwest::{Body, Method, RequestBuilder, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::pin::{self, Fingerprint, Seen};
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(15);
+
+pub struct Client {
+    http: reqwest::Client,
+    pub server: String,
+    fingerprint: Fingerprint,
+    token: Option<String>,
+    seen: Seen,
+}
+
+/// The appliance did not answer, as opposed to: it refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotReached(String);
+
+impl Client {
+    pub fn new(server: String, fingerprint: Fingerprint, token: Option<String>) -> anyhow::Result<Client> {
+        let seen = Seen::default();
+        let http = http(pin::pinned(fingerprint, seen.clone())?)?;
+        Ok(Client { http, server, fingerprint, token, seen })
+    }
+
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.answer(self.request(Method::GET, path).timeout(Duration::from_secs(60))).await
+    }
+
+    pub async fn list<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
+        self.get(path).await
+    }
+
+    pub async fn send<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        let request = self.request(Method::from_bytes(method.as_bytes())?, path).json(body);
+        self.answer(request.timeout(Duration::from_secs(60))).await
+    }
+
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.answer(self.request(Method::DELETE, path).timeout(Duration::from_secs(60))).await
+    }
+
+    /// However long it takes: the upload is as long as the file.
+    pub async fn upload<T: DeserializeOwned>(&self, path: &str, bytes: u64, body: Body) -> anyhow::Result<T> {
+        let request = self.request(Method::POST, path).header("content-type", "application/octet-stream");
+        self.answer(request.header("content-length", bytes).body(body)).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}/api/v1{path}", self.server));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        let response = request.send().await.map_err(|error| self.unreached(&error))?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(|error| self.unreached(&error))?;
+        if status == StatusCode::UNAUTHORIZED && self.token.is_some() {
+            bail!("the session is over; eli login {}", self.server);
+        }
+        if !status.is_success() {
+            let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            match answer["error"].as_str() {
+                Some(sentence) => bail!("{sentence}"),
+                None => bail!("{} answered {status}", self.server),
+            }
+        }
+        serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} answered something unexpected", self.server))
+    }
+
+    fn unreached(&self, error: &reqwest::Error) -> anyhow::Error {
+        if let Some(seen) = self.seen.get() {
+            return anyhow::anyhow!(
+                "{} is not the appliance that is known here.\n  known  {}\n  there  {seen}\nIf it was set up anew, \
+                 compare with its screen and log in again; if not, something stands in between.",
+                self.server,
+                self.fingerprint
+            );
+        }
+        NotReached(format!("{} does not answer: {}", self.server, innermost(error))).into()
+    }
+}
+
+/// The fingerprint of whatever answers at `server`; nothing is sent to it.
+pub async fn look(server: &str) -> anyhow::Result<Fingerprint> {
+    let seen = Seen::default();
+    let failed = http(pin::looking(seen.clone())?)?.get(server).send().await.err();
+    match (seen.get(), failed) {
+        (Some(fingerprint), _) => Ok(fingerprint),
+        (None, Some(error)) => bail!("{server} does not answer: {}", innermost(&error)),
+        (None, None) => bail!("{server} does not speak TLS"),
+    }
+}
+
+/// `https://HOST[:PORT]` from what a person types.
+pub fn address(text: &str) -> anyhow::Result<String> {
+    let host = match text.trim().split_once("://") {
+        Some(("https", host)) => host,
+        Some((other, _)) => bail!("the appliance is reached by https://, not by {other}://"),
+        None => text.trim(),
+    };
+    let host = host.trim_end_matches('/');
+    if host.is_empty() || host.contains(|c: char| c == '/' || c == '@' || c.is_whitespace() || c.is_control())
+    {
+        bail!("{text:?} is not an address of an appliance: https://ADDRESS");
+    }
+    Ok(format!("https://{host}"))
+}
+
+fn http(tls: rustls::ClientConfig) -> anyhow::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls).connect_timeout(CONNECT_LIMIT);
+    // The appliance is on this network; a proxy would be asked for its address in vain.
+    Ok(builder.no_proxy().build()?)
+}
+
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address;
+
+    #[test]
+    fn addresses_are_taken_as_people_type_them() {
+        assert_eq!(address("10.77.0.1").unwrap(), "https://10.77.0.1");
+        assert_eq!(address("https://127.0.0.1:8443/").unwrap(), "https://127.0.0.1:8443");
+        for wrong in ["", "http://10.77.0.1", "https://", "https://a@b", "https://10.77.0.1/x", "10.77 .0.1"]
+        {
+            assert!(address(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Lists: as tables for people, as the API's own JSON for scripts.
+
+use fleet::Timestamp;
+use fleet::site::{Adopt, Policy};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use super::Output;
+use super::table::{Table, plain, span};
+use crate::api::Wait;
+use crate::api::hosts::Host;
+use crate::api::machines::Machine;
+use crate::api::packages::Package;
+use crate::api::services::Service;
+use crate::api::state::State;
+use crate::api::vms::Vm;
+use crate::core;
+use crate::web::show;
+
+pub fn machines(machines: &[Machine], output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        return json(machines);
+    }
+    let mut table = Table::new(&["ID", "NAME", "PHASE", "SINCE", "ADDRESS", "FIRMWARE", "HARDWARE"]);
+    for machine in machines {
+        let addresses: Vec<String> = machine.addresses.iter().map(ToString::to_string).collect();
+        let cells = vec![
+            machine.id.to_string(),
+            machine.name.clone(),
+            machine.phase.clone(),
+            ago(machine.since),
+            addresses.join(","),
+            machine.firmware.clone().unwrap_or_default(),
+            machine.summary.clone().unwrap_or_default(),
+        ];
+        table.row(cells, waits(&machine.waiting));
+    }
+    table.print("No machines yet. Plug one in and let it start from the network.");
+    Ok(())
+}
+
+pub fn hosts(hosts: &[Host], output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        return json(hosts);
+    }
+    let mut table =
+        Table::new(&["ID", "NAME", "MEMORY", "FREE", "THREADS", "VOLUMES", "FREE", "VMS", "HYPERVISOR"]);
+    for host in hosts {
+        let cells = vec![
+            host.id.to_string(),
+            host.name.clone(),
+            host.memory(),
+            host.free_memory(),
+            host.threads.to_string(),
+            host.volumes(),
+            host.volumes_free().unwrap_or_default(),
+            host.vms.len().to_string(),
+            host.hypervisor.clone(),
+        ];
+        table.row(cells, Vec::new());
+    }
+    table.print("No hosts yet. A machine becomes one a few minutes after it was adopted.");
+    Ok(())
+}
+
+pub fn vms(vms: &[Vm], output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        return json(vms);
+    }
+    let mut table =
+        Table::new(&["ID", "NAME", "STATE", "SINCE", "ADDRESS", "HOST", "MEMORY", "VCPUS", "DISK"]);
+    for vm in vms {
+        let cells = vec![
+            vm.id.to_string(),
+            vm.name.clone(),
+            vm.phase.clone(),
+            ago(vm.since),
+            vm.address.map(|address| address.to_string()).unwrap_or_default(),
+            vm.host_name.clone(),
+            vm.memory(),
+            vm.vcpus.to_string(),
+            format!("{} GiB", vm.disk_gib),
+        ];
+        table.row(cells, waits(&vm.waiting));
+    }
+    table.print("No VMs yet. eli vm create NAME makes one.");
+    Ok(())
+}
+
+pub fn services(services: &[Service], output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        return json(services);
+    }
+    let mut table = Table::new(&["ID", "NAME", "VERSION", "STATE", "SINCE", "ADDRESS", "NODES"]);
+    for service in services {
+        let nodes: Vec<&str> = service.nodes.iter().map(|node| node.name.as_str()).collect();
+        let cells = vec![
+            service.id.to_string(),
+            service.name.clone(),
+            service.version.clone(),
+            service.phase.clone(),
+            ago(service.since),
+            service.url.clone(),
+            nodes.join(","),
+        ];
+        table.row(cells, waits(&service.waiting));
+    }
+    table.print("Nothing is installed yet. eli install FILE installs a package.");
+    Ok(())
+}
+
+pub fn packages(packages: &[Package], output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        return json(packages);
+    }
+    let mut table = Table::new(&["NAME", "VERSION", "SIZE", "SUMMARY"]);
+    for package in packages {
+        let size = show::bytes(package.bytes);
+        table.row(
+            vec![package.name.clone(), package.version.clone(), size, package.summary.clone()],
+            Vec::new(),
+        );
+    }
+    table.print("No packages yet. eli install FILE brings one.");
+    Ok(())
+}
+
+/// Every node that packages can be put on, and what it is assigned to.
+pub fn registry(state: &State, output: Output) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    struct Node<'a> {
+        node: &'a Vm,
+        assigned: Option<&'a Service>,
+    }
+    let nodes: Vec<Node> = state
+        .vms
+        .iter()
+        .map(|vm| Node {
+            node: vm,
+            assigned: state.services.iter().find(|service| service.nodes.iter().any(|node| node.id == vm.id)),
+        })
+        .collect();
+    if output == Output::Json {
+        return json(&nodes);
+    }
+    let mut table = Table::new(&["NODE", "ADDRESS", "HOST", "STATE", "ASSIGNED TO", "ANSWERS AT"]);
+    for Node { node, assigned } in &nodes {
+        let answering = assigned.filter(|service| service.phase == "answering");
+        let cells = vec![
+            node.name.clone(),
+            node.address.map(|address| address.to_string()).unwrap_or_default(),
+            node.host_name.clone(),
+            node.phase.clone(),
+            assigned.map_or("free".to_owned(), |service| format!("{} {}", service.name, service.version)),
+            answering.map(|service| service.url.clone()).unwrap_or_default(),
+        ];
+        table.row(cells, Vec::new());
+    }
+    table.print("No nodes yet. A package gets its own when it is installed.");
+    Ok(())
+}
+
+/// A line of a timeline, as the API gives it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Line {
+    at: Timestamp,
+    actor: String,
+    /// `event`, or the kind of the note.
+    kind: String,
+    subject: String,
+    text: String,
+}
+
+pub fn timeline(lines: &[Line], output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        return json(lines);
+    }
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
+    let mut before: Option<Timestamp> = None;
+    for line in lines {
+        let at = OffsetDateTime::from_unix_timestamp(i64::try_from(line.at.0 / 1000)?)?.format(format)?;
+        let spent = before.map_or(0, |before| line.at.secs_since(before));
+        let spent = if spent >= 2 { format!("+{}", span(spent)) } else { String::new() };
+        let kind = if line.kind == "event" { "" } else { &line.kind };
+        println!("{at}  {spent:>12}  {kind:8}  {}", plain(&line.text));
+        before = Some(line.at);
+    }
+    if lines.is_empty() {
+        println!("Nothing has happened yet.");
+    }
+    Ok(())
+}
+
+pub fn policy(policy: &Policy, output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        return json(policy);
+    }
+    println!(
+        "{}",
+        match policy.adopt {
+            Adopt::Blank => "Machines whose disks are blank are adopted by themselves (--ask changes that)",
+            Adopt::Ask => "Machines are adopted only when a person says so (--blank changes that)",
+        }
+    );
+    println!("SSH keys that are let in on every host and VM: {}", policy.ssh_keys.len());
+    for key in &policy.ssh_keys {
+        println!("    {}", plain(key));
+    }
+    Ok(())
+}
+
+pub fn json(document: &(impl Serialize + ?Sized)) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(document)?);
+    Ok(())
+}
+
+pub fn waits(waiting: &[Wait]) -> Vec<String> {
+    waiting
+        .iter()
+        .map(|wait| match &wait.hint {
+            Some(hint) => format!("waits: {} -> {hint}", wait.what),
+            None => format!("waits: {}", wait.what),
+        })
+        .collect()
+}
+
+/// By this machine's clock; a lab or laptop whose clock is wrong shows wrong spans, nothing else.
+fn ago(since: Timestamp) -> String {
+    span(core::now().secs_since(since))
+}

@@ -1,0 +1,295 @@
+//! `eli` as a program, against the REST API over real TLS on loopback.
+
+mod example;
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::Output;
+
+use appliance::core::Core;
+use appliance::{tls, web};
+use example::{Site, bundle, guest, host, join, mac, report, site};
+use fleet::wire::SoftwareState;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+struct Desk {
+    site: Site,
+    dir: tempfile::TempDir,
+    address: SocketAddr,
+}
+
+/// What `eli` said and how it ended.
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+async fn desk() -> Desk {
+    let dir = tempfile::tempdir().unwrap();
+    let mut site = site(dir.path()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let tls = tls::page_config(site.app.ca.server_certificate(&[]).unwrap()).unwrap();
+    site.tasks.spawn(tls::serve(listener, tls, web::router(site.app.clone()), None, site.shutdown.clone()));
+    Desk { site, dir, address }
+}
+
+async fn logged_in() -> Desk {
+    let desk = desk().await;
+    let (code, fingerprint) = (desk.site.app.auth.code().unwrap(), desk.site.app.ca.fingerprint());
+    let server = desk.server();
+    let said = desk.eli(&["login", &server, "--fingerprint", &fingerprint, "--code", &code]).await;
+    assert_eq!((said.code, said.out.as_str()), (0, &*format!("Logged in at {server}\n")), "{}", said.err);
+    desk
+}
+
+impl Desk {
+    fn server(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    fn core(&self) -> &Core {
+        &self.site.app.core
+    }
+
+    fn settings(&self) -> PathBuf {
+        self.dir.path().join("home/elisandra/eli.toml")
+    }
+
+    async fn eli(&self, arguments: &[&str]) -> Said {
+        self.eli_with(arguments, &[("ELI_PASSWORD", "correct horse")]).await
+    }
+
+    async fn eli_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_eli"));
+        command.args(arguments).env_clear().env("XDG_CONFIG_HOME", self.dir.path().join("home"));
+        command.envs(environment.iter().copied()).stdin(std::process::Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(std::time::Duration::from_secs(60), command.output());
+        let Output { status, stdout, stderr } = output.await.expect("eli did not end").unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Said { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    }
+}
+
+#[tokio::test]
+async fn logging_in_is_remembered_for_its_owner_alone() {
+    let desk = logged_in().await;
+    let mode = std::fs::metadata(desk.settings()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let machines = desk.eli(&["machines"]).await;
+    assert_eq!(machines.code, 0, "{}", machines.err);
+    assert_eq!(machines.out, "No machines yet. Plug one in and let it start from the network.\n");
+
+    assert_eq!(desk.eli(&["logout"]).await.code, 0);
+    assert!(!desk.settings().exists());
+    let after = desk.eli(&["machines"]).await;
+    assert_eq!((after.code, after.err.as_str()), (1, "eli: which appliance? eli login https://ADDRESS\n"));
+
+    let server = desk.server();
+    let unknown = desk.eli(&["login", &server]).await;
+    assert_eq!(unknown.code, 1);
+    assert!(unknown.err.contains(&desk.site.app.ca.fingerprint()), "{}", unknown.err);
+
+    let fingerprint = format!("SHA256:{}", desk.site.app.ca.fingerprint());
+    let wrong = ["login", &server, "--fingerprint", &fingerprint];
+    let wrong = desk.eli_with(&wrong, &[("ELI_PASSWORD", "incorrect horse")]).await;
+    assert_eq!(wrong.code, 1);
+    assert!(wrong.err.contains("the name or the password is wrong"), "{}", wrong.err);
+    assert!(!wrong.err.contains("incorrect horse"));
+    assert_eq!(desk.eli(&["login", &server, "--fingerprint", &fingerprint]).await.code, 0);
+}
+
+#[tokio::test]
+async fn another_server_gets_nothing_to_hear() {
+    let real = logged_in().await;
+    let other = desk().await;
+    let fingerprint = real.site.app.ca.fingerprint();
+    let said = real.eli(&["login", &other.server(), "--fingerprint", &fingerprint]).await;
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("is not the appliance that is known here"), "{}", said.err);
+    assert!(said.err.contains(&other.site.app.ca.fingerprint()));
+    // The request never came so far as to be refused.
+    tokio::time::sleep(std::time::Duration::from_millis(800)).await;
+    let lines = other.core().timeline(&["site".to_owned()], 10).await.unwrap();
+    assert!(lines.iter().all(|line| line.kind != "refused"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn scripts_need_no_file() {
+    let desk = logged_in().await;
+    let settings: toml::Table = std::fs::read_to_string(desk.settings()).unwrap().parse().unwrap();
+    std::fs::remove_file(desk.settings()).unwrap();
+    let server = desk.server();
+    let environment = [
+        ("ELI_SERVER", server.as_str()),
+        ("ELI_TOKEN", settings["token"].as_str().unwrap()),
+        ("ELI_FINGERPRINT", settings["fingerprint"].as_str().unwrap()),
+    ];
+    host(desk.core(), mac(2)).await;
+    let machines = desk.eli_with(&["machines", "-o", "json"], &environment).await;
+    let machines: serde_json::Value = serde_json::from_str(&machines.out).unwrap();
+    assert_eq!(machines[0]["phase"], "ready");
+    let hosts = desk.eli_with(&["hosts"], &environment).await.out;
+    assert!(hosts.contains("host-1") && hosts.contains("61.7 GiB"), "{hosts}");
+
+    let stale = [environment[0], ("ELI_TOKEN", "stale"), environment[2]];
+    let stale = desk.eli_with(&["machines"], &stale).await;
+    assert_eq!((stale.code, stale.err), (1, format!("eli: the session is over; eli login {server}\n")));
+}
+
+#[tokio::test]
+async fn a_disk_with_data_is_wiped_only_with_wipe() {
+    let desk = logged_in().await;
+    report(desk.core(), mac(3), true).await;
+    // The reconciler has its look after the change.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let machines = desk.eli(&["machines"]).await.out;
+    assert!(machines.contains("found"), "{machines}");
+    assert!(
+        machines.contains("    waits: /dev/nvme0n1 holds ext4 'data'; wipe it? -> adopt it with wiping"),
+        "{machines}"
+    );
+
+    let refused = desk.eli(&["adopt", "host-1"]).await;
+    let sentence = "eli: eli adopt host-1 --wipe wipes it: /dev/nvme0n1 holds ext4 'data'; wipe it?\n";
+    assert_eq!((refused.code, refused.err.as_str()), (1, sentence));
+    let adopted = desk.eli(&["adopt", "m1", "--wipe"]).await;
+    assert_eq!(adopted.code, 0, "{}", adopted.err);
+    assert!(
+        adopted.out.starts_with("Adopted by a person; to be installed on /dev/nvme0n1"),
+        "{}",
+        adopted.out
+    );
+
+    let timeline = desk.eli(&["timeline", "host-1"]).await.out;
+    assert!(timeline.contains("Adopted by a person"), "{timeline}");
+    assert_eq!(desk.eli(&["delete", "host-1"]).await.code, 0);
+    let gone = desk.eli(&["delete", "host-1"]).await;
+    assert_eq!((gone.code, gone.err.as_str()), (1, "eli: there is no machine host-1\n"));
+}
+
+#[tokio::test]
+async fn installing_ends_with_the_package_answering() {
+    let desk = logged_in().await;
+    let machine = host(desk.core(), mac(2)).await;
+    let file = desk.file("hello.eli", &bundle("hello", 384));
+
+    // The host and the guest do their part as soon as they are told to.
+    let core = desk.core().clone();
+    let world = tokio::spawn(async move {
+        example::until(&core, |fleet| !fleet.services.is_empty()).await;
+        tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+        join(&core, machine).await;
+        let service = core.fleet().services.values().next().unwrap().clone();
+        let guest = |state| guest(&core, service.nodes[0], "hello", "1.0.0", state);
+        guest(SoftwareState::Installing { step: "installing hello.deb".into() });
+        tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+        guest(SoftwareState::Healthy);
+    });
+    let installed = desk.eli(&["install", &file]).await;
+    world.await.unwrap();
+    assert_eq!(installed.code, 0, "{}{}", installed.out, installed.err);
+    for line in [
+        "hello 1.0.0 is being installed; it will answer at",
+        "hello-1: starting on host-1",
+        "installing hello.deb",
+    ] {
+        assert!(installed.out.contains(line), "{line}: {}", installed.out);
+    }
+    let last = installed.out.lines().last().unwrap();
+    assert!(last.starts_with("hello answers at http://10.77.") && last.ends_with(" s)"), "{last}");
+    assert!(last.contains(":8080/ ("), "{last}");
+
+    let registry = desk.eli(&["registry"]).await.out;
+    assert!(registry.contains("hello 1.0.0") && registry.contains("http://10.77."), "{registry}");
+    assert!(desk.eli(&["services"]).await.out.contains("answering"));
+    assert!(desk.eli(&["vms"]).await.out.contains("running"));
+    assert!(desk.eli(&["packages"]).await.out.contains("Says hello over HTTP"));
+    assert!(desk.eli(&["remove", "hello"]).await.out.contains("To be removed"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_installed_is_said_before_it_is_sent() {
+    let desk = logged_in().await;
+    let good = bundle("hello", 384);
+    let cut = desk.file("cut.eli", &good[..2000]);
+    let said = desk.eli(&["install", &cut]).await;
+    assert_eq!(said.code, 1);
+    assert!(said.err.ends_with("cut.eli: the bundle is cut short: its end is missing\n"), "{}", said.err);
+    assert_eq!(desk.eli(&["install", "/nowhere/x.eli"]).await.code, 1);
+
+    let whole = desk.file("hello.eli", &good);
+    let said = desk.eli(&["install", &whole]).await;
+    assert_eq!(said.code, 1);
+    let sentence = "eli: hello-1 wants 384 MiB memory, 1 vCPU and 2 GiB disk, and there is no host yet\n";
+    assert_eq!(said.err, sentence);
+}
+
+#[tokio::test]
+async fn showing_a_bundle_asks_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("hello.eli");
+    std::fs::write(&file, bundle("hello", 384)).unwrap();
+    let shown =
+        Command::new(env!("CARGO_BIN_EXE_eli")).arg("show").arg(&file).env_clear().output().await.unwrap();
+    let text = String::from_utf8(shown.stdout).unwrap();
+    for line in [
+        "hello 1.0.0 - Says hello over HTTP\n",
+        "Needs       1 node at least, each with 384 MiB memory, 1 vCPU and 2 GiB disk\n",
+        "Writes      /etc/hello/site.conf (mode 0644) from templates/site.conf\n",
+        "Healthy     when GET /health answers 200\n",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn vms_and_the_policy_are_for_the_console_too() {
+    let desk = logged_in().await;
+    let machine = host(desk.core(), mac(2)).await;
+    let core = desk.core().clone();
+    let world = tokio::spawn(async move {
+        example::until(&core, |fleet| !fleet.vms.is_empty()).await;
+        join(&core, machine).await;
+    });
+    let made = desk
+        .eli(&["vm", "create", "build-1", "--memory", "1024", "--cpus", "2", "--disk", "8", "--wait"])
+        .await;
+    world.await.unwrap();
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert!(made.out.contains("v1 runs at 10.77."), "{}", made.out);
+    assert_eq!(desk.eli(&["vm", "delete", "build-1"]).await.code, 0);
+
+    let key = format!("ssh-ed25519 {} me@laptop\n", "A".repeat(68));
+    let file = desk.file("key.pub", key.as_bytes());
+    let policy = desk.eli(&["policy", "--ask", "--ssh-key", &file]).await;
+    assert_eq!(policy.code, 0, "{}", policy.err);
+    assert!(
+        policy.out.contains("only when a person says so") && policy.out.contains("me@laptop"),
+        "{}",
+        policy.out
+    );
+    assert_eq!(desk.core().fleet().policy.ssh_keys.len(), 1);
+    assert!(desk.eli(&["policy"]).await.out.contains("let in on every host and VM: 1"));
+}
+
+#[tokio::test]
+async fn wrong_calls_end_with_2() {
+    let desk = desk().await;
+    assert_eq!(desk.eli(&["adopt"]).await.code, 2);
+    assert_eq!(desk.eli(&["fly"]).await.code, 2);
+    assert_eq!(desk.eli(&["policy", "--ask", "--blank"]).await.code, 2);
+    assert_eq!(desk.eli(&["--version"]).await.code, 0);
+    let unreached = desk.eli(&["login", "https://127.0.0.1:1", "--fingerprint", &"ab".repeat(32)]).await;
+    assert_eq!(unreached.code, 1);
+    assert!(unreached.err.contains("https://127.0.0.1:1 does not answer"), "{}", unreached.err);
+}
