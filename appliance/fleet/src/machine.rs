@@ -397,16 +397,25 @@ fn still_there(hardware: &Hardware, wanted: &TargetDisk, data_expected: bool) ->
 /// The disk a system goes on: the smallest that is large enough, so that large ones stay free for volumes.
 /// Without `wipe` only among the blank ones, and only if no disk of the machine holds data.
 pub fn target_disk(hardware: &Hardware, wipe: bool) -> Result<&Disk, Refusal> {
-    let fits = |disk: &&Disk| !disk.removable && disk.bytes >= MIN_DISK_BYTES;
     if !wipe
         && let Some(disk) = hardware.disks.iter().find(|disk| !disk.removable && !disk.contents.is_empty())
     {
         return Err(Refusal::Conflict(format!("{} holds {}; wipe it?", disk.path, contents(disk))));
     }
-    hardware.disks.iter().filter(fits).min_by_key(|disk| (disk.bytes, disk.path.clone())).ok_or_else(|| {
-        Refusal::Conflict(format!(
+    let large = |disk: &&Disk| !disk.removable && disk.bytes >= MIN_DISK_BYTES;
+    let mut disks: Vec<&Disk> = hardware.disks.iter().filter(large).collect();
+    disks.sort_by_key(|disk| (disk.bytes, disk.path.clone()));
+    let Some(first) = disks.first() else {
+        return Err(Refusal::Conflict(format!(
             "it has no disk of at least {} GB that is built in",
             MIN_DISK_BYTES / 1_000_000_000
+        )));
+    };
+    // `/dev/sda` may be another disk after a restart; what is to be wiped is named by what stays.
+    disks.iter().find(|disk| disk.by_id.is_some()).copied().ok_or_else(|| {
+        Refusal::Conflict(format!(
+            "{} has no serial number or place by which it would be known again",
+            first.path
         ))
     })
 }

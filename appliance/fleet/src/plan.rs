@@ -158,7 +158,7 @@ fn wait_for_adoption(fleet: &Fleet, machine: &machine::Machine, wait: &mut impl 
                 );
             }
         }
-        Err(refusal) => wait(refusal.to_string(), Some("put a disk in and restart it")),
+        Err(refusal) => wait(refusal.to_string(), Some("put another disk in and restart it")),
         Ok(_) => match fleet.policy.adopt {
             site::Adopt::Ask => wait("the policy says to ask before adopting".to_owned(), Some("adopt it")),
             site::Adopt::Blank => wait("will be adopted at its next report".to_owned(), None),

@@ -73,6 +73,16 @@ fn a_second_disk_with_data_stops_the_policy_although_the_first_is_blank() {
 }
 
 #[test]
+fn a_disk_that_could_be_mistaken_for_another_is_not_a_target() {
+    let mut world = World::founded();
+    let nameless = fleet::wire::Disk { by_id: None, serial: None, ..blank_disk("A") };
+    world.does(Command::Report { key: "k".into(), hardware: hardware(MAC, vec![nameless]) });
+    assert_eq!(*world.phase(MachineId(1)), Phase::Reported);
+    let [waiting] = &world.plan().waiting[..] else { panic!() };
+    assert_eq!(waiting.what, "/dev/vda has no serial number or place by which it would be known again");
+}
+
+#[test]
 fn a_disk_that_was_filled_after_the_decision_is_not_wiped() {
     let mut world = World::founded();
     world.does(Command::SetPolicy { policy: Policy { adopt: Adopt::Ask, ssh_keys: vec![] } });

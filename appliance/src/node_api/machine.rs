@@ -144,7 +144,7 @@ fn render(app: &App, machine: &Machine, token: &str) -> anyhow::Result<String> {
     let Phase::Installing { disk, .. } = &machine.phase else { anyhow::bail!("it is not being installed") };
     let hardware = machine.hardware.as_ref().context("its hardware is not known")?;
     let manifest = crate::files::manifest(&app.files)?;
-    let disk = disk.by_id.clone().unwrap_or_else(|| disk.path.clone());
+    let disk = disk.by_id.as_ref().context("its disk has no name that stays")?;
     let facts = KickstartFacts {
         title: format!("{} ({})", machine.name, machine.id),
         hostname: machine.name.parse()?,
