@@ -31,7 +31,7 @@ pub enum ClientError {
     Unreachable {
         appliance: Ipv4Addr,
         #[source]
-        source: reqwest::Error,
+        source: Cause,
     },
     /// The appliance understood and said no.
     #[error("{appliance} refuses: {reason}")]
@@ -41,7 +41,7 @@ pub enum ClientError {
         appliance: Ipv4Addr,
         what: String,
         #[source]
-        source: reqwest::Error,
+        source: Cause,
     },
     #[error(
         "{appliance} gives out the CA certificate {found}, but this node was told to trust {wanted} only"
@@ -64,6 +64,26 @@ impl ClientError {
     }
 }
 
+/// What is at the bottom of a failed request. reqwest wraps it in three sentences ("error sending request for url …:
+/// client error (Connect): tcp connect error: …") of which a person at a machine needs the last.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Cause(String);
+
+impl From<reqwest::Error> for Cause {
+    fn from(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            return Self("no answer in time".to_owned());
+        }
+        let error = error.without_url();
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(deeper) = cause.source() {
+            cause = deeper;
+        }
+        Self(cause.to_string())
+    }
+}
+
 /// The CA of the appliance, checked against its SHA-256.
 #[derive(Debug, Clone)]
 pub struct Authority {
@@ -76,7 +96,8 @@ pub struct Authority {
 impl Authority {
     /// Fetches the CA certificate of `appliance` and checks that it is the one with `sha256`.
     pub async fn fetch(appliance: Ipv4Addr, sha256: &str) -> Result<Self, ClientError> {
-        let unreachable = |source| ClientError::Unreachable { appliance, source };
+        let unreachable =
+            |error: reqwest::Error| ClientError::Unreachable { appliance, source: error.into() };
         let http = plain_http()?;
         let response = http
             .get(format!("http://{appliance}/boot/ca.pem"))
@@ -245,15 +266,15 @@ impl Client {
     }
 
     async fn read<T: DeserializeOwned>(&self, response: Response, path: &str) -> Result<T, ClientError> {
-        response.json().await.map_err(|source| ClientError::NotUnderstood {
+        response.json().await.map_err(|source: reqwest::Error| ClientError::NotUnderstood {
             appliance: self.appliance,
             what: path.to_owned(),
-            source,
+            source: source.into(),
         })
     }
 
-    fn unreachable(&self, source: reqwest::Error) -> ClientError {
-        ClientError::Unreachable { appliance: self.appliance, source }
+    fn unreachable(&self, error: reqwest::Error) -> ClientError {
+        ClientError::Unreachable { appliance: self.appliance, source: error.into() }
     }
 }
 

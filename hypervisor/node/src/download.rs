@@ -8,7 +8,7 @@ use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Client, Response, StatusCode};
 use sha2::{Digest, Sha256};
 
-use crate::client::Backoff;
+use crate::client::{Backoff, Cause};
 
 /// A line cut this often in a row without a byte between is not coming back by itself.
 const TRIES_WITHOUT_PROGRESS: u32 = 8;
@@ -19,7 +19,7 @@ pub enum DownloadError {
     Http {
         url: String,
         #[source]
-        source: reqwest::Error,
+        source: Cause,
     },
     #[error("{url} is refused: {status}")]
     Refused { url: String, status: StatusCode },
@@ -144,7 +144,8 @@ impl Partial {
         let url = || wanted.url.clone();
         let path = self.path.clone();
         let io = |source| Cut::Fatal(DownloadError::Write { path: path.clone(), source });
-        let cut = |source| Cut::Again(DownloadError::Http { url: url(), source });
+        let cut =
+            |error: reqwest::Error| Cut::Again(DownloadError::Http { url: url(), source: error.into() });
 
         if wanted.bytes == Some(self.bytes) {
             return Ok(());

@@ -18,7 +18,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 
 use crate::client::{Authority, Backoff};
 use crate::cmdline::{self, Appliance, Mode};
-use crate::console::{self, say, say_error};
+use crate::console::{self, say};
 use crate::places::{self, RUN};
 use crate::tool::{self, SHORT};
 
@@ -47,15 +47,24 @@ fn mark(role: &str) -> anyhow::Result<()> {
 /// The CA of the appliance, asked for until it answers with the right one.
 async fn authority(appliance: &Appliance) -> Authority {
     let mut backoff = Backoff::default();
+    let mut said = String::new();
     loop {
         match Authority::fetch(appliance.address, &appliance.ca_sha256).await {
             Ok(authority) => {
                 set_clock(authority.time);
                 return authority;
             }
-            Err(error) => say_error(&error.into()),
+            Err(error) => say_once(&mut said, format!("{:#}. Still asking …", anyhow::Error::from(error))),
         }
         backoff.wait().await;
+    }
+}
+
+/// A line that is true for minutes is shown once, so that the lines before it stay on the screen.
+fn say_once(said: &mut String, line: String) {
+    if *said != line {
+        say(&line);
+        *said = line;
     }
 }
 

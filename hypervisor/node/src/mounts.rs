@@ -48,6 +48,9 @@ pub fn memory(place: &Path, size: &str) -> Result<(), MountError> {
 /// A squashfs file, read-only, through a loop device.
 pub fn squashfs(file: &Path, place: &Path) -> Result<(), MountError> {
     folder(place)?;
+    // The kernel loads file systems by itself, but loop devices only once there is one. Built in is no error here;
+    // that it is missing is said by the mount.
+    let _ = tool::run("loading a module", SHORT, Command::new("modprobe").args(["-q", "loop"]));
     let mut command = Command::new("mount");
     command.args(["-t", "squashfs", "-o", "loop,ro"]).arg(file).arg(place);
     tool::run("mounting the system image", SHORT, &mut command)?;
@@ -70,11 +73,6 @@ pub fn unmount(place: &Path) -> Result<(), MountError> {
 /// Puts the system of `image` at `root`: read-only below, memory above. Everything it stands on is below /run,
 /// which goes along into the running system.
 pub fn root(image: &Path, root: &Path) -> Result<(), MountError> {
-    // Modules that are built in are no error for modprobe; that one is missing is said by the mount that needs it.
-    let mut modules = Command::new("modprobe");
-    modules.args(["-q", "-a", "loop", "squashfs", "overlay"]);
-    let _ = tool::run("loading modules", SHORT, &mut modules);
-
     let run = Path::new(RUN);
     let (lower, memory_place) = (run.join("lower"), run.join("memory"));
     squashfs(image, &lower)?;

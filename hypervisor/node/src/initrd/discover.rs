@@ -17,6 +17,8 @@ use crate::install::{InstallFailed, Installation, Progress as Hear};
 use crate::inventory;
 use crate::network::Network;
 
+use super::say_once;
+
 /// Between two reports of a machine that waits.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -35,7 +37,7 @@ pub async fn run(appliance: &Appliance, boot_mac: Option<Mac>) -> anyhow::Result
         let reply = match client.report(&Report { hardware: hardware.clone() }).await {
             Ok(reply) => reply,
             Err(error) => {
-                say_once(&mut said, format!("{:#}", anyhow::Error::from(error)));
+                say_once(&mut said, format!("{:#}. Still asking …", anyhow::Error::from(error)));
                 backoff.wait().await;
                 continue;
             }
@@ -59,13 +61,6 @@ pub async fn run(appliance: &Appliance, boot_mac: Option<Mac>) -> anyhow::Result
             }
             Instruction::Reboot => super::restart().await,
         }
-    }
-}
-
-fn say_once(said: &mut String, line: String) {
-    if *said != line {
-        say(&line);
-        *said = line;
     }
 }
 
