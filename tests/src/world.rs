@@ -133,18 +133,27 @@ impl World {
         Ok(())
     }
 
-    /// Follows a machine from its power-on to a ready host and notes the times.
-    pub fn becomes_host(&mut self, name: &str, limit: Duration) -> Result<()> {
-        let on = self.machine(name)?.on_since().context("it is off")?;
-        let mut found = on;
-        for phase in PHASES {
+    /// Follows a machine through these of its phases and notes when after
+    /// power-on each was reached.
+    pub fn follow(&mut self, name: &str, phases: &[&str], limit: Duration) -> Result<()> {
+        for phase in phases {
             self.comes_to(name, phase, limit)?;
+            let on = self.machine(name)?.on_since().context("it is off")?;
             self.times.push((format!("{name}: power-on to {phase}"), on.elapsed()));
             self.progress.say(format_args!("{name} is {phase}, {} after power-on", seconds(on.elapsed())));
-            if phase == "found" {
-                found = Instant::now();
-            }
         }
+        Ok(())
+    }
+
+    /// From a machine's power-on until the appliance knows its hardware.
+    pub fn is_found(&mut self, name: &str, limit: Duration) -> Result<()> {
+        self.follow(name, &PHASES[..2], limit)
+    }
+
+    /// From there to a ready host.
+    pub fn becomes_host(&mut self, name: &str, limit: Duration) -> Result<()> {
+        let found = Instant::now();
+        self.follow(name, &PHASES[2..], limit)?;
         self.times.push((format!("{name}: found to ready"), found.elapsed()));
         Ok(())
     }

@@ -78,7 +78,7 @@ fn killed_when_found(world: &mut World) -> Result<()> {
 
 fn secure_boot(world: &mut World) -> Result<()> {
     let mac = world.plug_in(Spec::blank(SECURE, Firmware::UefiSecureBoot))?;
-    world.comes_to(SECURE, "found", LIMIT)?;
+    world.is_found(SECURE, LIMIT)?;
     let state = world.api()?.state()?;
     let firmware = state.machine(mac).and_then(|machine| machine.firmware.clone());
     ensure!(firmware.as_deref() == Some("UEFI, Secure Boot"), "its firmware is shown as {firmware:?}");
@@ -111,9 +111,9 @@ fn power_lost(world: &mut World) -> Result<()> {
 }
 
 fn killed_when_installing(world: &mut World) -> Result<()> {
-    path::vm(world)?;
+    path::ask_for_hello(world, &["--no-wait"])?;
     kill_daemon(world)?;
-    path::install_hello(world, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).map(drop)
+    path::hello_answers(world, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).map(drop)
 }
 
 fn phase_of(world: &World, name: &str) -> Result<String> {
