@@ -6,6 +6,7 @@ mod example;
 use std::path::Path;
 
 use appliance::api::router::{Access, routes};
+use appliance::core::Actor;
 use appliance::web;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -284,6 +285,17 @@ async fn a_disk_that_holds_data_is_wiped_only_when_it_is_named() {
 }
 
 #[tokio::test]
+async fn wiping_is_not_asked_for_where_it_does_not_help() {
+    let client = logged_in().await;
+    let mut hardware = hardware(mac(3), true);
+    hardware.disks[0].bytes = 1_000_000_000;
+    let core = &client.site.app.core;
+    core.execute(&Actor::Wire(mac(3)), Command::Report { key: "k".into(), hardware }).await.unwrap();
+    let refused = client.post("/api/v1/machines/m1/adopt", json!({})).await;
+    assert_eq!(refused.error(), "it has no disk of at least 10 GB that is built in");
+}
+
+#[tokio::test]
 async fn everything_is_in_the_state_and_can_be_made_and_removed() {
     let client = logged_in().await;
     let core = &client.site.app.core;
@@ -430,7 +442,7 @@ async fn what_a_node_says_about_itself_is_only_text_on_the_page() {
     }];
     let command = Command::Report { key: "k".into(), hardware };
     let core = &client.site.app.core;
-    core.execute(&appliance::core::Actor::Wire(mac(3)), command).await.unwrap();
+    core.execute(&Actor::Wire(mac(3)), command).await.unwrap();
     let home = client.get("/").await.text;
     assert!(home.contains("&#60;script&#62;") || home.contains("&lt;script&gt;"), "{home}");
     for raw in ["<script>alert", "<b>'", "<i>'", "\" onclick=\""] {

@@ -87,6 +87,10 @@ pub async fn adopt(
         ))
         .into());
     }
+    // Asking whether to wipe would be idle where wiping does not help.
+    if let Some(hardware) = machine.hardware.as_ref().filter(|_| adoptable(machine)) {
+        machine::target_disk(hardware, true)?;
+    }
     let command = Command::Adopt { machine: machine.id, wipe: !wipe.is_empty() };
     Ok(Changed::by(&app.core.execute(&person.actor(), command).await?))
 }

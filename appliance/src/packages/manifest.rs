@@ -205,6 +205,13 @@ status = 200
     }
 
     #[test]
+    fn what_the_documentation_shows_is_accepted() {
+        let page = include_str!("../../../docs/eli.md");
+        let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        assert_eq!(parse(example).unwrap().name, "hello");
+    }
+
+    #[test]
     fn every_wrong_value_is_refused_with_a_sentence() {
         let wrong = [
             ("format = 1", "format = 2", "format is 2; this appliance reads format 1"),

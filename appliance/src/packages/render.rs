@@ -175,6 +175,17 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_lists_the_facts() {
+        let page = include_str!("../../../docs/eli.md");
+        let listed: Vec<&str> = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+            .filter(|name| ["node.", "network.", "service."].iter().any(|group| name.starts_with(group)))
+            .collect();
+        assert_eq!(listed, FACTS);
+    }
+
+    #[test]
     fn a_template_cannot_run_for_ever_nor_fill_the_memory() {
         let endless = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
         assert!(refusal(endless).contains("ran out of fuel"), "{}", refusal(endless));

@@ -81,7 +81,7 @@ pub fn hardware(mac: Mac, data: bool) -> Hardware {
         memory_mib: 65_536,
         disks: vec![Disk {
             path: "/dev/nvme0n1".into(),
-            by_id: None,
+            by_id: Some(format!("/dev/disk/by-id/nvme-Micron_7450_S4EV{number:04}")),
             serial: Some(format!("S4EV{number:04}")),
             model: Some("Micron 7450".into()),
             bytes: 960_197_124_096,
