@@ -37,8 +37,9 @@ fn command_line(facts: &ScriptFacts, mac: MacAddr, boot: Boot) -> Result<Option<
         }
     };
     let mac = mac.dashed();
+    // panic=30: a kernel that gives up restarts the machine, which asks the appliance again; nobody stands beside it.
     Ok(Some(format!(
-        "boot=elisandra elisandra.mode={mode} BOOTIF=01-{mac} console=tty0 console=ttyS0,115200"
+        "boot=elisandra elisandra.mode={mode} BOOTIF=01-{mac} console=tty0 console=ttyS0,115200 panic=30"
     )))
 }
 

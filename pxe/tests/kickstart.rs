@@ -72,7 +72,7 @@ fn what_is_rendered_is_read_back() {
         (state.mount.as_str(), state.name.as_str(), state.size),
         ("/var/lib/elisandra", "state", VolumeSize::Percent(100))
     );
-    assert_eq!(bootloader.append, "console=tty0 console=ttyS0,115200");
+    assert_eq!(bootloader.append, "console=tty0 console=ttyS0,115200 panic=30");
     assert_eq!(
         (image.url.as_str(), &image.sha256),
         ("http://10.77.0.1/boot/files/live.squashfs", &facts.image_sha256)

@@ -19,7 +19,7 @@ use crate::mounts;
 use crate::places::{self, RUN};
 
 /// The same as on the medium.
-const CONSOLES: &str = "console=tty0 console=ttyS0,115200";
+const CONSOLES: &str = "console=tty0 console=ttyS0,115200 panic=30";
 
 pub async fn run() -> anyhow::Result<()> {
     let run = Path::new(RUN);

@@ -43,7 +43,7 @@ part /elisandra/image --fstype=ext4 --size={image_mib} --label=ELI-IMAGE --ondis
 part pv.01 --size=1024 --grow --ondisk={disk}
 volgroup elisandra pv.01
 logvol /var/lib/elisandra --vgname=elisandra --name=state --fstype=ext4 --label=ELI-STATE --percent=100
-bootloader --boot-drive={disk} --append="console=tty0 console=ttyS0,115200"
+bootloader --boot-drive={disk} --append="console=tty0 console=ttyS0,115200 panic=30"
 liveimg --url=http://{appliance}/boot/files/live.squashfs --checksum={image_sha256}
 reboot
 

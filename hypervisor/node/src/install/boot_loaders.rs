@@ -112,14 +112,14 @@ mod tests {
 
     #[test]
     fn grub_starts_the_kernel_from_the_image_partition() {
-        insta::assert_snapshot!(grub_config("console=tty0 console=ttyS0,115200"), @r#"
+        insta::assert_snapshot!(grub_config("console=tty0 console=ttyS0,115200 panic=30"), @r#"
         serial --unit=0 --speed=115200
         terminal_input console serial
         terminal_output console serial
         set timeout=1
         set default=0
         menuentry "Elisandra" {
-            linux /a/vmlinuz boot=elisandra elisandra.mode=disk console=tty0 console=ttyS0,115200
+            linux /a/vmlinuz boot=elisandra elisandra.mode=disk console=tty0 console=ttyS0,115200 panic=30
             initrd /a/initrd
         }
         "#);
