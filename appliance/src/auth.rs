@@ -5,22 +5,21 @@
 //! then on a password opens a session, and everything is asked for with a session's token: as a cookie by
 //! the page, as `Authorization: Bearer` by `eli` and scripts.
 
+mod hashing;
 mod tries;
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use fleet::Timestamp;
 use rand::seq::IndexedRandom as _;
 use sha2::{Digest as _, Sha256};
 use sqlx::SqlitePool;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use hashing::Hashing;
 use tries::Tries;
 
 /// The person that the first password is for.
@@ -84,8 +83,7 @@ pub struct Auth {
     pool: SqlitePool,
     code: watch::Sender<Option<String>>,
     tries: Mutex<Tries>,
-    /// One password is hashed at a time: each takes 19 MiB and a core.
-    hashing: Semaphore,
+    hashing: Hashing,
 }
 
 impl Auth {
@@ -100,7 +98,7 @@ impl Auth {
             pool,
             code: watch::Sender::new(code),
             tries: Mutex::new(Tries::default()),
-            hashing: Semaphore::new(1),
+            hashing: Hashing::start()?,
         })
     }
 
@@ -133,7 +131,7 @@ impl Auth {
         if !(SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&password.chars().count()) {
             return Err(AuthError::UnusablePassword);
         }
-        let hash = self.hash(password).await?;
+        let hash = self.hashing.hash(password).await?;
         let done = sqlx::query(
             "INSERT INTO password (person, hash, set_at)
              SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT 1 FROM password)",
@@ -174,10 +172,10 @@ impl Auth {
             false
         } else {
             match known {
-                Some(hash) => self.verify(password, hash).await?,
+                Some(hash) => self.hashing.verify(password, hash).await?,
                 None => {
                     // As slow as for a name that exists.
-                    self.hash(password).await?;
+                    self.hashing.hash(password).await?;
                     false
                 }
             }
@@ -264,32 +262,6 @@ impl Auth {
     fn tried(&self, from: IpAddr, right: bool, now: Timestamp) {
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
         if right { tries.right(from) } else { tries.wrong(from, now) }
-    }
-
-    async fn hash(&self, password: &str) -> Result<String, AuthError> {
-        let password = password.to_owned();
-        self.alone(move || {
-            let hash = Argon2::default().hash_password(password.as_bytes());
-            hash.map(|hash| hash.to_string()).map_err(|error| AuthError::Hash(error.to_string()))
-        })
-        .await
-    }
-
-    async fn verify(&self, password: &str, hash: String) -> Result<bool, AuthError> {
-        let password = password.to_owned();
-        self.alone(move || {
-            let parsed = PasswordHash::new(&hash).map_err(|error| AuthError::Hash(error.to_string()))?;
-            Ok(Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok())
-        })
-        .await
-    }
-
-    async fn alone<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T, AuthError> + Send + 'static,
-    ) -> Result<T, AuthError> {
-        let _turn = self.hashing.acquire().await.map_err(|error| AuthError::Hash(error.to_string()))?;
-        tokio::task::spawn_blocking(work).await.map_err(|error| AuthError::Hash(error.to_string()))?
     }
 }
 
