@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result};
@@ -13,7 +14,7 @@ use walkdir::WalkDir;
 use crate::progress;
 
 /// How many results of one kind stay: the one in use and those of a branch that one may go back to.
-const KEPT: usize = 3;
+const KEPT: usize = 2;
 
 pub struct Cache {
     root: PathBuf,
@@ -102,6 +103,11 @@ impl Key {
         self
     }
 
+    /// Adds a program with its arguments and settings.
+    pub fn command(self, command: &Command) -> Self {
+        self.text(&format!("{command:?}"))
+    }
+
     /// Adds a file's content and whether it is executable.
     pub fn file(mut self, path: &Path) -> Result<Self> {
         let mut file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
@@ -162,7 +168,7 @@ mod tests {
         let cache = Cache::open(folder.path().into()).unwrap();
         let entry = |text: &str| cache.entry("kind", "t", Key::new().text(text), |_| Ok(())).unwrap();
         let first = entry("0");
-        let others: Vec<_> = ["1", "2", "3"].into_iter().map(entry).collect();
+        let others: Vec<_> = ["1", "2"].into_iter().map(entry).collect();
         assert!(!first.exists());
         assert!(others.iter().all(|path| path.exists()));
     }

@@ -22,7 +22,7 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const EDITION: &str = "1";
 
 /// Where packages are fetched from. Never part of what is built.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub struct Mirror {
     /// Debian's packages
     #[arg(long = "mirror", env = "ELISANDRA_MIRROR", default_value = "http://deb.debian.org/debian")]
@@ -58,7 +58,7 @@ impl Finished {
 
     /// The hash in the folder's name stands for everything inside.
     pub fn key(&self) -> String {
-        self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        name(&self.folder)
     }
 }
 
@@ -71,15 +71,17 @@ impl Root {
             _ => Vec::new(),
         };
 
-        let key =
-            Key::new().text(EDITION).text(SUITE).text(&packages.join(" ")).text(&boot_packages.join(" "));
+        // Programs with all their options are part of the key; where packages and folders are is not.
+        let recipe = install(&packages, &boot_packages, &Mirror::default(), Path::new("root.tar"));
+        let key = Key::new().text(EDITION).command(&recipe);
         let title = format!("{} image: Debian 13 packages", self.kind);
         let base = cache.entry(&format!("{}-packages", self.kind), &title, key, |folder| {
             tool::run(&mut install(&packages, &boot_packages, mirror, &folder.join("root.tar")))
         })?;
 
         let boot = source("boot");
-        let key = Key::new().text(&base.to_string_lossy()).tree(&sources)?.tree(&boot)?;
+        let recipe = finish(Path::new("root.tar"), Path::new("sources"), Path::new("boot"), Path::new("."));
+        let key = Key::new().text(&name(&base)).command(&recipe).tree(&sources)?.tree(&boot)?;
         let title = format!("{} image: boot loaders, initrd, settings", self.kind);
         let folder = cache.entry(&format!("{}-root", self.kind), &title, key, |folder| {
             tool::run(&mut finish(&base.join("root.tar"), &sources, &boot, folder))
@@ -123,7 +125,11 @@ fn install(packages: &[String], boot_packages: &[String], mirror: &Mirror, tar: 
 fn finish(base: &Path, sources: &Path, boot: &Path, folder: &Path) -> Command {
     let mut command = mmdebstrap();
     command.args(["--variant=custom", "--skip=update,cleanup"]);
-    command.arg(format!("--setup-hook=tar-in '{}' /", base.display()));
+    // mmdebstrap's own `tar-in` fails at device nodes when it runs without root.
+    let base = base.display();
+    command.arg(format!(
+        r#"--setup-hook=tar -C "$1" --xattrs --xattrs-include='*' --numeric-owner --exclude='./dev/*' -xpf '{base}'"#
+    ));
     command.arg(r#"--customize-hook=mkdir -p "$1/build""#);
     let inputs: Vec<String> = [sources, boot].iter().map(|path| format!("'{}'", path.display())).collect();
     command.arg(format!("--customize-hook=copy-in {} /build", inputs.join(" ")));
@@ -138,6 +144,11 @@ fn mmdebstrap() -> Command {
     let mut command = Command::new("mmdebstrap");
     command.args(["--quiet", "--architectures=amd64", "--format=tar"]).env("LC_ALL", "C.UTF-8");
     command
+}
+
+/// The last part of a cache folder's path, which has the hash in it.
+pub fn name(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Lines of a file that are neither empty nor comments.

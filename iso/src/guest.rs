@@ -14,7 +14,7 @@ use images::grub::embed_bios_grub;
 
 use crate::{
     cache::{Cache, Key},
-    debian::{Finished, Mirror, Root},
+    debian::{Finished, Mirror, Root, name},
     source,
     system::{NODE, copy, program},
     tarball::{self, Overlay},
@@ -28,6 +28,14 @@ const BOOT_SECTORS: u64 = 2048;
 const ROOT_START: u64 = BOOT_START + BOOT_SECTORS;
 /// The last MiB stays free for the second copy of the partition table.
 const ROOT_SECTORS: u64 = DISK_SECTORS - ROOT_START - 2048;
+/// Under fakeroot the files that tar unpacks belong to whom they should, and mkfs.ext4 writes that down.
+const MAKE_FILESYSTEM: &str = r#"
+set -e
+tar -C "$TREE" --numeric-owner -xpf "$TAR" --exclude='./dev/*'
+mkfs.ext4 -q -F -d "$TREE" -L ELI-GUEST -U "$UUID" -m 1 -J size=16 -I 256 \
+    -O ^metadata_csum_seed,^orphan_file \
+    -E "offset=$OFFSET,lazy_itable_init=0,lazy_journal_init=0,nodiscard" "$DISK" "$KIB"
+"#;
 /// Any fixed value does; it makes two builds of the same inputs alike.
 const FILESYSTEM_UUID: &str = "e11a4d2a-0000-4000-8000-000000000001";
 
@@ -37,12 +45,13 @@ pub fn build(cache: &Cache, mirror: &Mirror, binaries: &Path, out: &Path) -> Res
     let boot_loaders = Root { kind: "system" }.build(cache, mirror)?;
     let disk = disk(cache, &root, &boot_loaders)?;
 
-    let key = Key::new().text(&disk.to_string_lossy()).file(&node)?;
+    let key =
+        Key::new().text(&name(&disk)).command(&convert(Path::new("raw"), Path::new("img"))).file(&node)?;
     let image = cache.entry("guest-image", "guest image: elisandra-node and compression", key, |folder| {
         let raw = folder.join("disk.raw");
         tool::run(Command::new("cp").arg("--sparse=always").arg(disk.join("disk.raw")).arg(&raw))?;
         add_program(&raw, &node, folder)?;
-        compress(&raw, &folder.join("guest.img"))?;
+        tool::run(&mut convert(&raw, &folder.join("guest.img")))?;
         fs::remove_file(&raw).context("removing the uncompressed disk")
     })?;
     copy(&image.join("guest.img"), &out.join("guest.img"))
@@ -51,7 +60,8 @@ pub fn build(cache: &Cache, mirror: &Mirror, binaries: &Path, out: &Path) -> Res
 /// The disk without elisandra-node, which changes more often than everything else.
 fn disk(cache: &Cache, root: &Finished, boot_loaders: &Finished) -> Result<std::path::PathBuf> {
     let mut overlay = Overlay::default();
-    let mut key = Key::new().text(&root.key()).text(&boot_loaders.key());
+    let layout = format!("{DISK_SECTORS} {BOOT_START} {BOOT_SECTORS} {ROOT_START} {ROOT_SECTORS}");
+    let mut key = Key::new().text(&root.key()).text(&boot_loaders.key()).text(&layout).text(MAKE_FILESYSTEM);
     for ours in [source("overlay/common"), source("overlay/guest")] {
         overlay.add_tree(&ours)?;
         key = key.tree(&ours)?;
@@ -87,21 +97,13 @@ fn partition(disk: &Path) -> Result<()> {
     })
 }
 
-/// Fills the root partition from a tar, as an ordinary user: under fakeroot the unpacked files belong to whom
-/// they should, and mkfs.ext4 writes that down.
+/// Fills the root partition from a tar, as an ordinary user.
 fn filesystem(tar: &Path, disk: &Path, folder: &Path) -> Result<()> {
     let tree = folder.join("tree");
     fs::create_dir(&tree).context("making a folder for the root file system")?;
-    let script = r#"
-        set -e
-        tar -C "$TREE" --numeric-owner -xpf "$TAR" --exclude='./dev/*'
-        mkfs.ext4 -q -F -d "$TREE" -L ELI-GUEST -U "$UUID" -m 1 -J size=16 -I 256 \
-            -O ^metadata_csum_seed,^orphan_file \
-            -E "offset=$OFFSET,lazy_itable_init=0,lazy_journal_init=0,nodiscard" "$DISK" "$KIB"
-    "#;
     let result = tool::run(
         Command::new("fakeroot")
-            .args(["sh", "-c", script])
+            .args(["sh", "-c", MAKE_FILESYSTEM])
             .env("TREE", &tree)
             .env("TAR", tar)
             .env("UUID", FILESYSTEM_UUID)
@@ -138,21 +140,9 @@ fn add_program(disk: &Path, node: &Path, folder: &Path) -> Result<()> {
     fs::remove_file(&copy).context("removing the copy that was read back")
 }
 
-fn compress(raw: &Path, target: &Path) -> Result<()> {
+fn convert(raw: &Path, target: &Path) -> Command {
     let mut command = Command::new("qemu-img");
-    command.args([
-        "convert",
-        "-q",
-        "-c",
-        "-W",
-        "-m",
-        "4",
-        "-f",
-        "raw",
-        "-O",
-        "qcow2",
-        "-o",
-        "compression_type=zstd",
-    ]);
-    tool::run(command.arg(raw).arg(target))
+    command.args(["convert", "-q", "-c", "-W", "-m", "4", "-f", "raw", "-O", "qcow2"]);
+    command.args(["-o", "compression_type=zstd"]).arg(raw).arg(target);
+    command
 }

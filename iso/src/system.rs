@@ -54,7 +54,7 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
 
 fn squashfs(cache: &Cache, root: &Finished, binaries: &Path, target: &Path) -> Result<()> {
     let mut overlay = Overlay::default();
-    let mut key = Key::new().text(&root.key());
+    let mut key = Key::new().text(&root.key()).command(&mksquashfs(Path::new("live.squashfs")));
     for ours in [source("overlay/common"), source("overlay/system")] {
         overlay.add_tree(&ours)?;
         key = key.tree(&ours)?;
@@ -65,17 +65,18 @@ fn squashfs(cache: &Cache, root: &Finished, binaries: &Path, target: &Path) -> R
         overlay.add_program(&format!("usr/bin/{name}"), &path);
     }
     let folder = cache.entry("squashfs", "system image: squashfs", key, |folder| {
-        let mut command = Command::new("mksquashfs");
-        command.arg("-").arg(folder.join("live.squashfs")).args([
-            "-tar",
-            "-noappend",
-            "-no-progress",
-            "-quiet",
-        ]);
-        command.args(["-comp", "zstd", "-Xcompression-level", "6", "-b", "128K"]);
+        let mut command = mksquashfs(&folder.join("live.squashfs"));
         tool::run_fed(&mut command, |stdin| tarball::merge(&root.tar(), &overlay, stdin))
     })?;
     copy(&folder.join("live.squashfs"), target)
+}
+
+/// Reads a tar. Level 6 takes a third of the time of the default, 15, for 4 % more bytes.
+fn mksquashfs(target: &Path) -> Command {
+    let mut command = Command::new("mksquashfs");
+    command.arg("-").arg(target).args(["-tar", "-noappend", "-no-progress", "-quiet"]);
+    command.args(["-comp", "zstd", "-Xcompression-level", "6", "-b", "128K"]);
+    command
 }
 
 /// The initrd of Debian's tools with a second archive behind it that holds elisandra-node: a new binary costs
