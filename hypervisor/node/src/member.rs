@@ -235,7 +235,8 @@ impl<K: Ord + Clone, S: PartialEq + Clone> Word<K, S> {
         (said.revision, said.states.clone())
     }
 
-    fn tell(&self) {
+    /// There is something new to tell.
+    pub fn tell(&self) {
         // A full channel already says that there is news.
         let _ = self.changed.try_send(());
     }

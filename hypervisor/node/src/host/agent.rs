@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use fleet::VmId;
-use fleet::wire::{Desired, Observed, ObservedVm, VmSpec, VmState};
+use fleet::wire::{Capacity, Desired, Observed, ObservedVm, VmSpec, VmState};
 use hypervisor::{Ensured, Hypervisor, HypervisorError, seed_name};
 use node::member::{HEARTBEAT, Membership, Word};
 use node::system::{self, Files};
@@ -32,9 +31,17 @@ impl Agent {
 
     /// Works for ever; returns only when one of its tasks died.
     pub async fn run(self, changed: mpsc::Receiver<()>, membership: Arc<Membership>) -> anyhow::Result<()> {
-        let (hypervisor, word) = (Arc::clone(&self.hypervisor), self.word.clone());
-        let observe = move || observed(Arc::clone(&hypervisor), word.clone());
-        membership.run(changed, observe, |desired| self.work(desired)).await
+        let capacity = watch::Sender::new(None);
+        let (word, known) = (self.word.clone(), capacity.subscribe());
+        let observe = move || std::future::ready(observed(&word, known.borrow().clone()));
+        let measure = measure(Arc::clone(&self.hypervisor), capacity, self.word.clone());
+        let work = |desired| async move {
+            tokio::select! {
+                () = self.work(desired) => {}
+                () = measure => {}
+            }
+        };
+        membership.run(changed, observe, work).await
     }
 
     async fn work(self, mut desired: watch::Receiver<Option<Desired>>) {
@@ -182,19 +189,39 @@ fn states(here: &Here) -> BTreeMap<VmId, VmState> {
     here.vms.iter().map(|vm| (vm.id, if vm.running { VmState::Running } else { VmState::Stopped })).collect()
 }
 
-async fn observed(hypervisor: Arc<dyn Hypervisor>, word: Word<VmId, VmState>) -> Observed {
-    let asked = tokio::task::spawn_blocking(move || hypervisor.capacity());
-    let capacity = match tokio::time::timeout(Duration::from_secs(20), asked).await {
-        Ok(Ok(Ok(capacity))) => Some(capacity),
-        Ok(Ok(Err(error))) => {
-            warn!("{:#}", anyhow::Error::from(error));
-            None
+/// Asks for the capacity, one question at a time: libvirt takes a minute to answer its first on a slow machine, and
+/// what else there is to tell must not wait for it.
+async fn measure(
+    hypervisor: Arc<dyn Hypervisor>,
+    capacity: watch::Sender<Option<Capacity>>,
+    word: Word<VmId, VmState>,
+) {
+    let mut said = String::new();
+    loop {
+        let asked = Arc::clone(&hypervisor);
+        let answer = tokio::task::spawn_blocking(move || asked.capacity()).await;
+        let now = match answer.context("asking for the capacity").and_then(|answer| Ok(answer?)) {
+            Ok(now) => {
+                said.clear();
+                Some(now)
+            }
+            Err(error) => {
+                let line = format!("{error:#}");
+                if line != said {
+                    warn!("{line}");
+                    said = line;
+                }
+                None
+            }
+        };
+        if capacity.send_replace(now.clone()).is_some() != now.is_some() {
+            word.tell();
         }
-        Ok(Err(_)) | Err(_) => {
-            warn!("libvirt does not answer");
-            None
-        }
-    };
+        tokio::time::sleep(HEARTBEAT).await;
+    }
+}
+
+fn observed(word: &Word<VmId, VmState>, capacity: Option<Capacity>) -> Observed {
     let (revision, vms) = word.read();
     Observed {
         revision,

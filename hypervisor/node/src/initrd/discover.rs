@@ -109,7 +109,7 @@ async fn carry_out(
         })
     };
     let installation = Installation { kickstart: &kickstart, reported: hardware, appliance, identity };
-    let done = installation.run(&mut Teller { lines }).await;
+    let done = installation.run(&mut Teller { lines, last: None }).await;
     // All that was said is to be on the timeline before the word that it is done.
     let told = tokio::time::timeout(Duration::from_secs(30), teller).await;
     if told.is_err() {
@@ -163,15 +163,22 @@ async fn end(ending: Ending) -> ! {
 /// Says each step on the screen and to the appliance.
 struct Teller {
     lines: UnboundedSender<Progress>,
+    last: Option<Progress>,
 }
 
 impl Hear for Teller {
     fn step(&mut self, step: &str, percent: Option<u8>) {
+        let progress = Progress { step: step.to_owned(), percent };
+        // Three commands that make volumes are one step.
+        if self.last.as_ref() == Some(&progress) {
+            return;
+        }
+        self.last = Some(progress.clone());
         match percent {
             Some(percent) => say(format_args!("{step}: {percent} %")),
             None => say(step),
         }
         // Nobody listens any more only when the installation is over.
-        let _ = self.lines.send(Progress { step: step.to_owned(), percent });
+        let _ = self.lines.send(progress);
     }
 }

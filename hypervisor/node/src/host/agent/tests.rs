@@ -177,11 +177,22 @@ async fn what_is_told_is_what_is() {
     let news = &mut news.subscribe();
     let url = web().await;
     agent.settle(&desired(3, vec![spec(1, &url)]), news).await;
-    let said = observed(Arc::clone(&hypervisor) as Arc<dyn Hypervisor>, agent.word.clone()).await;
+    let said = observed(&agent.word, None);
     assert_eq!(said.revision, 3);
     assert_eq!(said.vms, [ObservedVm { id: VmId(1), state: VmState::Running }]);
-    assert_eq!(said.capacity.unwrap().domain_type, "kvm");
-    hypervisor.fail("capacity", "libvirtd is away");
-    let said = observed(Arc::clone(&hypervisor) as Arc<dyn Hypervisor>, agent.word.clone()).await;
     assert_eq!(said.capacity, None);
+
+    let capacity = watch::Sender::new(None);
+    let mut known = capacity.subscribe();
+    let measuring =
+        tokio::spawn(measure(Arc::clone(&hypervisor) as Arc<dyn Hypervisor>, capacity, agent.word.clone()));
+    known.wait_for(Option::is_some).await.unwrap();
+    assert_eq!(observed(&agent.word, known.borrow().clone()).capacity.unwrap().domain_type, "kvm");
+    measuring.abort();
+    // What is not known any more is not told.
+    hypervisor.fail("capacity", "libvirtd is away");
+    let capacity = watch::Sender::new(known.borrow().clone());
+    let mut known = capacity.subscribe();
+    tokio::spawn(measure(hypervisor, capacity, agent.word.clone()));
+    known.wait_for(Option::is_none).await.unwrap();
 }
