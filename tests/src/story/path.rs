@@ -131,6 +131,9 @@ pub fn ask_for_hello(world: &mut World, options: &[&str]) -> Result<()> {
 
 /// Asks the service over HTTP, from the laptop on the LAN.
 pub fn get(local: SocketAddr) -> Result<String> {
+    // Fails when it was done before; without it reqwest cannot make a client,
+    // not even for plain HTTP.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let answer = reqwest::blocking::get(format!("http://{local}/"))?;
     Ok(answer.error_for_status()?.text()?)
 }
