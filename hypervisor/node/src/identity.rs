@@ -4,15 +4,26 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use fleet::NodeId;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
+use serde::{Deserialize, Serialize};
 
 use crate::places::{self, PlaceError};
+
+const CERTIFICATE: &str = "certificate.json";
 
 /// An ECDSA P-256 key and, once the CA has signed one, its certificate.
 pub struct Identity {
     key: KeyPair,
-    certificate_pem: Option<String>,
+    certificate: Option<Certificate>,
+}
+
+/// `certificate.json` beside the key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Certificate {
+    node: NodeId,
+    pem: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +44,8 @@ pub enum IdentityError {
     },
     #[error("making a certificate for the node's key")]
     Certificate(#[source] rcgen::Error),
+    #[error("keeping the node's certificate")]
+    Json(#[source] serde_json::Error),
     #[error("reading the node's certificate")]
     ReadCertificate(#[source] rustls_pki_types::pem::Error),
     #[error(transparent)]
@@ -42,7 +55,7 @@ pub enum IdentityError {
 impl Identity {
     /// A new key that is nowhere but in memory.
     pub fn generate() -> Result<Self, IdentityError> {
-        Ok(Self { key: KeyPair::generate().map_err(IdentityError::Generate)?, certificate_pem: None })
+        Ok(Self { key: KeyPair::generate().map_err(IdentityError::Generate)?, certificate: None })
     }
 
     /// The key kept in `folder`; made and kept there, readable by root only, when there is none.
@@ -51,9 +64,9 @@ impl Identity {
         match fs::read_to_string(&path) {
             Ok(pem) => {
                 let key = KeyPair::from_pem(&pem).map_err(|source| IdentityError::Key { path, source })?;
-                // A certificate that is gone or for another key is asked for again.
-                let certificate_pem = fs::read_to_string(folder.join("certificate.pem")).ok();
-                Ok(Self { key, certificate_pem })
+                // One that is gone or cannot be read is asked for again.
+                let kept = fs::read(folder.join(CERTIFICATE)).ok();
+                Ok(Self { key, certificate: kept.and_then(|json| serde_json::from_slice(&json).ok()) })
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let identity = Self::generate()?;
@@ -68,20 +81,23 @@ impl Identity {
         Ok(places::write(&folder.join("key.pem"), self.key.serialize_pem(), 0o600)?)
     }
 
-    /// Takes the certificate that the CA signed for this key and keeps it in `folder`.
-    pub fn keep_certificate(&mut self, folder: &Path, pem: &str) -> Result<(), IdentityError> {
-        places::write(&folder.join("certificate.pem"), pem, 0o644)?;
-        self.certificate_pem = Some(pem.to_owned());
+    /// Takes the certificate that the CA signed for this key in the name of `node`, and keeps it in `folder`.
+    pub fn keep_certificate(&mut self, folder: &Path, node: NodeId, pem: &str) -> Result<(), IdentityError> {
+        let certificate = Certificate { node, pem: pem.to_owned() };
+        let json = serde_json::to_vec(&certificate).map_err(IdentityError::Json)?;
+        places::write(&folder.join(CERTIFICATE), json, 0o644)?;
+        self.certificate = Some(certificate);
         Ok(())
     }
 
-    pub fn has_certificate(&self) -> bool {
-        self.certificate_pem.is_some()
+    /// Who this is, once there is a certificate.
+    pub fn node(&self) -> Option<NodeId> {
+        self.certificate.as_ref().map(|certificate| certificate.node)
     }
 
     /// Forgets the certificate, so that the next connection is made with a self-signed one.
     pub fn drop_certificate(&mut self) {
-        self.certificate_pem = None;
+        self.certificate = None;
     }
 
     /// PKCS #10 for this key, PEM. The appliance decides the name in the certificate, not this request.
@@ -94,8 +110,8 @@ impl Identity {
 
     /// What TLS shows to the other side: the CA's certificate or, before there is one, a self-signed one.
     pub(crate) fn chain(&self) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-        match &self.certificate_pem {
-            Some(pem) => CertificateDer::pem_slice_iter(pem.as_bytes())
+        match &self.certificate {
+            Some(Certificate { pem, .. }) => CertificateDer::pem_slice_iter(pem.as_bytes())
                 .collect::<Result<_, _>>()
                 .map_err(IdentityError::ReadCertificate),
             None => {
@@ -133,10 +149,14 @@ mod tests {
 
         let mut second = Identity::load_or_make(&folder).unwrap();
         assert_eq!(first.key.serialize_der(), second.key.serialize_der());
-        assert!(!second.has_certificate());
+        assert_eq!(second.node(), None);
         let pem = own_name().self_signed(&first.key).unwrap().pem();
-        second.keep_certificate(&folder, &pem).unwrap();
-        assert!(Identity::load_or_make(&folder).unwrap().has_certificate());
+        let node = "m3".parse().unwrap();
+        second.keep_certificate(&folder, node, &pem).unwrap();
+        assert_eq!(Identity::load_or_make(&folder).unwrap().node(), Some(node));
+        assert_eq!(Identity::load_or_make(&folder).unwrap().chain().unwrap(), second.chain().unwrap());
+        fs::write(folder.join(CERTIFICATE), "{").unwrap();
+        assert_eq!(Identity::load_or_make(&folder).unwrap().node(), None);
     }
 
     #[test]

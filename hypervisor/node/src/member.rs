@@ -29,12 +29,13 @@ pub struct Member {
     pub client: Client,
 }
 
-/// Gets this node's certificate for the key in `folder`. Tries for ever: the appliance may be away for days.
-pub async fn join(facts: &NodeFacts, folder: &Path) -> Member {
+/// Becomes a member with the certificate kept in `folder`, or with a new one for the key there. Tries for ever: the
+/// appliance may be away for days.
+async fn join(facts: &NodeFacts, folder: &Path, certificate: Certificate) -> Member {
     let mut backoff = Backoff::default();
     let mut said = String::new();
     loop {
-        match try_to_join(facts, folder).await {
+        match try_to_join(facts, folder, certificate).await {
             Ok(member) => {
                 info!(node = %member.node, "Joined {} as {}", facts.appliance, member.node);
                 return member;
@@ -51,15 +52,30 @@ pub async fn join(facts: &NodeFacts, folder: &Path) -> Member {
     }
 }
 
-async fn try_to_join(facts: &NodeFacts, folder: &Path) -> Result<Member, ClientError> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Certificate {
+    /// Each one that is given out is a line in the site's log, so the kept one is used while it is good.
+    Kept,
+    New,
+}
+
+async fn try_to_join(
+    facts: &NodeFacts,
+    folder: &Path,
+    certificate: Certificate,
+) -> Result<Member, ClientError> {
     let authority = Authority::fetch(facts.appliance, &facts.ca_sha256).await?;
-    // The key is what lasts; a certificate is cheap, and a fresh one is never about to expire.
     let mut identity = Identity::load_or_make(folder)?;
+    if certificate == Certificate::Kept
+        && let Some(node) = identity.node()
+    {
+        return Ok(Member { node, client: Client::new(&authority, &identity)? });
+    }
     identity.drop_certificate();
     let request =
         CertificateRequest { csr_pem: identity.signing_request()?, enrollment: facts.enrollment.clone() };
     let reply = Client::new(&authority, &identity)?.certificate(&request).await?;
-    identity.keep_certificate(folder, &reply.certificate_pem)?;
+    identity.keep_certificate(folder, reply.node, &reply.certificate_pem)?;
     Ok(Member { node: reply.node, client: Client::new(&authority, &identity)? })
 }
 
@@ -115,13 +131,14 @@ impl Membership {
         let mut backoff = Backoff::default();
         let mut known = None;
         let mut silent = 0;
+        let mut certificate = Certificate::Kept;
         let mut said = String::new();
         while !desired.is_closed() {
             let current = self.current.borrow().clone();
             let member = match current {
                 Some(member) => member,
                 None => {
-                    let member = join(&self.facts, &self.folder).await;
+                    let member = join(&self.facts, &self.folder, certificate).await;
                     self.current.send_replace(Some(member.clone()));
                     member
                 }
@@ -144,6 +161,7 @@ impl Membership {
                     silent += 1;
                     if error.is_unknown_node() || silent % SILENT_BEFORE_NEW_CERTIFICATE == 0 {
                         self.current.send_replace(None);
+                        certificate = Certificate::New;
                         known = None;
                     }
                     let line = format!("{:#}", anyhow::Error::from(error));

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         What::KeepImage => runtime.block_on(keep_image::run()),
         What::Guest => {
             // journald writes the time.
-            tracing_subscriber::fmt().without_time().init();
+            tracing_subscriber::fmt().without_time().with_ansi(false).init();
             runtime.block_on(guest::run())
         }
     })

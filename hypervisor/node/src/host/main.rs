@@ -47,7 +47,7 @@ async fn main() -> anyhow::Result<()> {
     let Arguments { what: What::Run } = Arguments::parse();
     let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
     // journald writes the time.
-    tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
+    tracing_subscriber::fmt().with_env_filter(filter).without_time().with_ansi(false).init();
 
     let state = Path::new(STATE);
     let facts = facts().await?;
