@@ -62,6 +62,12 @@ pub fn laptop(world: &mut World) -> Result<()> {
 }
 
 pub fn hosts(world: &mut World) -> Result<()> {
+    if world.measuring {
+        // One machine at a time: the appliance is still busy with its own start for a while.
+        world.api()?.wait_until("the appliance's own host agent has spoken", HOST_LIMIT, |state| {
+            state.machines.iter().any(|machine| machine.appliance && machine.phase == "ready").then_some(())
+        })?;
+    }
     world.plug_in(Spec::blank("bios", Firmware::Bios))?;
     world.is_found("bios", HOST_LIMIT)?;
     if world.measuring {
