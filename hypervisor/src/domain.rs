@@ -34,7 +34,7 @@ pub struct Host<'a> {
 pub fn definition(vm: &VmSpec, host: &Host<'_>, cpu: CpuMode) -> String {
     let volume = host.volumes.join(&vm.volume.name);
     let seed = host.volumes.join(seed_name(vm));
-    let console = host.consoles.join(format!("{}.log", vm.volume.name));
+    let console = host.consoles.join(console_name(&vm.volume.name));
     let mut xml = Xml::new();
     xml.element("domain", &[("type", &host.domain_type)], |xml| {
         xml.text("name", &[], &vm.name);
@@ -112,6 +112,11 @@ pub fn definition(vm: &VmSpec, host: &Host<'_>, cpu: CpuMode) -> String {
         });
     });
     xml.finish()
+}
+
+/// The log of a machine's serial console.
+pub fn console_name(volume: &str) -> String {
+    format!("{volume}.log")
 }
 
 /// The seed is left out: it only matters at the first start, and keys in it change with the site's policy.

@@ -156,14 +156,14 @@ impl Libvirt {
         File::open(&self.places.volumes).and_then(|folder| folder.sync_all()).map_err(io)?;
         Ok(Ensured::Created)
     }
+}
 
-    fn remove_file(&self, name: &str) -> Result<(), HypervisorError> {
-        match fs::remove_file(self.places.volumes.join(checked_name(name)?)) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(HypervisorError::Io { step: format!("removing the volume {name}"), source })
-            }
-            Ok(()) | Err(_) => Ok(()),
+fn remove_file(folder: &Path, name: &str) -> Result<(), HypervisorError> {
+    match fs::remove_file(folder.join(checked_name(name)?)) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(HypervisorError::Io { step: format!("removing {name}"), source })
         }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -291,8 +291,12 @@ impl Hypervisor for Libvirt {
             domain.destroy().map_err(step(format!("ending {}", vm.name)))?;
         }
         // The definition goes last: as long as it is there, an interrupted removal is found and finished.
-        self.remove_file(&vm.volume)?;
-        self.remove_file(&vm.seed)?;
+        remove_file(&self.places.volumes, &vm.volume)?;
+        remove_file(&self.places.volumes, &vm.seed)?;
+        let console = domain::console_name(&vm.volume);
+        remove_file(&self.places.consoles, &console)?;
+        // The end of a console that became too long.
+        remove_file(&self.places.consoles, &format!("{console}.old"))?;
         let Some(domain) = domain else { return Ok(Ensured::AlreadyThere) };
         let everything = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
         domain.undefine_flags(everything).map_err(step(format!("removing {}", vm.name)))?;

@@ -1,6 +1,7 @@
 //! Carries out the plan of one host, step by step, and keeps the word of what is going on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ use node::system::{self, Files};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
+use crate::consoles;
 use crate::images::Images;
 use crate::plan::{Here, Step, plan_node};
 use crate::seed;
@@ -19,14 +21,21 @@ use crate::seed;
 pub struct Agent {
     hypervisor: Arc<dyn Hypervisor>,
     images: Images,
+    /// Logs of the machines' serial consoles.
+    consoles: PathBuf,
     files: Files,
     word: Word<VmId, VmState>,
 }
 
 impl Agent {
-    pub fn new(hypervisor: Arc<dyn Hypervisor>, images: Images, files: Files) -> (Self, mpsc::Receiver<()>) {
+    pub fn new(
+        hypervisor: Arc<dyn Hypervisor>,
+        images: Images,
+        consoles: PathBuf,
+        files: Files,
+    ) -> (Self, mpsc::Receiver<()>) {
         let (word, changed) = Word::new();
-        (Self { hypervisor, images, files, word }, changed)
+        (Self { hypervisor, images, consoles, files, word }, changed)
     }
 
     /// Works for ever; returns only when one of its tasks died.
@@ -60,6 +69,9 @@ impl Agent {
     /// while an image comes down; the download goes on where it was if it is still wanted then.
     async fn settle(&self, desired: &Desired, news: &mut watch::Receiver<Option<Desired>>) {
         self.introduce(desired);
+        if let Err(error) = consoles::trim(&self.consoles) {
+            warn!("{error:#}");
+        }
         let here = match self.look().await {
             Ok(here) => here,
             Err(error) => {

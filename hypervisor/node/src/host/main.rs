@@ -11,6 +11,7 @@
 //! to another one. After a restart they run again as soon as the appliance has spoken.
 
 mod agent;
+mod consoles;
 mod images;
 mod plan;
 mod seed;
@@ -56,7 +57,8 @@ async fn main() -> anyhow::Result<()> {
         consoles: state.join("consoles"),
         ..Places::default()
     }));
-    let (agent, changed) = Agent::new(hypervisor, Images::at(state.join("images")), Files::of_a_host());
+    let (agent, changed) =
+        Agent::new(hypervisor, Images::at(state.join("images")), state.join("consoles"), Files::of_a_host());
     let membership = Membership::new(facts, &state.join("node"));
     agent.run(changed, membership).await
 }

@@ -27,6 +27,7 @@ fn world() -> World {
     let (agent, _changed) = Agent::new(
         Arc::clone(&hypervisor) as Arc<dyn Hypervisor>,
         Images::at(dir.path().join("images")),
+        dir.path().join("consoles"),
         files,
     );
     World { agent, _changed, news: watch::Sender::new(None), hypervisor, dir }
