@@ -282,6 +282,11 @@ impl Machine {
         self.running.as_mut().is_some_and(|running| matches!(running.qemu.try_wait(), Ok(None)))
     }
 
+    /// The process that is this machine.
+    pub fn pid(&self) -> Option<u32> {
+        self.running.as_ref().map(|running| running.qemu.id())
+    }
+
     /// Time since the last power on.
     pub fn on_since(&self) -> Option<Instant> {
         self.running.as_ref().map(|running| running.since)

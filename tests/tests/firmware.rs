@@ -1,7 +1,10 @@
 //! The lab itself: machines with real firmware ask the LAN for an address, are
 //! switched off and on, and leave nothing behind.
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use anyhow::{Context, Result, bail};
 use tests::accelerator::Accelerator;
@@ -83,4 +86,52 @@ fn a_second_lab_in_the_same_folder_is_refused() -> Result<()> {
     let refusal = Lab::open(folder.path(), Accelerator::tcg()?).err().context("a second lab opened")?;
     assert!(refusal.to_string().starts_with("another lab is running in"), "{refusal}");
     Ok(())
+}
+
+/// Where the process below, which is this program again, tells which machine it
+/// has started.
+const CHILD: &str = "LAB_TEST_CHILD";
+
+/// Does nothing unless the next test has started it as a process of its own.
+#[test]
+fn a_process_with_a_machine() -> Result<()> {
+    let Some(folder) = std::env::var_os(CHILD).map(PathBuf::from) else { return Ok(()) };
+    let lab = Lab::open(&folder, Accelerator::tcg()?)?;
+    let mut machine = diskless(&lab, "bios", Firmware::Bios)?;
+    machine.power_on()?;
+    let pid = machine.pid().context("it is off")?;
+    fs::write(folder.join("pid.new"), pid.to_string())?;
+    fs::rename(folder.join("pid.new"), folder.join("pid"))?;
+    loop {
+        thread::park();
+    }
+}
+
+#[test]
+fn a_machine_dies_with_the_process_that_started_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut process = Command::new(std::env::current_exe()?)
+        .args(["--exact", "a_process_with_a_machine"])
+        .env(CHILD, folder.path())
+        // Killed, it cannot remove its folder of sockets.
+        .env("TMPDIR", folder.path())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let pid = wait_for(|| fs::read_to_string(folder.path().join("pid")).ok())?;
+    let alive = Path::new("/proc").join(&pid);
+    assert!(alive.exists());
+    process.kill()?;
+    process.wait()?;
+    wait_for(|| (!alive.exists()).then_some(()))
+}
+
+fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> Result<T> {
+    let end = Instant::now() + SOON;
+    while Instant::now() < end {
+        if let Some(found) = look() {
+            return Ok(found);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    bail!("nothing within {} s", SOON.as_secs())
 }
