@@ -12,6 +12,7 @@
 mod domain;
 mod fake;
 mod libvirt;
+pub mod plan;
 mod qcow2;
 mod xml;
 

@@ -9,7 +9,7 @@
 mod agent;
 mod health;
 mod packages;
-mod plan;
+pub mod plan;
 mod seed;
 
 use std::path::Path;

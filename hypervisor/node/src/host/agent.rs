@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use fleet::VmId;
 use fleet::wire::{Capacity, Desired, Observed, ObservedVm, VmSpec, VmState};
+use hypervisor::plan::{Here, Step, plan_node};
 use hypervisor::{Ensured, Hypervisor, HypervisorError, seed_name};
 use node::member::{HEARTBEAT, Membership, Word};
 use node::system::{self, Files};
@@ -15,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::consoles;
 use crate::images::Images;
-use crate::plan::{Here, Step, plan_node};
+
 use crate::seed;
 
 pub struct Agent {

@@ -13,7 +13,6 @@
 mod agent;
 mod consoles;
 mod images;
-mod plan;
 mod seed;
 
 use std::path::Path;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::{Vm, fingerprint, seed_name};
 use fleet::VmId;
 use fleet::wire::{ImageSpec, VmSpec};
-use hypervisor::{Vm, fingerprint, seed_name};
 
 /// What is on this host now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
