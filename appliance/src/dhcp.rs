@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fleet::{Command, Mac, machine};
+use fleet::{Command, Fleet, Mac, machine};
 use pxe::{Assignment, Boot, Directory, Note, NoteKind, Refused, Sight};
 
 use crate::core::{Actor, Core, ExecuteError};
@@ -21,17 +21,12 @@ pub struct FleetDirectory {
 #[async_trait]
 impl Directory for FleetDirectory {
     async fn offer(&self, sight: &Sight) -> Result<Assignment, Refused> {
-        let mac = Mac(sight.mac.0);
-        let fleet = self.core.fleet();
-        let address = fleet::lease::address_for(&fleet, mac)
-            .ok_or_else(|| Refused("every address of the network is in use".to_owned()))?;
-        Ok(Assignment { address, hostname: hostname(&fleet, mac), lease_secs: LEASE_SECS })
+        offer(&self.core.fleet(), sight)
     }
 
     async fn commit(&self, sight: &Sight) -> Result<Assignment, Refused> {
         let mac = Mac(sight.mac.0);
-        let sighted = Command::Sight { mac, arch: sight.arch, uuid: sight.uuid.map(smbios_uuid) };
-        match self.core.execute(&Actor::Wire(mac), sighted).await {
+        match self.core.execute(&Actor::Wire(mac), sighting(sight)).await {
             Ok(_) => {}
             Err(ExecuteError::Refused(refusal)) => return Err(Refused(refusal.to_string())),
             // With the log's disk full or gone, who has an address keeps it.
@@ -45,10 +40,7 @@ impl Directory for FleetDirectory {
     }
 
     fn boot(&self, mac: pxe::MacAddr) -> Boot {
-        match machine::boot(&self.core.fleet(), Mac(mac.0)) {
-            machine::Boot::Discover => Boot::Discover,
-            machine::Boot::Disk => Boot::Disk,
-        }
+        boot(&self.core.fleet(), mac)
     }
 
     fn note(&self, note: Note) {
@@ -75,12 +67,32 @@ impl Directory for FleetDirectory {
     }
 }
 
+/// The address that a client has or would be given.
+pub fn offer(fleet: &Fleet, sight: &Sight) -> Result<Assignment, Refused> {
+    let mac = Mac(sight.mac.0);
+    let address = fleet::lease::address_for(fleet, mac)
+        .ok_or_else(|| Refused("every address of the network is in use".to_owned()))?;
+    Ok(Assignment { address, hostname: hostname(fleet, mac), lease_secs: LEASE_SECS })
+}
+
+/// The command that makes the address which `sight` is offered its own.
+pub fn sighting(sight: &Sight) -> Command {
+    Command::Sight { mac: Mac(sight.mac.0), arch: sight.arch, uuid: sight.uuid.map(smbios_uuid) }
+}
+
+pub fn boot(fleet: &Fleet, mac: pxe::MacAddr) -> Boot {
+    match machine::boot(fleet, Mac(mac.0)) {
+        machine::Boot::Discover => Boot::Discover,
+        machine::Boot::Disk => Boot::Disk,
+    }
+}
+
 /// Option 97 has the first three fields in little-endian order, as SMBIOS has them.
 fn smbios_uuid(bytes: [u8; 16]) -> uuid::Uuid {
     uuid::Uuid::from_bytes_le(bytes)
 }
 
-fn hostname(fleet: &fleet::Fleet, mac: Mac) -> Option<String> {
+fn hostname(fleet: &Fleet, mac: Mac) -> Option<String> {
     let machine = machine::by_mac(fleet, mac).map(|machine| machine.name.clone());
     machine.or_else(|| fleet.vms.values().find(|vm| vm.mac == mac).map(|vm| vm.name.clone()))
 }

@@ -39,3 +39,13 @@ pub struct App {
     /// Passwords, sessions, and the one-time code that the console shows.
     pub auth: Arc<auth::Auth>,
 }
+
+impl App {
+    fn sources(&self) -> node_api::desired::Sources<'_> {
+        node_api::desired::Sources {
+            ca_sha256: self.ca.sha256(),
+            tokens: &self.tokens,
+            bundles: &self.bundles,
+        }
+    }
+}

@@ -7,8 +7,8 @@
 //!
 //! What may not be is answered with 403 and stands on the timeline of the one it was tried on.
 
-mod desired;
-mod machine;
+pub mod desired;
+pub mod machine;
 mod member;
 
 use axum::Json;

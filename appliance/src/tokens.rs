@@ -27,7 +27,11 @@ impl Tokens {
         })?;
         let secret =
             hex::decode(text.trim()).ok().filter(|secret| secret.len() == 32).ok_or_else(unreadable)?;
-        Ok(Tokens { key: hmac::Key::new(hmac::HMAC_SHA256, &secret) })
+        Ok(Tokens::made_from(&secret))
+    }
+
+    pub fn made_from(secret: &[u8]) -> Tokens {
+        Tokens { key: hmac::Key::new(hmac::HMAC_SHA256, secret) }
     }
 
     /// For one attempt to install one machine.

@@ -1,20 +1,31 @@
 //! What one node should be: the part of the fleet that concerns it.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use fleet::wire::{Desired, HealthCheck, ImageSpec, Seed, SoftwareSpec, VmSpec, VolumeSpec};
 use fleet::{Fleet, MachineId, NodeId, VmId, service, vm};
 use sha2::{Digest as _, Sha256};
 
-use crate::{App, packages};
+use crate::packages;
+use crate::tokens::Tokens;
 
 /// The bridge on every host that is one with the site's network.
 const BRIDGE: &str = "lan0";
 
-pub(super) fn desired(app: &App, node: NodeId) -> anyhow::Result<Desired> {
-    let fleet = app.core.fleet();
+/// What goes into a desired state besides the fleet.
+pub struct Sources<'a> {
+    /// Fingerprint of the site's authority.
+    pub ca_sha256: String,
+    pub tokens: &'a Tokens,
+    /// The folder that keeps bundles as `SHA256.eli`.
+    pub bundles: &'a Path,
+}
+
+pub fn desired(fleet: &Fleet, sources: &Sources<'_>, node: NodeId) -> anyhow::Result<Desired> {
     let mut desired = match node {
-        NodeId::Machine(machine) => host(app, &fleet, machine)?,
-        NodeId::Vm(vm) => guest(app, &fleet, vm)?,
+        NodeId::Machine(machine) => host(fleet, sources, machine)?,
+        NodeId::Vm(vm) => guest(fleet, sources, vm)?,
     };
     // From the content: the same after a restart of the daemon, so that no node starts over for nothing.
     let digest = Sha256::digest(serde_json::to_vec(&desired)?);
@@ -24,19 +35,19 @@ pub(super) fn desired(app: &App, node: NodeId) -> anyhow::Result<Desired> {
     Ok(desired)
 }
 
-fn host(app: &App, fleet: &Fleet, id: MachineId) -> anyhow::Result<Desired> {
+fn host(fleet: &Fleet, sources: &Sources<'_>, id: MachineId) -> anyhow::Result<Desired> {
     let machine = fleet.machines.get(&id).with_context(|| format!("there is no {id}"))?;
     let wanted = fleet.vms.values().filter(|vm| vm.host == id && vm.phase != vm::Phase::Removing);
     Ok(Desired {
         revision: 0,
         hostname: machine.name.clone(),
         ssh_keys: fleet.policy.ssh_keys.clone(),
-        vms: wanted.map(|vm| vm_spec(app, fleet, vm)).collect::<anyhow::Result<_>>()?,
+        vms: wanted.map(|vm| vm_spec(fleet, sources, vm)).collect::<anyhow::Result<_>>()?,
         software: Vec::new(),
     })
 }
 
-fn vm_spec(app: &App, fleet: &Fleet, vm: &vm::Vm) -> anyhow::Result<VmSpec> {
+fn vm_spec(fleet: &Fleet, sources: &Sources<'_>, vm: &vm::Vm) -> anyhow::Result<VmSpec> {
     let site = fleet.site.as_ref().context("the site is not founded")?;
     let address = *fleet.leases.by_mac.get(&vm.mac).with_context(|| format!("{} has no address", vm.name))?;
     // JSON is YAML, so this is a cloud-config that any image with cloud-init reads as well.
@@ -45,8 +56,8 @@ fn vm_spec(app: &App, fleet: &Fleet, vm: &vm::Vm) -> anyhow::Result<VmSpec> {
         "ssh_authorized_keys": fleet.policy.ssh_keys,
         "elisandra": {
             "appliance": site.address,
-            "ca_sha256": app.ca.sha256(),
-            "enrollment": app.tokens.enrollment(NodeId::Vm(vm.id)),
+            "ca_sha256": sources.ca_sha256,
+            "enrollment": sources.tokens.enrollment(NodeId::Vm(vm.id)),
         },
     });
     let digest = Sha256::digest(format!("{} {}", site.id, vm.id));
@@ -84,13 +95,14 @@ fn vm_spec(app: &App, fleet: &Fleet, vm: &vm::Vm) -> anyhow::Result<VmSpec> {
     })
 }
 
-fn guest(app: &App, fleet: &Fleet, id: VmId) -> anyhow::Result<Desired> {
+fn guest(fleet: &Fleet, sources: &Sources<'_>, id: VmId) -> anyhow::Result<Desired> {
     let vm = fleet.vms.get(&id).with_context(|| format!("there is no {id}"))?;
     let wanted = fleet
         .services
         .values()
         .filter(|service| service.nodes.contains(&id) && service.phase != service::Phase::Removing);
-    let software = wanted.map(|service| software(app, fleet, service, vm)).collect::<anyhow::Result<_>>()?;
+    let software =
+        wanted.map(|service| software(fleet, sources, service, vm)).collect::<anyhow::Result<_>>()?;
     Ok(Desired {
         revision: 0,
         hostname: vm.name.clone(),
@@ -101,15 +113,15 @@ fn guest(app: &App, fleet: &Fleet, id: VmId) -> anyhow::Result<Desired> {
 }
 
 fn software(
-    app: &App,
     fleet: &Fleet,
+    sources: &Sources<'_>,
     service: &service::Service,
     node: &vm::Vm,
 ) -> anyhow::Result<SoftwareSpec> {
     let package =
         fleet.packages.get(&service.name).with_context(|| format!("there is no package {}", service.name))?;
     let manifest = &package.bundle.manifest;
-    let bundle = app.bundles.join(format!("{}.eli", service.sha256));
+    let bundle = sources.bundles.join(format!("{}.eli", service.sha256));
     Ok(SoftwareSpec {
         name: manifest.name.clone(),
         version: manifest.version.clone(),

@@ -8,13 +8,14 @@ use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use fleet::machine::{Machine, Phase};
 use fleet::wire::{Failed, Installed, Instruction, Progress, Report, ReportReply};
-use fleet::{Command, Fleet, MachineId, machine};
+use fleet::{Command, Fleet, MachineId, Plan, machine};
 use pxe::kickstart::{self, KickstartFacts};
 
 use super::NodeError;
 use crate::App;
 use crate::core::{Actor, ExecuteError};
 use crate::tls::Peer;
+use crate::tokens::Tokens;
 
 /// A report is answered after so long at the latest, so that the machine's screen stays alive.
 const HOLD: Duration = Duration::from_secs(10);
@@ -58,11 +59,12 @@ pub(super) async fn report(
         })
         .await;
     }
-    let instruction = instruction(&app, &app.core.fleet(), id);
+    let instruction = instruction(&app.core.fleet(), &app.core.plan(), &app.tokens, id);
     Ok(Json(ReportReply { machine: id, instruction }))
 }
 
-fn instruction(app: &App, fleet: &Fleet, id: MachineId) -> Instruction {
+/// What a machine that has reported is told; `plan` says what a machine waits for that nothing is done with.
+pub fn instruction(fleet: &Fleet, plan: &Plan, tokens: &Tokens, id: MachineId) -> Instruction {
     let Some(machine) = fleet.machines.get(&id) else {
         return Instruction::Wait {
             reason: "it was removed; it will be taken up again at its next report".to_owned(),
@@ -70,7 +72,7 @@ fn instruction(app: &App, fleet: &Fleet, id: MachineId) -> Instruction {
     };
     match &machine.phase {
         Phase::Installing { attempt, kickstart_served: false, .. } => {
-            Instruction::Install { token: app.tokens.install(id, *attempt) }
+            Instruction::Install { token: tokens.install(id, *attempt) }
         }
         // Adopted while this report was held: the next one, in two seconds, starts the installation.
         Phase::Adopted { .. } | Phase::Installing { .. } => {
@@ -78,7 +80,6 @@ fn instruction(app: &App, fleet: &Fleet, id: MachineId) -> Instruction {
         }
         Phase::Installed | Phase::Ready => Instruction::Reboot,
         Phase::Sighted | Phase::Reported | Phase::Failed { .. } => {
-            let plan = app.core.plan();
             let waits = plan.waiting.iter().find(|waiting| waiting.subject == fleet::Subject::Machine(id));
             Instruction::Wait {
                 reason: waits.map_or_else(|| machine.phase.word().to_owned(), |waiting| waiting.what.clone()),

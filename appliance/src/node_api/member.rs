@@ -90,7 +90,7 @@ pub(super) async fn desired(
     let deadline = tokio::time::Instant::now() + limit;
     loop {
         changed.mark_unchanged();
-        let desired = desired::desired(&app, node)
+        let desired = desired::desired(&app.core.fleet(), &app.sources(), node)
             .map_err(|error| NodeError::internal("working out the desired state", error))?;
         if wait.revision != Some(desired.revision) {
             return Ok(Json(desired));
