@@ -6,20 +6,20 @@
 //! the page, as `Authorization: Bearer` by `eli` and scripts.
 
 mod hashing;
+mod sessions;
 mod tries;
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use fleet::Timestamp;
 use rand::seq::IndexedRandom as _;
 use sha2::{Digest as _, Sha256};
-use sqlx::SqlitePool;
 use tokio::sync::watch;
 
+use crate::store::{Store, StoreError, on_pool};
 use hashing::Hashing;
+use sessions::Sessions;
 use tries::Tries;
 
 /// The person that the first password is for.
@@ -51,8 +51,8 @@ pub enum AuthError {
     UnusablePassword,
     #[error("the password's hash could not be made or read: {0}")]
     Hash(String),
-    #[error("the sessions could not be {step}")]
-    Database { step: &'static str, source: sqlx::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// What a session is used by; it decides how long it lasts without being used.
@@ -80,7 +80,8 @@ impl Client {
 }
 
 pub struct Auth {
-    pool: SqlitePool,
+    store: Store,
+    sessions: Sessions,
     code: watch::Sender<Option<String>>,
     tries: Mutex<Tries>,
     hashing: Hashing,
@@ -88,14 +89,15 @@ pub struct Auth {
 
 impl Auth {
     /// Makes a one-time code if no password is set yet.
-    pub async fn open(pool: SqlitePool) -> Result<Auth, AuthError> {
-        let set: i64 = sqlx::query_scalar("SELECT count(*) FROM password")
-            .fetch_one(&pool)
-            .await
-            .map_err(|source| AuthError::Database { step: "read", source })?;
+    pub async fn open(store: Store) -> Result<Auth, AuthError> {
+        let set: i64 = on_pool!(store.pool(), pool => {
+            sqlx::query_scalar("SELECT count(*) FROM password").fetch_one(pool).await
+        })
+        .map_err(|source| StoreError::of("read", source))?;
         let code = (set == 0).then(one_time_code);
         Ok(Auth {
-            pool,
+            sessions: Sessions::open(store.clone()).await?,
+            store,
             code: watch::Sender::new(code),
             tries: Mutex::new(Tries::default()),
             hashing: Hashing::start()?,
@@ -132,22 +134,25 @@ impl Auth {
             return Err(AuthError::UnusablePassword);
         }
         let hash = self.hashing.hash(password).await?;
-        let done = sqlx::query(
-            "INSERT INTO password (person, hash, set_at)
-             SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT 1 FROM password)",
-        )
-        .bind(FIRST_PERSON)
-        .bind(hash)
-        .bind(now.0.cast_signed())
-        .execute(&self.pool)
-        .await
-        .map_err(|source| AuthError::Database { step: "written", source })?;
+        let set = on_pool!(self.store.pool(), pool => {
+            sqlx::query(
+                "INSERT INTO password (person, hash, set_at)
+                 SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT 1 FROM password) ON CONFLICT DO NOTHING",
+            )
+            .bind(FIRST_PERSON)
+            .bind(hash)
+            .bind(now.0.cast_signed())
+            .execute(pool)
+            .await
+            .map(|done| done.rows_affected())
+        })
+        .map_err(|source| StoreError::of("written", source))?;
         self.code.send_replace(None);
-        if done.rows_affected() == 0 {
+        if set == 0 {
             return Err(AuthError::AlreadySet);
         }
         self.tried(from, true, now);
-        self.open_session(FIRST_PERSON, client, now).await
+        self.sessions.begin(FIRST_PERSON, client, now).await
     }
 
     /// Opens a session; returns its token.
@@ -163,11 +168,10 @@ impl Auth {
             return Err(AuthError::NotSet);
         }
         self.may_try(from, now)?;
-        let known: Option<String> = sqlx::query_scalar("SELECT hash FROM password WHERE person = $1")
-            .bind(person)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(|source| AuthError::Database { step: "read", source })?;
+        let known: Option<String> = on_pool!(self.store.pool(), pool => {
+            sqlx::query_scalar("SELECT hash FROM password WHERE person = $1").bind(person).fetch_optional(pool).await
+        })
+        .map_err(|source| StoreError::of("read", source))?;
         let right = if password.chars().count() > LONGEST_PASSWORD {
             false
         } else {
@@ -184,71 +188,22 @@ impl Auth {
         if !right {
             return Err(AuthError::WrongPassword);
         }
-        self.open_session(person, client, now).await
+        self.sessions.begin(person, client, now).await
     }
 
     /// The person whose session this token is; none if it is unknown or over.
     pub async fn person(&self, token: &str, now: Timestamp) -> Result<Option<String>, AuthError> {
-        let failed = |step| move |source| AuthError::Database { step, source };
-        let found: Option<(String, String, i64)> =
-            sqlx::query_as("SELECT person, client, used_at FROM session WHERE token = $1 AND ends_at > $2")
-                .bind(sealed(token))
-                .bind(now.0.cast_signed())
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(failed("read"))?;
-        let Some((person, client, used_at)) = found else { return Ok(None) };
-        // Not at every request: a commit costs a write to the disk.
-        if now.0.saturating_sub(used_at.cast_unsigned()) > 5 * MINUTE {
-            let client = if client == Client::Console.word() { Client::Console } else { Client::Page };
-            sqlx::query("UPDATE session SET used_at = $2, ends_at = $3 WHERE token = $1")
-                .bind(sealed(token))
-                .bind(now.0.cast_signed())
-                .bind((now.0 + client.lasts()).cast_signed())
-                .execute(&self.pool)
-                .await
-                .map_err(failed("written"))?;
-        }
-        Ok(Some(person))
+        self.sessions.person(token, now).await
     }
 
     /// Ends the session of this token.
     pub async fn logout(&self, token: &str) -> Result<(), AuthError> {
-        sqlx::query("DELETE FROM session WHERE token = $1")
-            .bind(sealed(token))
-            .execute(&self.pool)
-            .await
-            .map_err(|source| AuthError::Database { step: "written", source })?;
-        Ok(())
+        self.sessions.end(token).await
     }
 
     /// Whether a refusal of a caller without a session is worth a line of the timeline: a few a minute are.
     pub fn worth_a_note(&self, now: Timestamp) -> bool {
         self.tries.lock().unwrap_or_else(PoisonError::into_inner).worth_a_note(now)
-    }
-
-    async fn open_session(&self, person: &str, client: Client, now: Timestamp) -> Result<String, AuthError> {
-        let failed = |source| AuthError::Database { step: "written", source };
-        let token = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        sqlx::query("DELETE FROM session WHERE ends_at <= $1")
-            .bind(now.0.cast_signed())
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        sqlx::query(
-            "INSERT INTO session (token, person, client, made_at, used_at, ends_at) VALUES ($1, $2, $3, $4, $4, $5)",
-        )
-        .bind(sealed(&token))
-        .bind(person)
-        .bind(client.word())
-        .bind(now.0.cast_signed())
-        .bind((now.0 + client.lasts()).cast_signed())
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        Ok(token)
     }
 
     fn may_try(&self, from: IpAddr, now: Timestamp) -> Result<(), AuthError> {
@@ -280,11 +235,6 @@ fn plain(code: &str) -> String {
     code.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect()
 }
 
-/// What the table keeps of a token, so that nobody who reads the table can use it.
-fn sealed(token: &str) -> String {
-    hex::encode(Sha256::digest(token.as_bytes()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -294,10 +244,10 @@ mod tests {
     const FROM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 1, 5));
     const NOON: Timestamp = Timestamp(1_700_000_000_000);
 
-    async fn fresh() -> (tempfile::TempDir, SqlitePool) {
+    async fn fresh() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
-        let store = crate::store::Store::open(&dir.path().join("log.db")).await.unwrap();
-        (dir, store.pool().clone())
+        let store = crate::store::Store::sqlite(&dir.path().join("log.db")).await.unwrap();
+        (dir, store)
     }
 
     #[test]
@@ -311,8 +261,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_code_sets_one_password_and_then_only_the_password_opens() {
-        let (_dir, pool) = fresh().await;
-        let auth = Auth::open(pool.clone()).await.unwrap();
+        let (_dir, store) = fresh().await;
+        let auth = Auth::open(store.clone()).await.unwrap();
         let code = auth.code().unwrap();
 
         let early = auth.login(FROM, "admin", "correct horse", Client::Page, NOON).await;
@@ -332,7 +282,7 @@ mod tests {
         assert!(matches!(again, Err(AuthError::AlreadySet)));
 
         // After a restart there is no code any more, and the session goes on.
-        let auth = Auth::open(pool.clone()).await.unwrap();
+        let auth = Auth::open(store.clone()).await.unwrap();
         assert_eq!(auth.code(), None);
         assert!(auth.person(&token, NOON).await.unwrap().is_some());
         assert!(auth.login(FROM, "admin", "correct horse", Client::Console, NOON).await.is_ok());
@@ -341,15 +291,16 @@ mod tests {
         let unknown = auth.login(FROM, "nobody", "correct horse", Client::Console, NOON).await;
         assert!(matches!(unknown, Err(AuthError::WrongPassword)));
 
-        let kept: Vec<String> =
-            sqlx::query_scalar("SELECT token FROM session").fetch_all(&pool).await.unwrap();
+        let kept: Vec<String> = on_pool!(store.pool(), pool => {
+            sqlx::query_scalar("SELECT token FROM session").fetch_all(pool).await.unwrap()
+        });
         assert!(!kept.contains(&token), "a token is kept as it is");
     }
 
     #[tokio::test]
     async fn sessions_end_when_unused_and_when_left() {
-        let (_dir, pool) = fresh().await;
-        let auth = Auth::open(pool).await.unwrap();
+        let (_dir, store) = fresh().await;
+        let auth = Auth::open(store).await.unwrap();
         let code = auth.code().unwrap();
         let token = auth.set_first_password(FROM, &code, "correct horse", Client::Page, NOON).await.unwrap();
 
@@ -366,8 +317,8 @@ mod tests {
 
     #[tokio::test]
     async fn guessing_is_slowed_down_for_the_one_who_guesses() {
-        let (_dir, pool) = fresh().await;
-        let auth = Auth::open(pool).await.unwrap();
+        let (_dir, store) = fresh().await;
+        let auth = Auth::open(store).await.unwrap();
         let code = auth.code().unwrap();
         for _ in 0..tries::FREE {
             let wrong = auth.set_first_password(FROM, "AAAA-AAAA", "correct horse", Client::Page, NOON).await;

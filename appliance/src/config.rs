@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// What must survive: log, authority, bundles.
     pub state: PathBuf,
+    /// `postgres://user:password@host/database`, which several daemons may share; otherwise `log.sqlite` in `state`.
+    pub database: Option<String>,
     /// What is made anew at each start.
     pub run: PathBuf,
     /// vmlinuz, initrd, live.squashfs, guest.img, manifest.json.
@@ -41,6 +43,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             state: "/var/lib/elisandra".into(),
+            database: None,
             run: "/run/elisandra".into(),
             files: "/run/elisandra/files".into(),
             loaders: "/usr/lib/elisandra/boot".into(),

@@ -1,22 +1,23 @@
 //! The running core: the fleet in memory, one writer that decides and appends, and the timeline.
 //!
-//! Commands that wait together are decided one after another and made durable by one commit. Readers
-//! (pages, DHCP, nodes) take the fleet from memory and never wait for the writer.
+//! Orders that wait together are decided one after another and made durable by one commit. Readers (pages, DHCP,
+//! nodes) take the fleet from memory and never wait for the writer. What other daemons append to the same log
+//! comes in between two groups.
+
+mod keep;
+mod writer;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use fleet::{Command, Ctx, Event, Fleet, NodeId, Observed, ObservedNode, Plan, Refusal, Timestamp, wire};
-use tokio::sync::{mpsc, oneshot, watch};
+use fleet::{Command, Event, Fleet, NodeId, Observed, ObservedNode, Plan, Refusal, Timestamp, wire};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Entry, Fact, Note, Store, StoreError};
+use crate::store::{Away, Entry, Note, Record, Store, StoreError};
 
-/// Commands that are decided in one go, and so share a commit.
-const GROUP: usize = 512;
-
-/// How often notes and observations, which may be lost without harm, are written.
-const KEEP_EVERY: Duration = Duration::from_millis(500);
+/// Batches that a follower may be behind before it has to look at everything anew.
+const BATCHES: usize = 1024;
 
 /// A handle on the core; clones are cheap and mean the same core.
 #[derive(Clone)]
@@ -26,17 +27,34 @@ pub struct Core {
 
 struct Inner {
     store: Store,
-    commands: mpsc::Sender<Order>,
-    fleet: watch::Sender<Arc<Fleet>>,
+    orders: mpsc::Sender<Order>,
+    head: watch::Sender<Head>,
+    batches: broadcast::Sender<Arc<Batch>>,
     observed: watch::Sender<Arc<Observed>>,
     plan: watch::Sender<Arc<Plan>>,
     changes: watch::Sender<u64>,
     notes: mpsc::Sender<Note>,
 }
 
+/// The fleet, and the position of the last event in it.
+#[derive(Debug, Clone, Default)]
+pub struct Head {
+    pub fleet: Arc<Fleet>,
+    pub position: i64,
+}
+
+/// Events that came into the fleet together, by this daemon or another.
+#[derive(Debug)]
+pub struct Batch {
+    /// Of the last of them.
+    pub position: i64,
+    pub events: Vec<Event>,
+}
+
+/// Commands that are carried out together or not at all.
 struct Order {
     actor: Actor,
-    command: Command,
+    commands: Vec<Command>,
     reply: oneshot::Sender<Result<Vec<Event>, ExecuteError>>,
 }
 
@@ -69,8 +87,24 @@ pub enum ExecuteError {
     /// Nothing was changed.
     #[error("the change could not be made durable, so it was not made")]
     NotDurable(#[source] Arc<StoreError>),
+    /// Nothing was changed.
+    #[error("the database is away ({0}), so nothing can be changed now; try again when it is back")]
+    Away(String),
+    #[error(
+        "the database went away in the middle of this change ({0}); when it is back, the timeline says whether it was made"
+    )]
+    Unknown(String),
     #[error("the appliance is stopping")]
     Stopping,
+}
+
+/// A moment of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// After the event at this position.
+    Position(i64),
+    /// After the last event at or before this time.
+    Time(Timestamp),
 }
 
 /// The time of day, for the core and the log.
@@ -85,43 +119,102 @@ pub async fn start(
     tasks: &mut tokio::task::JoinSet<anyhow::Result<()>>,
     shutdown: CancellationToken,
 ) -> Result<Core, StoreError> {
-    let (fleet, last) = store.load().await?;
-    let observed = store.load_observed().await?;
-    tracing::info!(log.position = last, "Replayed {last} events");
-    let (commands, orders) = mpsc::channel(4096);
+    let loaded = store.load().await?;
+    let observed = store.observed_since(Timestamp(0)).await?;
+    match loaded.snapshot {
+        Some(snapshot) => tracing::info!(
+            log.position = loaded.position,
+            "Read the snapshot of position {snapshot} and replayed {} events",
+            loaded.position - snapshot
+        ),
+        None => tracing::info!(log.position = loaded.position, "Replayed {} events", loaded.position),
+    }
+    let (orders, taken) = mpsc::channel(4096);
     let (notes, kept) = mpsc::channel(8192);
+    let head = Head { fleet: Arc::new(loaded.fleet), position: loaded.position };
     let core = Core {
         inner: Arc::new(Inner {
-            store,
-            commands,
-            fleet: watch::Sender::new(Arc::new(fleet)),
+            store: store.clone(),
+            orders,
+            head: watch::Sender::new(head),
+            batches: broadcast::Sender::new(BATCHES),
             observed: watch::Sender::new(Arc::new(observed)),
             plan: watch::Sender::new(Arc::default()),
             changes: watch::Sender::new(0),
             notes,
         }),
     };
-    tasks.spawn(write(core.clone(), orders, last, shutdown.clone()));
-    tasks.spawn(keep(core.clone(), kept, shutdown));
+    tasks.spawn(writer::run(core.clone(), taken, shutdown.clone()));
+    tasks.spawn(keep::run(core.clone(), kept, shutdown.clone()));
+    tasks.spawn(async move {
+        store.follow(shutdown).await;
+        Ok(())
+    });
     Ok(core)
 }
 
 impl Core {
     /// Decides `command` and makes its events durable; they are in [`Core::fleet`] when this returns.
     pub async fn execute(&self, actor: &Actor, command: Command) -> Result<Vec<Event>, ExecuteError> {
+        self.execute_all(actor, vec![command]).await
+    }
+
+    /// Decides `commands` one after another and makes all their events durable, or refuses and changes nothing.
+    pub async fn execute_all(
+        &self,
+        actor: &Actor,
+        commands: Vec<Command>,
+    ) -> Result<Vec<Event>, ExecuteError> {
+        if let Some(away) = self.away() {
+            return Err(ExecuteError::Away(away.why));
+        }
         let (reply, answer) = oneshot::channel();
-        let order = Order { actor: actor.clone(), command, reply };
-        self.inner.commands.send(order).await.map_err(|_| ExecuteError::Stopping)?;
+        let order = Order { actor: actor.clone(), commands, reply };
+        self.inner.orders.send(order).await.map_err(|_| ExecuteError::Stopping)?;
         answer.await.map_err(|_| ExecuteError::Stopping)?
     }
 
     pub fn fleet(&self) -> Arc<Fleet> {
-        self.inner.fleet.borrow().clone()
+        Arc::clone(&self.inner.head.borrow().fleet)
+    }
+
+    /// The fleet together with the position it stands for.
+    pub fn head(&self) -> Head {
+        self.inner.head.borrow().clone()
+    }
+
+    /// Of the last event that is in [`Core::fleet`].
+    pub fn position(&self) -> i64 {
+        self.inner.head.borrow().position
     }
 
     /// Wakes when the fleet has changed.
-    pub fn watch_fleet(&self) -> watch::Receiver<Arc<Fleet>> {
-        self.inner.fleet.subscribe()
+    pub fn watch_fleet(&self) -> watch::Receiver<Head> {
+        self.inner.head.subscribe()
+    }
+
+    /// Every event from now on, in order. Whoever lags behind by too much is told so by the channel.
+    pub fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.inner.batches.subscribe()
+    }
+
+    /// The fleet as it was, and the position of its last event.
+    pub async fn fleet_at(&self, moment: Moment) -> Result<Head, StoreError> {
+        let position = match moment {
+            Moment::Position(position) => position,
+            Moment::Time(at) => self.inner.store.position_at(at).await?,
+        };
+        let head = self.head();
+        if position >= head.position {
+            return Ok(head);
+        }
+        let loaded = self.inner.store.load_until(position).await?;
+        Ok(Head { fleet: Arc::new(loaded.fleet), position: loaded.position })
+    }
+
+    /// At most `limit` entries of the log after position `after`.
+    pub async fn history(&self, after: i64, limit: u32) -> Result<Vec<Record>, StoreError> {
+        self.inner.store.read(after, limit).await
     }
 
     pub fn observed(&self) -> Arc<Observed> {
@@ -142,8 +235,13 @@ impl Core {
         self.inner.changes.subscribe()
     }
 
-    pub fn pool(&self) -> &sqlx::SqlitePool {
-        self.inner.store.pool()
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Since when and why nothing can be changed.
+    pub fn away(&self) -> Option<Away> {
+        self.inner.store.away()
     }
 
     /// Takes what a node says it is now.
@@ -184,110 +282,4 @@ impl Core {
     fn bump(&self) {
         self.inner.changes.send_modify(|number| *number += 1);
     }
-}
-
-async fn write(
-    core: Core,
-    mut orders: mpsc::Receiver<Order>,
-    mut last: i64,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let mut group = Vec::with_capacity(GROUP);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            taken = orders.recv_many(&mut group, GROUP) => if taken == 0 { return Ok(()) },
-        }
-        let at = now();
-        let mut fleet = Fleet::clone(&core.fleet());
-        let mut facts = Vec::new();
-        let mut replies = Vec::with_capacity(group.len());
-        for order in group.drain(..) {
-            let decided = fleet::decide(&fleet, &order.command, Ctx { now: at });
-            if let Ok(events) = &decided {
-                for event in events {
-                    fleet::evolve(&mut fleet, event);
-                    facts.push(Fact { at, actor: order.actor.to_string(), event: event.clone() });
-                }
-            }
-            replies.push((order.reply, decided));
-        }
-        let written = if facts.is_empty() { Ok(()) } else { core.inner.store.append(last, &facts).await };
-        let error = match written {
-            Ok(()) => None,
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "Commands were refused: {error}");
-                Some(Arc::new(error))
-            }
-        };
-        if error.is_none() && !facts.is_empty() {
-            last += i64::try_from(facts.len())?;
-            for fact in &facts {
-                tracing::info!(
-                    subject = fact.event.subject(),
-                    actor = fact.actor,
-                    "{}",
-                    fact.event.sentence()
-                );
-            }
-            core.inner.fleet.send_replace(Arc::new(fleet));
-            core.bump();
-        }
-        for (reply, decided) in replies {
-            let answer = match (decided, &error) {
-                (Err(refusal), _) => Err(ExecuteError::Refused(refusal)),
-                (Ok(events), Some(error)) if !events.is_empty() => {
-                    Err(ExecuteError::NotDurable(Arc::clone(error)))
-                }
-                (Ok(events), _) => Ok(events),
-            };
-            // Whoever asked may have gone away; what was decided stands.
-            let _ = reply.send(answer);
-        }
-    }
-}
-
-async fn keep(
-    core: Core,
-    mut notes: mpsc::Receiver<Note>,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let mut watch = core.watch_observed();
-    let mut written = core.observed();
-    let mut stopping = false;
-    while !stopping {
-        tokio::select! {
-            () = shutdown.cancelled() => stopping = true,
-            () = tokio::time::sleep(KEEP_EVERY) => {}
-        }
-        let mut batch = Vec::new();
-        while let Ok(note) = notes.try_recv() {
-            batch.push(note);
-        }
-        let observed = watch.borrow_and_update().clone();
-        let fresh: Vec<_> = observed
-            .iter()
-            .filter(|(node, seen)| written.get(node) != Some(seen))
-            .map(|(node, seen)| (*node, seen.clone()))
-            .collect();
-        if batch.is_empty() && fresh.is_empty() {
-            continue;
-        }
-        match core.inner.store.keep(&batch, &fresh).await {
-            Ok(()) => {
-                written = observed;
-                if !batch.is_empty() {
-                    core.bump();
-                }
-            }
-            Err(error) => {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "{} lines of timelines were lost",
-                    batch.len()
-                );
-            }
-        }
-    }
-    Ok(())
 }

@@ -29,14 +29,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     std::fs::create_dir_all(config.state.join("bundles")).context("making the folder of bundles")?;
     let found = found(&config)?;
-    let store = Store::open(&config.state.join("log.sqlite")).await?;
+    let store = match &config.database {
+        Some(url) => Store::open(url).await?,
+        None => Store::sqlite(&config.state.join("log.sqlite")).await?,
+    };
     let core = core::start(store, &mut writer, writer_shutdown.clone()).await?;
     let app = App {
         files: config.files.clone(),
         bundles: config.state.join("bundles"),
         ca: Arc::new(Ca::open(&config.state)?),
         tokens: Arc::new(Tokens::open(&config.state.join("secret"))?),
-        auth: Arc::new(auth::Auth::open(core.pool().clone()).await.context("looking for a password")?),
+        auth: Arc::new(auth::Auth::open(core.store().clone()).await.context("looking for a password")?),
         core: core.clone(),
     };
     if let Some(served) = &found.serve

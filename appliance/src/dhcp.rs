@@ -30,7 +30,12 @@ impl Directory for FleetDirectory {
             Ok(_) => {}
             Err(ExecuteError::Refused(refusal)) => return Err(Refused(refusal.to_string())),
             // With the log's disk full or gone, who has an address keeps it.
-            Err(error @ (ExecuteError::NotDurable(_) | ExecuteError::Stopping)) => {
+            Err(
+                error @ (ExecuteError::NotDurable(_)
+                | ExecuteError::Away(_)
+                | ExecuteError::Unknown(_)
+                | ExecuteError::Stopping),
+            ) => {
                 if !self.core.fleet().leases.by_mac.contains_key(&mac) {
                     return Err(Refused(error.to_string()));
                 }

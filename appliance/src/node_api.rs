@@ -66,7 +66,10 @@ impl From<ExecuteError> for NodeError {
             ExecuteError::Refused(Refusal::Missing { .. }) => StatusCode::NOT_FOUND,
             ExecuteError::Refused(Refusal::Conflict(_)) => StatusCode::CONFLICT,
             ExecuteError::Refused(Refusal::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
-            ExecuteError::NotDurable(_) | ExecuteError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            ExecuteError::NotDurable(_)
+            | ExecuteError::Away(_)
+            | ExecuteError::Unknown(_)
+            | ExecuteError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
         };
         NodeError { status, sentence: error.to_string() }
     }

@@ -29,7 +29,7 @@ pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> 
                     tracing::debug!(?command, %refusal, "A planned step was refused")
                 }
                 // The writer has said so already; it is tried again at the next look.
-                Err(ExecuteError::NotDurable(_)) => break,
+                Err(ExecuteError::NotDurable(_) | ExecuteError::Away(_) | ExecuteError::Unknown(_)) => break,
                 Err(ExecuteError::Stopping) => return Ok(()),
             }
         }

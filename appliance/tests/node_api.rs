@@ -42,7 +42,7 @@ impl Site {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let shutdown = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let store = Store::open(&dir.path().join("log.sqlite")).await.unwrap();
+        let store = Store::sqlite(&dir.path().join("log.sqlite")).await.unwrap();
         let core = core::start(store, &mut tasks, shutdown.clone()).await.unwrap();
         if core.fleet().site.is_none() {
             let found = Command::Found {
@@ -58,7 +58,7 @@ impl Site {
             bundles: dir.path().join("bundles"),
             ca: Arc::new(ca::Ca::open(dir.path()).unwrap()),
             tokens: Arc::new(Tokens::open(&dir.path().join("secret")).unwrap()),
-            auth: Arc::new(auth::Auth::open(core.pool().clone()).await.unwrap()),
+            auth: Arc::new(auth::Auth::open(core.store().clone()).await.unwrap()),
             core,
         };
         artifacts(&app.files);
@@ -76,7 +76,7 @@ impl Site {
         self.shutdown.cancel();
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
-        self.app.core.pool().close().await;
+        self.app.core.store().pool().close().await;
         Site::start_in(self.dir).await
     }
 
@@ -123,7 +123,7 @@ impl Site {
     async fn wait_until(&self, what: &str, holds: impl Fn(&fleet::Fleet) -> bool) {
         let mut changes = self.core().watch_fleet();
         let limit = std::time::Duration::from_secs(10);
-        let waited = tokio::time::timeout(limit, changes.wait_for(|fleet| holds(fleet))).await;
+        let waited = tokio::time::timeout(limit, changes.wait_for(|head| holds(&head.fleet))).await;
         assert!(waited.is_ok(), "{what} did not happen within {limit:?}");
     }
 }

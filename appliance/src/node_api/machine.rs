@@ -51,7 +51,8 @@ pub(super) async fn report(
         // Held until something is decided about it, so that a click is carried out at once.
         let _ = tokio::time::timeout(HOLD, async {
             while fleet.changed().await.is_ok() {
-                let phase = fleet.borrow_and_update().machines.get(&id).map(|machine| machine.phase.clone());
+                let phase =
+                    fleet.borrow_and_update().fleet.machines.get(&id).map(|machine| machine.phase.clone());
                 if !matches!(phase, Some(Phase::Sighted | Phase::Reported | Phase::Failed { .. })) {
                     break;
                 }

@@ -67,7 +67,9 @@ impl From<ExecuteError> for Error {
         match error {
             ExecuteError::Refused(refusal) => refusal.into(),
             ExecuteError::NotDurable(_) => Error::Broken(error.into()),
-            ExecuteError::Stopping => Error::refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            ExecuteError::Away(_) | ExecuteError::Unknown(_) | ExecuteError::Stopping => {
+                Error::refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            }
         }
     }
 }
@@ -98,14 +100,22 @@ impl From<AuthError> for Error {
                     sentence: error.to_string(),
                 };
             }
-            AuthError::Hash(_) | AuthError::Database { .. } => return Error::Broken(error.into()),
+            AuthError::Hash(_) => return Error::Broken(error.into()),
+            AuthError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
+        if let AuthError::Store(error) = error {
+            return error.into();
+        }
         Error::refused(status, error.to_string())
     }
 }
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Error {
+        if error.is_away() {
+            let sentence = format!("{error}: {}; this cannot be answered from memory", error.why());
+            return Error::refused(StatusCode::SERVICE_UNAVAILABLE, sentence);
+        }
         Error::Broken(error.into())
     }
 }

@@ -31,7 +31,7 @@ pub struct Site {
 pub async fn site(dir: &Path) -> Site {
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let store = Store::open(&dir.join("log.sqlite")).await.unwrap();
+    let store = Store::sqlite(&dir.join("log.sqlite")).await.unwrap();
     let core = core::start(store, &mut tasks, shutdown.clone()).await.unwrap();
     if core.fleet().site.is_none() {
         let found = Command::Found {
@@ -54,7 +54,7 @@ pub async fn site(dir: &Path) -> Site {
         bundles: dir.join("bundles"),
         ca: Arc::new(ca::Ca::open(dir).unwrap()),
         tokens: Arc::new(Tokens::open(&dir.join("secret")).unwrap()),
-        auth: Arc::new(auth::Auth::open(core.pool().clone()).await.unwrap()),
+        auth: Arc::new(auth::Auth::open(core.store().clone()).await.unwrap()),
         core: core.clone(),
     };
     tasks.spawn(reconcile::run(core, shutdown.clone()));
@@ -163,7 +163,7 @@ pub fn guest(core: &Core, vm: VmId, name: &str, version: &str, state: SoftwareSt
 
 pub async fn until(core: &Core, holds: impl Fn(&fleet::Fleet) -> bool) {
     let mut changes = core.watch_fleet();
-    let waited = changes.wait_for(|fleet| holds(fleet));
+    let waited = changes.wait_for(|head| holds(&head.fleet));
     tokio::time::timeout(std::time::Duration::from_secs(20), waited)
         .await
         .expect("it did not happen")

@@ -1,0 +1,195 @@
+//! Reading the log to its end, and appending to it.
+
+use std::time::Duration;
+
+use fleet::{Fleet, Timestamp, evolve};
+use sqlx::{QueryBuilder, Row as _};
+
+use super::row::Row;
+use super::{Fact, Record, Store, StoreError, on_pool};
+
+/// Rows read at once.
+const PAGE: i64 = 8192;
+
+/// Rows of one INSERT: powers of two, so that a few prepared statements serve every number of rows. SQLite takes at
+/// most 32766 bound values, PostgreSQL 65535.
+const LARGEST_INSERT: usize = 1024;
+
+/// A server that accepted the connection and then hangs is as good as away.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The fleet as the log says it is.
+#[derive(Debug)]
+pub struct Loaded {
+    pub fleet: Fleet,
+    /// Of the last event.
+    pub position: i64,
+    /// Of the snapshot it was made from, if there was a good one.
+    pub snapshot: Option<i64>,
+}
+
+impl Store {
+    /// The fold of the whole log.
+    pub async fn load(&self) -> Result<Loaded, StoreError> {
+        let mut fleet = Fleet::default();
+        let position = self.replay(&mut fleet, 0, i64::MAX).await?;
+        Ok(Loaded { fleet, position, snapshot: None })
+    }
+
+    /// The fleet as it was after the event at `position`.
+    pub async fn load_until(&self, position: i64) -> Result<Loaded, StoreError> {
+        let mut fleet = Fleet::default();
+        let position = self.replay(&mut fleet, 0, position).await?;
+        Ok(Loaded { fleet, position, snapshot: None })
+    }
+
+    /// Folds the events after `position`, up to and including `until`, into `fleet`; returns the last one's position.
+    pub(super) async fn replay(
+        &self,
+        fleet: &mut Fleet,
+        mut position: i64,
+        until: i64,
+    ) -> Result<i64, StoreError> {
+        loop {
+            let rows = self.rows(position, PAGE.min(until - position)).await?;
+            let full = rows.len() as i64 == PAGE;
+            for row in rows {
+                let record = next(position, row)?;
+                evolve(fleet, &record.event);
+                position = record.position;
+            }
+            if !full || position >= until {
+                return Ok(position);
+            }
+        }
+    }
+
+    /// At most `limit` events after position `after`; checked.
+    pub async fn read(&self, after: i64, limit: u32) -> Result<Vec<Record>, StoreError> {
+        let mut position = after;
+        let mut records = Vec::new();
+        for row in self.rows(after, i64::from(limit)).await? {
+            let record = next(position, row)?;
+            position = record.position;
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// The position of the last event at or before `at`; 0 if there is none.
+    pub async fn position_at(&self, at: Timestamp) -> Result<i64, StoreError> {
+        // Times grow with positions, but for clocks that were set back; no index has to be kept for a rare question.
+        let (mut before, mut after) = (0, self.end().await? + 1);
+        while after - before > 1 {
+            let middle = before + (after - before) / 2;
+            let found: Option<i64> = on_pool!(&self.pool, pool => {
+                sqlx::query_scalar("SELECT at FROM event WHERE position = $1").bind(middle).fetch_optional(pool).await
+            })
+            .map_err(|source| StoreError::of("read", source))?;
+            let found = found.ok_or(StoreError::Hole { after: middle - 1, found: middle + 1 })?;
+            if found <= at.0.cast_signed() { before = middle } else { after = middle }
+        }
+        Ok(before)
+    }
+
+    /// The position of the last event; 0 in an empty log.
+    pub async fn end(&self) -> Result<i64, StoreError> {
+        let end: Option<i64> = on_pool!(&self.pool, pool => {
+            sqlx::query_scalar("SELECT max(position) FROM event").fetch_one(pool).await
+        })
+        .map_err(|source| StoreError::of("read", source))?;
+        Ok(end.unwrap_or(0))
+    }
+
+    async fn rows(&self, after: i64, limit: i64) -> Result<Vec<Row>, StoreError> {
+        const ROWS: &str = "SELECT position, at, actor, subject, kind, version, body, command, sum
+                            FROM event WHERE position > $1 ORDER BY position LIMIT $2";
+        let reading = async {
+            on_pool!(&self.pool, pool => {
+                let rows = sqlx::query(ROWS).bind(after).bind(limit).fetch_all(pool).await?;
+                Ok(rows.into_iter().map(|row| Row {
+                    position: row.get(0),
+                    at: row.get(1),
+                    actor: row.get(2),
+                    subject: row.get(3),
+                    kind: row.get(4),
+                    version: row.get(5),
+                    body: row.get(6),
+                    command: row.get(7),
+                    sum: row.get(8),
+                }).collect())
+            })
+        };
+        in_time(reading).await.map_err(|source| StoreError::of("read", source))
+    }
+
+    /// Appends `facts` after position `last` in one durable commit; all or none. Giving the same again after
+    /// [`StoreError::Doubt`] cannot write them twice.
+    pub async fn append(&self, last: i64, facts: &[Fact]) -> Result<(), StoreError> {
+        let rows: Vec<Row> = (last + 1..)
+            .zip(facts)
+            .map(|(position, fact)| Row::new(position, fact))
+            .collect::<Result<_, _>>()?;
+        let written = |source| StoreError::of("written", source);
+        on_pool!(&self.pool, pool => {
+            let mut transaction = in_time(pool.begin_with(self.pool.begin())).await.map_err(written)?;
+            let mut rest = rows.as_slice();
+            while !rest.is_empty() {
+                let (rows, after) = rest.split_at(largest_insert(rest.len()));
+                let mut insert = QueryBuilder::new(
+                    "INSERT INTO event (position, at, actor, subject, kind, version, body, command, sum) ",
+                );
+                insert.push_values(rows, |mut values, row| {
+                    values
+                        .push_bind(row.position)
+                        .push_bind(row.at)
+                        .push_bind(&row.actor)
+                        .push_bind(&row.subject)
+                        .push_bind(&row.kind)
+                        .push_bind(row.version)
+                        .push_bind(&row.body)
+                        .push_bind(&row.command)
+                        .push_bind(row.sum);
+                });
+                in_time(insert.build().execute(&mut *transaction)).await.map_err(written)?;
+                rest = after;
+            }
+            in_time(transaction.commit()).await.map_err(StoreError::of_commit)
+        })?;
+        self.tell(last + rows.len() as i64);
+        Ok(())
+    }
+
+    /// Whether the rows after `last` are `facts` as this process tried to append them.
+    pub(crate) async fn are_there(&self, last: i64, facts: &[Fact]) -> Result<bool, StoreError> {
+        let there = self.rows(last, facts.len() as i64).await?;
+        let wanted: Vec<Row> = (last + 1..)
+            .zip(facts)
+            .map(|(position, fact)| Row::new(position, fact))
+            .collect::<Result<_, _>>()?;
+        Ok(there == wanted)
+    }
+}
+
+fn next(position: i64, row: Row) -> Result<Record, StoreError> {
+    if row.position != position + 1 {
+        return Err(StoreError::Hole { after: position, found: row.position });
+    }
+    row.read()
+}
+
+/// The largest power of two that is not more than `rows`.
+fn largest_insert(rows: usize) -> usize {
+    (1 << rows.ilog2()).min(LARGEST_INSERT)
+}
+
+/// An answer that does not come is an error of the connection.
+async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(done) => done,
+        Err(_) => Err(sqlx::Error::Io(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            format!("no answer from the database within {} s", PATIENCE.as_secs()),
+        ))),
+    }
+}

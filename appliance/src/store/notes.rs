@@ -1,0 +1,150 @@
+//! What may be lost without harm: lines of timelines that are not events, and what nodes said last.
+
+use fleet::{NodeId, Observed, ObservedNode, Timestamp};
+use serde::{Deserialize, Serialize};
+use sqlx::{QueryBuilder, Row as _};
+
+use super::{Store, StoreError, on_pool};
+
+/// A line of a timeline that is not an event.
+#[derive(Debug, Clone)]
+pub struct Note {
+    pub at: Timestamp,
+    pub subject: String,
+    pub kind: &'static str,
+    pub text: String,
+}
+
+/// A line of a timeline, event or note.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    pub at: Timestamp,
+    pub actor: String,
+    /// `event`, or the kind of the note: `dhcp`, `tftp`, `http`, `node`, `refused`.
+    pub kind: String,
+    pub subject: String,
+    pub text: String,
+}
+
+/// Notes beyond so many are forgotten, the oldest first. Events never are.
+const NOTES_KEPT: i64 = 200_000;
+
+impl Store {
+    /// What the nodes said at or after `since`.
+    pub async fn observed_since(&self, since: Timestamp) -> Result<Observed, StoreError> {
+        let mut observed = Observed::new();
+        on_pool!(&self.pool, pool => {
+            let rows = sqlx::query("SELECT node, at, body FROM observed WHERE at >= $1")
+                .bind(since.0.cast_signed())
+                .fetch_all(pool)
+                .await
+                .map_err(|source| StoreError::of("read", source))?;
+            for row in rows {
+                let at = Timestamp(row.get::<i64, _>(1).cast_unsigned());
+                let node = row.get::<&str, _>(0).parse::<NodeId>();
+                // A body of an older version is replaced within seconds by the node itself.
+                if let (Ok(node), Ok(said)) = (node, serde_json::from_str(row.get(2))) {
+                    observed.insert(node, ObservedNode { at, said });
+                }
+            }
+        });
+        Ok(observed)
+    }
+
+    /// Writes notes and last observations in one commit.
+    pub async fn keep(&self, notes: &[Note], observed: &[(NodeId, ObservedNode)]) -> Result<(), StoreError> {
+        let failed = |source| StoreError::of("written", source);
+        on_pool!(&self.pool, pool => {
+            let mut transaction = pool.begin_with(self.pool.begin()).await.map_err(failed)?;
+            for note in notes {
+                sqlx::query("INSERT INTO note (at, subject, kind, text) VALUES ($1, $2, $3, $4)")
+                    .bind(note.at.0.cast_signed())
+                    .bind(&note.subject)
+                    .bind(note.kind)
+                    // PostgreSQL has no place for NUL in a text, and the wire may bring one.
+                    .bind(note.text.replace('\0', "\u{fffd}"))
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+            }
+            if !notes.is_empty() {
+                sqlx::query("DELETE FROM note WHERE id <= (SELECT max(id) FROM note) - $1")
+                    .bind(NOTES_KEPT)
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+            }
+            for (node, last) in observed {
+                // What another daemon heard later stays.
+                sqlx::query(
+                    "INSERT INTO observed (node, at, body) VALUES ($1, $2, $3)
+                     ON CONFLICT (node) DO UPDATE SET at = $2, body = $3 WHERE observed.at <= $2",
+                )
+                .bind(node.to_string())
+                .bind(last.at.0.cast_signed())
+                .bind(serde_json::to_string(&last.said).map_err(|source| StoreError::Unwritable { source })?)
+                .execute(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            }
+            transaction.commit().await.map_err(failed)
+        })?;
+        if !observed.is_empty() {
+            self.tell_observed();
+        }
+        Ok(())
+    }
+
+    /// The last `limit` lines about any of `subjects`, oldest first.
+    pub async fn timeline(&self, subjects: &[String], limit: u32) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = on_pool!(&self.pool, pool => {
+            let mut entries = Vec::new();
+            let failed = |source| StoreError::of("read", source);
+
+            let mut events = QueryBuilder::new(
+                "SELECT at, actor, subject, version, body, position FROM event WHERE subject IN (",
+            );
+            let mut list = events.separated(", ");
+            for subject in subjects {
+                list.push_bind(subject);
+            }
+            events.push(") ORDER BY position DESC LIMIT ").push_bind(i64::from(limit));
+            for row in events.build().fetch_all(pool).await.map_err(failed)? {
+                let (version, position) = (row.get(3), row.get(5));
+                let event: fleet::Event = serde_json::from_str(row.get(4)).map_err(|error| {
+                    StoreError::Unreadable { position, version, reason: error.to_string() }
+                })?;
+                entries.push(Entry {
+                    at: Timestamp(row.get::<i64, _>(0).cast_unsigned()),
+                    actor: row.get(1),
+                    kind: "event".to_owned(),
+                    subject: row.get(2),
+                    text: event.sentence(),
+                });
+            }
+
+            let mut notes = QueryBuilder::new("SELECT at, subject, kind, text FROM note WHERE subject IN (");
+            let mut list = notes.separated(", ");
+            for subject in subjects {
+                list.push_bind(subject);
+            }
+            notes.push(") ORDER BY id DESC LIMIT ").push_bind(i64::from(limit));
+            for row in notes.build().fetch_all(pool).await.map_err(failed)? {
+                entries.push(Entry {
+                    at: Timestamp(row.get::<i64, _>(0).cast_unsigned()),
+                    actor: String::new(),
+                    kind: row.get(2),
+                    subject: row.get(1),
+                    text: row.get(3),
+                });
+            }
+            entries
+        });
+        // Both lists came newest first; of equal times, what stood first in its list stays first.
+        entries.reverse();
+        entries.sort_by_key(|entry| entry.at);
+        let surplus = entries.len().saturating_sub(usize::try_from(limit).unwrap_or(usize::MAX));
+        entries.drain(..surplus);
+        Ok(entries)
+    }
+}
