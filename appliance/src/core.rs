@@ -146,11 +146,24 @@ pub async fn start(
     };
     tasks.spawn(writer::run(core.clone(), taken, shutdown.clone()));
     tasks.spawn(keep::run(core.clone(), kept, shutdown.clone()));
+    tasks.spawn(show_away(core.clone(), shutdown.clone()));
     tasks.spawn(async move {
         store.follow(shutdown).await;
         Ok(())
     });
     Ok(core)
+}
+
+/// Pages say so when the database goes away and when it is back.
+async fn show_away(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut away = core.store().watch_away();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            changed = away.changed() => if changed.is_err() { return Ok(()) },
+        }
+        core.bump();
+    }
 }
 
 impl Core {

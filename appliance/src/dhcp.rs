@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fleet::{Command, Fleet, Mac, machine};
+use fleet::{Command, Ctx, Fleet, Mac, machine};
 use pxe::{Assignment, Boot, Directory, Note, NoteKind, Refused, Sight};
 
-use crate::core::{Actor, Core, ExecuteError};
+use crate::core::{Actor, Core, ExecuteError, now};
 
 /// Addresses stay with their MAC address for good, so leases are long. Clients renew at half of it.
 const LEASE_SECS: u32 = 12 * 3600;
@@ -26,6 +26,12 @@ impl Directory for FleetDirectory {
 
     async fn commit(&self, sight: &Sight) -> Result<Assignment, Refused> {
         let mac = Mac(sight.mac.0);
+        // A client that is known needs nothing written, and no answer that waits for a disk or a database.
+        if fleet::decide(&self.core.fleet(), &sighting(sight), Ctx { now: now() })
+            .is_ok_and(|events| events.is_empty())
+        {
+            return self.offer(sight).await;
+        }
         match self.core.execute(&Actor::Wire(mac), sighting(sight)).await {
             Ok(_) => {}
             Err(ExecuteError::Refused(refusal)) => return Err(Refused(refusal.to_string())),

@@ -63,6 +63,11 @@ impl Store {
         &self.pool
     }
 
+    /// Wakes when the database goes away or comes back.
+    pub(crate) fn watch_away(&self) -> watch::Receiver<Option<Away>> {
+        self.away.subscribe()
+    }
+
     /// Since when and why the database cannot be used, as far as the writer knows.
     pub fn away(&self) -> Option<Away> {
         self.away.borrow().clone()

@@ -49,6 +49,9 @@ pub struct Daemon {
     pub fingerprint: String,
     /// Why nothing survives a restart of this machine, where that is so.
     pub memory_only: Option<String>,
+    /// Why nothing can be changed now: the database is away.
+    #[serde(default)]
+    pub away: Option<String>,
 }
 
 pub async fn get(Extract(app): Extract<App>) -> axum::Json<State> {
@@ -84,6 +87,7 @@ fn daemon(app: &App) -> Daemon {
         resident_bytes: resident_bytes(),
         fingerprint: app.ca.fingerprint(),
         memory_only: memory_only(),
+        away: app.core.away().map(|away| away.why),
     }
 }
 

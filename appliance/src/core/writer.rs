@@ -128,6 +128,7 @@ impl Writer {
             match settled {
                 Settled::Written => {
                     self.publish(head.position, decided.fleet, &decided.facts);
+                    fail::fail_point!("append-published");
                     answer(
                         group,
                         decided.answers.into_iter().map(|answer| answer.map_err(ExecuteError::Refused)),

@@ -133,6 +133,7 @@ impl Store {
         let written = |source| StoreError::of("written", source);
         on_pool!(&self.pool, pool => {
             let mut transaction = in_time(pool.begin_with(self.pool.begin())).await.map_err(written)?;
+            fail::fail_point!("append-begun");
             let mut rest = rows.as_slice();
             while !rest.is_empty() {
                 let (rows, after) = rest.split_at(largest_insert(rest.len()));
@@ -154,8 +155,10 @@ impl Store {
                 in_time(insert.build().execute(&mut *transaction)).await.map_err(written)?;
                 rest = after;
             }
+            fail::fail_point!("append-inserted");
             in_time(transaction.commit()).await.map_err(StoreError::of_commit)
         })?;
+        fail::fail_point!("append-committed");
         self.tell(last + rows.len() as i64);
         Ok(())
     }

@@ -13,6 +13,7 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures::{Stream, stream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Error, pages};
 use crate::api::{events, guard, state};
@@ -24,6 +25,8 @@ struct Live {
     changes: watch::Receiver<u64>,
     /// Each section as the browser has it.
     sent: BTreeMap<&'static str, String>,
+    /// Nothing is sent before this moment.
+    calm: Instant,
     ready: VecDeque<Event>,
     over: bool,
 }
@@ -36,7 +39,15 @@ pub async fn get(
     let mut changes = app.core.changes();
     // The page may be older than this connection.
     changes.mark_changed();
-    let live = Live { app, token, changes, sent: BTreeMap::new(), ready: VecDeque::new(), over: false };
+    let live = Live {
+        app,
+        token,
+        changes,
+        sent: BTreeMap::new(),
+        calm: Instant::now(),
+        ready: VecDeque::new(),
+        over: false,
+    };
     let stream = stream::unfold(live, |mut live| async move {
         let event = live.next().await?;
         Some((Ok(event), live))
@@ -50,13 +61,11 @@ impl Live {
             if self.over {
                 return None;
             }
-            let first = self.sent.is_empty();
             self.changes.changed().await.ok()?;
-            if !first {
-                tokio::time::sleep(events::DEBOUNCE).await;
-            }
+            tokio::time::sleep_until(self.calm).await;
             let revision = *self.changes.borrow_and_update();
             self.look(revision).await;
+            self.calm = Instant::now() + events::DEBOUNCE;
         }
         self.ready.pop_front()
     }

@@ -1,6 +1,8 @@
 //! Databases for tests: a file of SQLite, or a PostgreSQL server of its own, started from Debian's package and
 //! ended with the test.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -41,12 +43,10 @@ impl Database {
         Store::open(&self.url).await.unwrap()
     }
 
-    #[expect(dead_code, reason = "not every test that has a database takes it away")]
     pub fn stop(&mut self, how: Stop) {
         self.server.as_mut().unwrap().stop(how);
     }
 
-    #[expect(dead_code, reason = "not every test that has a database takes it away")]
     pub fn start_again(&mut self) {
         let server = self.server.as_mut().unwrap();
         server.process = run(&server.data, self.folder.path());
@@ -56,7 +56,6 @@ impl Database {
 
 /// As `pg_ctl stop -m` names them.
 #[derive(Debug, Clone, Copy)]
-#[expect(dead_code, reason = "not every test that has a database takes it away")]
 pub enum Stop {
     /// Breaks every connection off and writes everything down.
     Fast,

@@ -29,9 +29,13 @@ pub struct Site {
 }
 
 pub async fn site(dir: &Path) -> Site {
+    site_on(dir, Store::sqlite(&dir.join("log.sqlite")).await.unwrap()).await
+}
+
+/// A site whose log is elsewhere.
+pub async fn site_on(dir: &Path, store: Store) -> Site {
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let store = Store::sqlite(&dir.join("log.sqlite")).await.unwrap();
     let core = core::start(store, &mut tasks, shutdown.clone()).await.unwrap();
     if core.fleet().site.is_none() {
         let found = Command::Found {
