@@ -147,7 +147,7 @@ impl Node {
     }
 
     async fn report(&self, mac: Mac) -> (MachineId, String) {
-        let body = Report { hardware: hardware(mac) };
+        let body = Report { hardware: hardware(mac), neighbours: vec![] };
         let answer = self.client.post(format!("{}/node/report", self.base)).json(&body).send().await.unwrap();
         let reply: ReportReply = answer.json().await.unwrap();
         match reply.instruction {
@@ -230,6 +230,7 @@ fn observed(vms: Vec<ObservedVm>) -> Observed {
         }),
         vms,
         software: vec![],
+        neighbours: vec![],
     }
 }
 

@@ -6,8 +6,10 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Mac, MachineId, NodeId, ServiceId, Timestamp, VmId};
-use crate::wire::{Capacity, Hardware};
-use crate::{Event, Fleet, host, lease, machine, package, service, site, vm};
+use crate::rack::{Occupant, Place};
+use crate::switch::Socket;
+use crate::wire::{Capacity, Hardware, Neighbour};
+use crate::{Event, Fleet, host, lease, machine, package, rack, service, site, switch, vm};
 
 /// An order. Who may give it is checked where it comes in; whether it can be done is decided here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +93,70 @@ pub enum Command {
     RemoveService {
         service: ServiceId,
     },
+    AddRack {
+        name: String,
+        units: u32,
+    },
+    RemoveRack {
+        name: String,
+        #[serde(default)]
+        force: bool,
+    },
+    PlaceMachine {
+        machine: MachineId,
+        rack: String,
+        /// The lowest that it takes, counted from 1 at the bottom.
+        unit: u32,
+        #[serde(default = "rack::one")]
+        height: u32,
+    },
+    UnplaceMachine {
+        machine: MachineId,
+    },
+    AddSwitch {
+        name: String,
+        ports: Vec<String>,
+        #[serde(default)]
+        place: Option<rack::Place>,
+    },
+    RemoveSwitch {
+        name: String,
+        #[serde(default)]
+        force: bool,
+    },
+    PlaceSwitch {
+        switch: String,
+        rack: String,
+        unit: u32,
+        #[serde(default = "rack::one")]
+        height: u32,
+    },
+    UnplaceSwitch {
+        switch: String,
+    },
+    AddPorts {
+        switch: String,
+        ports: Vec<String>,
+    },
+    RemovePorts {
+        switch: String,
+        ports: Vec<String>,
+    },
+    /// By hand.
+    Plug {
+        switch: String,
+        port: String,
+        what: switch::Plugged,
+    },
+    Unplug {
+        switch: String,
+        port: String,
+    },
+    /// A machine heard a switch over LLDP.
+    ObserveNeighbour {
+        machine: MachineId,
+        neighbour: Neighbour,
+    },
 }
 
 /// The only source of time for the core.
@@ -139,5 +205,30 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::InstallPackage { bundle, image } => service::install(fleet, bundle, image, ctx),
         Command::ObserveAnswering { service } => service::observe_answering(fleet, *service, ctx),
         Command::RemoveService { service } => service::remove(fleet, *service, ctx),
+        Command::AddRack { name, units } => rack::add(fleet, name, *units),
+        Command::RemoveRack { name, force } => rack::remove(fleet, name, *force),
+        Command::PlaceMachine { machine, rack, unit, height } => {
+            let place = Place { rack: rack.clone(), unit: *unit, height: *height };
+            rack::place(fleet, &Occupant::Machine(*machine), &place)
+        }
+        Command::UnplaceMachine { machine } => rack::unplace(fleet, &Occupant::Machine(*machine)),
+        Command::AddSwitch { name, ports, place } => switch::add(fleet, name, ports, place.as_ref()),
+        Command::RemoveSwitch { name, force } => switch::remove(fleet, name, *force),
+        Command::PlaceSwitch { switch, rack, unit, height } => {
+            let place = Place { rack: rack.clone(), unit: *unit, height: *height };
+            rack::place(fleet, &Occupant::Switch(switch.clone()), &place)
+        }
+        Command::UnplaceSwitch { switch } => rack::unplace(fleet, &Occupant::Switch(switch.clone())),
+        Command::AddPorts { switch, ports } => switch::add_ports(fleet, switch, ports),
+        Command::RemovePorts { switch, ports } => switch::remove_ports(fleet, switch, ports),
+        Command::Plug { switch, port, what } => {
+            switch::plug(fleet, &Socket { switch: switch.clone(), port: port.clone() }, what)
+        }
+        Command::Unplug { switch, port } => {
+            switch::unplug(fleet, &Socket { switch: switch.clone(), port: port.clone() })
+        }
+        Command::ObserveNeighbour { machine, neighbour } => {
+            switch::observe_neighbour(fleet, *machine, neighbour)
+        }
     }
 }

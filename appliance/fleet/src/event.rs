@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fleet, host, lease, machine, package, service, site, vm};
+use crate::{Fleet, host, lease, machine, package, rack, service, site, switch, vm};
 
 /// One fact. Its JSON is `{"noun":"machine","event":"adopted",…}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,8 @@ pub enum Event {
     Vm(vm::Event),
     Package(package::Event),
     Service(service::Event),
+    Rack(rack::Event),
+    Switch(switch::Event),
 }
 
 impl Event {
@@ -31,6 +33,23 @@ impl Event {
             Event::Vm(event) => event.vm().to_string(),
             Event::Package(event) => event.name().to_owned(),
             Event::Service(event) => event.service().to_string(),
+            Event::Rack(event) => event.subject(),
+            Event::Switch(event) => event.subject(),
+        }
+    }
+
+    /// What is left over by it and nobody looks after any more, as sentences.
+    pub fn leftovers(&self) -> &[String] {
+        match self {
+            Event::Rack(event) => event.leftovers(),
+            Event::Switch(event) => event.leftovers(),
+            Event::Site(_)
+            | Event::Lease(_)
+            | Event::Machine(_)
+            | Event::Host(_)
+            | Event::Vm(_)
+            | Event::Package(_)
+            | Event::Service(_) => &[],
         }
     }
 
@@ -44,6 +63,8 @@ impl Event {
             Event::Vm(event) => event.to_string(),
             Event::Package(event) => event.to_string(),
             Event::Service(event) => event.to_string(),
+            Event::Rack(event) => event.to_string(),
+            Event::Switch(event) => event.to_string(),
         }
     }
 }
@@ -58,5 +79,7 @@ pub fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::Vm(event) => vm::evolve(fleet, event),
         Event::Package(event) => package::evolve(fleet, event),
         Event::Service(event) => service::evolve(fleet, event),
+        Event::Rack(event) => rack::evolve(fleet, event),
+        Event::Switch(event) => switch::evolve(fleet, event),
     }
 }

@@ -17,17 +17,21 @@ pub mod lease;
 pub mod machine;
 pub mod package;
 mod plan;
+pub mod rack;
 pub mod service;
 pub mod site;
+pub mod switch;
 pub mod vm;
 pub mod wire;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 pub use command::{Command, Ctx, Refusal, decide};
 pub use event::{Event, evolve};
 pub use id::{Mac, MachineId, NodeId, ParseError, ServiceId, Timestamp, VmId};
-pub use plan::{Observed, ObservedNode, Plan, Subject, Waiting, plan};
+pub use plan::{Observed, ObservedNode, Plan, Subject, Waiting, news_of_neighbours, plan};
 
 /// Everything that was decided: the fold of the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +44,10 @@ pub struct Fleet {
     pub vms: imbl::OrdMap<VmId, vm::Vm>,
     pub packages: imbl::OrdMap<String, package::Package>,
     pub services: imbl::OrdMap<ServiceId, service::Service>,
+    #[serde(default)]
+    pub racks: imbl::OrdMap<String, Arc<rack::Rack>>,
+    #[serde(default)]
+    pub switches: imbl::OrdMap<String, Arc<switch::Switch>>,
     /// The last number handed out for each noun; ids are never used twice.
     pub last_machine: u64,
     pub last_vm: u64,

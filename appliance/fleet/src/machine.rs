@@ -15,7 +15,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{Firmware, Hardware};
-use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, lease, site};
+use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, lease, rack, site, switch};
 
 pub use disk::{MIN_DISK_BYTES, TargetDisk, contents, target_disk};
 use disk::{holds_data, still_there, target};
@@ -623,9 +623,13 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
                 machine.key = Some(key.clone());
             }
         }
-        Event::Removed { machine } => {
-            fleet.machines.remove(machine);
-            fleet.hosts.remove(machine);
+        Event::Removed { machine: id } => {
+            for mac in fleet.machines.get(id).map(|machine| machine.macs.clone()).unwrap_or_default() {
+                switch::take_out(fleet, mac);
+            }
+            rack::take_out(fleet, &rack::Occupant::Machine(*id));
+            fleet.machines.remove(id);
+            fleet.hosts.remove(id);
         }
     }
 }
@@ -655,6 +659,7 @@ fn with_hardware<'a>(
         .map(|other| other.id)
         .collect();
     for other in folded {
+        rack::fold(fleet, other, id);
         fleet.machines.remove(&other);
     }
     fleet.last_machine = fleet.last_machine.max(id.0);

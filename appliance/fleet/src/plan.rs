@@ -2,12 +2,14 @@
 //!
 //! The reconciler calls `plan` after every change and every ten seconds, and gives the commands it returns.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{self, SoftwareState, VmState};
-use crate::{Command, Fleet, MachineId, NodeId, ServiceId, Timestamp, VmId, machine, service, site, vm};
+use crate::{
+    Command, Fleet, MachineId, NodeId, ServiceId, Timestamp, VmId, machine, service, site, switch, vm,
+};
 
 /// What the nodes said last.
 pub type Observed = BTreeMap<NodeId, ObservedNode>;
@@ -83,6 +85,12 @@ fn plan_machine(
             hint: hint.map(str::to_owned),
         });
     };
+    for contradiction in contradictions(fleet, machine) {
+        wait(
+            contradiction,
+            Some("look at the cable; then plug in by hand what is there, or unplug the port"),
+        );
+    }
     let late = |limit: u64| now.secs_since(machine.since) > limit;
     match &machine.phase {
         machine::Phase::Sighted if late(REPORT_LIMIT) => wait(
@@ -109,6 +117,9 @@ fn plan_machine(
             Some("adopt it again to try once more"),
         ),
         machine::Phase::Installed | machine::Phase::Ready => {
+            if let Some(node) = seen {
+                plan.actions.extend(news_of_neighbours(fleet, machine, &node.said.neighbours));
+            }
             if let Some(capacity) = seen.and_then(|node| node.said.capacity.as_ref()) {
                 let changed = fleet.hosts.get(&machine.id).is_none_or(|host| {
                     host.hypervisor != capacity.hypervisor
@@ -145,6 +156,27 @@ fn plan_machine(
             }
         }
     }
+}
+
+/// Of the neighbours that a machine heard, those that the fleet does not know. A NIC is in one port: if it hears several
+/// (a switch that lets LLDP through stands between), the one that is known stays.
+pub fn news_of_neighbours<'a>(
+    fleet: &'a Fleet,
+    machine: &'a machine::Machine,
+    neighbours: &'a [wire::Neighbour],
+) -> impl Iterator<Item = Command> + 'a {
+    machine.macs.iter().filter_map(move |mac| {
+        let heard = || neighbours.iter().filter(|neighbour| neighbour.mac == *mac);
+        if heard().any(|neighbour| switch::is_known(fleet, neighbour)) {
+            return None;
+        }
+        let neighbour = heard().min()?.clone();
+        Some(Command::ObserveNeighbour { machine: machine.id, neighbour })
+    })
+}
+
+fn contradictions(fleet: &Fleet, machine: &machine::Machine) -> BTreeSet<String> {
+    machine.macs.iter().filter_map(|mac| switch::contradiction(fleet, *mac)).collect()
 }
 
 fn wait_for_adoption(fleet: &Fleet, machine: &machine::Machine, wait: &mut impl FnMut(String, Option<&str>)) {

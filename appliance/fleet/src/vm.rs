@@ -105,6 +105,10 @@ pub fn by_name<'a>(fleet: &'a Fleet, name: &str) -> Option<&'a Vm> {
     fleet.vms.values().find(|vm| vm.name == name)
 }
 
+pub fn by_mac(fleet: &Fleet, mac: Mac) -> Option<&Vm> {
+    fleet.vms.values().find(|vm| vm.mac == mac)
+}
+
 pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
     let invalid = |sentence: String| Err(Refusal::Invalid(sentence));
     if !is_label(&new.name) {

@@ -14,6 +14,9 @@ use crate::id::{Mac, MachineId, NodeId, VmId};
 #[serde(deny_unknown_fields)]
 pub struct Report {
     pub hardware: Hardware,
+    /// What its NICs have heard over LLDP so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub neighbours: Vec<Neighbour>,
 }
 
 /// The answer to a [`Report`].
@@ -245,6 +248,20 @@ pub struct Observed {
     pub capacity: Option<Capacity>,
     pub vms: Vec<ObservedVm>,
     pub software: Vec<ObservedSoftware>,
+    /// What its NICs hear over LLDP. Nodes of the first version do not send it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// The switch port at the other end of a NIC's cable, as LLDP (IEEE 802.1AB) says it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Of the NIC that heard it.
+    pub mac: Mac,
+    pub chassis: String,
+    pub port: String,
+    /// What the switch calls itself.
+    pub system: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,9 +3,12 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use common::{World, blank_disk, bundle, capacity, disk_with, hardware, image, new_vm};
+use fleet::rack::Occupant;
+use fleet::switch::Plugged;
+use fleet::wire::Neighbour;
 use fleet::{Command, Event, Fleet, Mac, MachineId, NodeId, ServiceId, VmId};
 use proptest::prelude::*;
 
@@ -55,7 +58,95 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         service.clone().prop_map(|service| Command::ObserveAnswering { service }),
         service.prop_map(|service| Command::RemoveService { service }),
+        wiring(),
     ]
+}
+
+/// Racks, switches, and what is in them.
+fn wiring() -> impl Strategy<Value = Command> {
+    let machine = (1u64..6).prop_map(MachineId);
+    let mac = (0u8..6).prop_map(|last| Mac([0x52, 0x54, 0, 0, 0, last]));
+    let rack = (0u8..2).prop_map(|rack| format!("r{rack}"));
+    let switch = (0u8..3).prop_map(|switch| format!("sw{switch}"));
+    let port = (1u8..4).prop_map(|port| port.to_string());
+    let what = prop_oneof![
+        mac.clone().prop_map(|mac| Plugged::Nic { mac }),
+        (switch.clone(), port.clone()).prop_map(|(switch, port)| Plugged::Port { switch, port }),
+        Just(Plugged::Note { text: "uplink".into() }),
+    ];
+    prop_oneof![
+        (rack.clone(), 1u32..12).prop_map(|(name, units)| Command::AddRack { name, units }),
+        (rack.clone(), any::<bool>()).prop_map(|(name, force)| Command::RemoveRack { name, force }),
+        (machine.clone(), rack.clone(), 1u32..12, 1u32..3)
+            .prop_map(|(machine, rack, unit, height)| Command::PlaceMachine { machine, rack, unit, height }),
+        machine.clone().prop_map(|machine| Command::UnplaceMachine { machine }),
+        switch.clone().prop_map(|name| Command::AddSwitch {
+            name,
+            ports: vec!["1".into(), "2".into()],
+            place: None
+        }),
+        (switch.clone(), any::<bool>()).prop_map(|(name, force)| Command::RemoveSwitch { name, force }),
+        (switch.clone(), rack, 1u32..12).prop_map(|(switch, rack, unit)| Command::PlaceSwitch {
+            switch,
+            rack,
+            unit,
+            height: 1
+        }),
+        (switch.clone(), port.clone())
+            .prop_map(|(switch, port)| Command::AddPorts { switch, ports: vec![port] }),
+        (switch.clone(), port.clone(), what).prop_map(|(switch, port, what)| Command::Plug {
+            switch,
+            port,
+            what
+        }),
+        (switch.clone(), port.clone()).prop_map(|(switch, port)| Command::Unplug { switch, port }),
+        (machine, mac, switch, port, 0u8..3).prop_map(|(machine, mac, switch, port, chassis)| {
+            let chassis = format!("c{chassis}");
+            let neighbour = Neighbour { mac, chassis, port, system: Some(switch) };
+            Command::ObserveNeighbour { machine, neighbour }
+        }),
+    ]
+}
+
+/// A NIC is in one port, a port's word about another is the other's word too, and a unit holds one thing.
+fn wiring_holds(fleet: &Fleet) -> Result<(), TestCaseError> {
+    let mut sockets = BTreeMap::new();
+    let mut chassis = BTreeSet::new();
+    for switch in fleet.switches.values() {
+        prop_assert!(switch.chassis.iter().all(|id| chassis.insert(id.clone())), "a chassis is one switch");
+        for (name, port) in &switch.ports {
+            let by_hand = match &port.by_hand {
+                Some(Plugged::Nic { mac }) => Some(*mac),
+                Some(Plugged::Port { switch: other, port: its }) => {
+                    let back = Plugged::Port { switch: switch.name.clone(), port: name.clone() };
+                    prop_assert_eq!(&fleet.switches[other].ports[its].by_hand, &Some(back));
+                    None
+                }
+                Some(Plugged::Note { .. }) | None => None,
+            };
+            for mac in by_hand.into_iter().chain(port.heard.iter().copied()) {
+                let here = (switch.name.clone(), name.clone());
+                let before = sockets.insert(mac, here.clone());
+                prop_assert!(before.is_none_or(|before| before == here), "{} is in two ports", mac);
+                prop_assert!(fleet::machine::by_mac(fleet, mac).is_some(), "{} is of no machine", mac);
+            }
+        }
+    }
+    let mut standing = BTreeSet::new();
+    for rack in fleet.racks.values() {
+        let mut units = BTreeSet::new();
+        for (unit, held) in &rack.holds {
+            prop_assert!(standing.insert(held.what.clone()), "{:?} stands twice", held.what);
+            for unit in *unit..*unit + held.height {
+                prop_assert!(units.insert(unit) && (1..=rack.units).contains(&unit), "unit {}", unit);
+            }
+            match &held.what {
+                Occupant::Machine(machine) => prop_assert!(fleet.machines.contains_key(machine)),
+                Occupant::Switch(switch) => prop_assert!(fleet.switches.contains_key(switch)),
+            }
+        }
+    }
+    Ok(())
 }
 
 proptest! {
@@ -76,6 +167,7 @@ proptest! {
                 prop_assert!(world.fleet.hosts.contains_key(&vm.host), "a VM's host is there");
                 prop_assert!(leases.by_mac.contains_key(&vm.mac), "a VM has an address");
             }
+            wiring_holds(&world.fleet)?;
             // Planned steps may be refused when the world moved on, but planning never fails.
             let _ = world.plan();
         }

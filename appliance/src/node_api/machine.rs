@@ -47,6 +47,12 @@ pub(super) async fn report(
         return Ok(Json(ReportReply { machine: found.id, instruction: Instruction::Wait { reason } }));
     }
     let id = found.id;
+    for command in fleet::news_of_neighbours(&known, found, &report.neighbours) {
+        // What it hears decides nothing about it.
+        if let Err(error) = app.core.execute(&Actor::Node(fleet::NodeId::Machine(id)), command).await {
+            tracing::debug!(machine.id = %id, %error, "A neighbour was not taken");
+        }
+    }
     if !matches!(found.phase, Phase::Installing { .. }) {
         // Held until something is decided about it, so that a click is carried out at once.
         let _ = tokio::time::timeout(HOLD, async {

@@ -144,6 +144,7 @@ pub async fn join(core: &Core, machine: MachineId) {
             }),
             vms: vms.into_iter().map(|id| ObservedVm { id, state: VmState::Running }).collect(),
             software: Vec::new(),
+            neighbours: Vec::new(),
         },
     );
     until(core, |fleet| fleet.machines.get(&machine).is_some_and(|machine| machine.phase == Phase::Ready))

@@ -243,6 +243,7 @@ fn observed(word: &Word<VmId, VmState>, capacity: Option<Capacity>) -> Observed 
         capacity,
         vms: vms.into_iter().map(|(id, state)| ObservedVm { id, state }).collect(),
         software: Vec::new(),
+        neighbours: Vec::new(),
     }
 }
 

@@ -34,7 +34,7 @@ pub async fn run(appliance: &Appliance, boot_mac: Option<Mac>) -> anyhow::Result
     loop {
         // Read again each time: a disk may be pulled out or plugged in while the machine waits.
         let hardware = inventory::this_machine(uplink.mac);
-        let reply = match client.report(&Report { hardware: hardware.clone() }).await {
+        let reply = match client.report(&Report { hardware: hardware.clone(), neighbours: Vec::new() }).await {
             Ok(reply) => reply,
             Err(error) => {
                 say_once(&mut said, format!("{:#}. Still asking …", anyhow::Error::from(error)));
