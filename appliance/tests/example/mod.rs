@@ -162,6 +162,7 @@ pub fn guest(core: &Core, vm: VmId, name: &str, version: &str, state: SoftwareSt
             capacity: None,
             vms: Vec::new(),
             software: vec![ObservedSoftware { name: name.into(), version: version.into(), state }],
+            neighbours: Vec::new(),
         },
     );
 }

@@ -99,6 +99,11 @@ pub fn this_machines_disks() -> Vec<Disk> {
     disks::read(&Sys::default(), &disks::Wipefs)
 }
 
+/// This computer's network cards, now.
+pub fn this_machines_nics() -> Vec<(String, Mac)> {
+    nics::read(&Sys::default()).into_iter().map(|nic| (nic.name, nic.mac)).collect()
+}
+
 /// The NIC on the appliance's network, outside the initrd: the bridge has its address. Else the first.
 pub fn lan_mac() -> Option<Mac> {
     let sys = Sys::default();

@@ -24,6 +24,7 @@ pub mod inventory;
 pub mod keep_image;
 pub mod labels;
 pub mod layout;
+pub mod lldp;
 pub mod manifest;
 pub mod member;
 pub mod mounts;

@@ -78,10 +78,15 @@ impl Machine {
         machine
     }
 
+    /// Of a process in its namespace.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Runs a command as this machine.
     pub fn output(&self, command: &str) -> Output {
         Command::new("nsenter")
-            .args(["-t", &self.0.id().to_string(), "-n"])
+            .args(["-t", &self.id().to_string(), "-n"])
             .args(command.split_whitespace())
             .output()
             .unwrap()

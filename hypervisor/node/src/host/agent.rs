@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use fleet::VmId;
-use fleet::wire::{Capacity, Desired, Observed, ObservedVm, VmSpec, VmState};
+use fleet::wire::{Capacity, Desired, Neighbour, Observed, ObservedVm, VmSpec, VmState};
 use hypervisor::plan::{Here, Step, plan_node};
 use hypervisor::{Ensured, Hypervisor, HypervisorError, seed_name};
+use node::inventory;
+use node::lldp::{self, Neighbours};
 use node::member::{HEARTBEAT, Membership, Word};
 use node::system::{self, Files};
 use tokio::sync::{mpsc, watch};
@@ -43,12 +46,15 @@ impl Agent {
     pub async fn run(self, changed: mpsc::Receiver<()>, membership: Arc<Membership>) -> anyhow::Result<()> {
         let capacity = watch::Sender::new(None);
         let (word, known) = (self.word.clone(), capacity.subscribe());
-        let observe = move || std::future::ready(observed(&word, known.borrow().clone()));
+        let neighbours = Neighbours::default();
+        let hear = hear(neighbours.clone(), self.word.clone());
+        let observe = move || std::future::ready(observed(&word, known.borrow().clone(), neighbours.now()));
         let measure = measure(Arc::clone(&self.hypervisor), capacity, self.word.clone());
         let work = |desired| async move {
             tokio::select! {
                 () = self.work(desired) => {}
                 () = measure => {}
+                () = hear => {}
             }
         };
         membership.run(changed, observe, work).await
@@ -234,7 +240,18 @@ async fn measure(
     }
 }
 
-fn observed(word: &Word<VmId, VmState>, capacity: Option<Capacity>) -> Observed {
+/// Listens to switches for ever. A host that cannot is a host all the same.
+async fn hear(neighbours: Neighbours, word: Word<VmId, VmState>) {
+    loop {
+        let heard = neighbours.clone();
+        if let Err(error) = lldp::listen(heard, inventory::this_machines_nics, || word.tell()).await {
+            warn!("Switches cannot be heard: {error}");
+        }
+        tokio::time::sleep(Duration::from_secs(600)).await;
+    }
+}
+
+fn observed(word: &Word<VmId, VmState>, capacity: Option<Capacity>, neighbours: Vec<Neighbour>) -> Observed {
     let (revision, vms) = word.read();
     Observed {
         revision,
@@ -243,7 +260,7 @@ fn observed(word: &Word<VmId, VmState>, capacity: Option<Capacity>) -> Observed 
         capacity,
         vms: vms.into_iter().map(|(id, state)| ObservedVm { id, state }).collect(),
         software: Vec::new(),
-        neighbours: Vec::new(),
+        neighbours,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::console::{say, say_error};
 use crate::identity::Identity;
 use crate::install::{InstallFailed, Installation, Progress as Hear};
 use crate::inventory;
+use crate::lldp::{self, Neighbours};
 use crate::network::Network;
 
 use super::say_once;
@@ -29,19 +30,21 @@ pub async fn run(appliance: &Appliance, boot_mac: Option<Mac>) -> anyhow::Result
     let authority = super::authority(appliance).await;
     let client = Client::new(&authority, &identity)?;
 
+    let neighbours = hear_neighbours();
     let mut said = String::new();
     let mut backoff = Backoff::default();
     loop {
         // Read again each time: a disk may be pulled out or plugged in while the machine waits.
         let hardware = inventory::this_machine(uplink.mac);
-        let reply = match client.report(&Report { hardware: hardware.clone(), neighbours: Vec::new() }).await {
-            Ok(reply) => reply,
-            Err(error) => {
-                say_once(&mut said, format!("{:#}. Still asking …", anyhow::Error::from(error)));
-                backoff.wait().await;
-                continue;
-            }
-        };
+        let reply =
+            match client.report(&Report { hardware: hardware.clone(), neighbours: neighbours.now() }).await {
+                Ok(reply) => reply,
+                Err(error) => {
+                    say_once(&mut said, format!("{:#}. Still asking …", anyhow::Error::from(error)));
+                    backoff.wait().await;
+                    continue;
+                }
+            };
         backoff.reset();
         let machine = reply.machine;
         match reply.instruction {
@@ -62,6 +65,18 @@ pub async fn run(appliance: &Appliance, boot_mac: Option<Mac>) -> anyhow::Result
             Instruction::Reboot => super::restart().await,
         }
     }
+}
+
+/// Switches speak every half minute; a machine that waits hears them, and one that is installed at once will.
+fn hear_neighbours() -> Neighbours {
+    let neighbours = Neighbours::default();
+    let heard = neighbours.clone();
+    tokio::spawn(async move {
+        if let Err(error) = lldp::listen(heard, inventory::this_machines_nics, || {}).await {
+            say(format_args!("Switches cannot be heard: {error}"));
+        }
+    });
+    neighbours
 }
 
 /// Returns only when the installation failed.

@@ -58,7 +58,8 @@ pub async fn run(
     let client = Client::new(&authority, &identity)?;
     let hardware = inventory::this_machine(uplink.mac);
     backoff.reset();
-    while let Err(error) = client.report(&Report { hardware: hardware.clone(), neighbours: Vec::new() }).await {
+    while let Err(error) = client.report(&Report { hardware: hardware.clone(), neighbours: Vec::new() }).await
+    {
         say_error(&error.into());
         backoff.wait().await;
     }

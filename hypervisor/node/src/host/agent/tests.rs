@@ -178,7 +178,7 @@ async fn what_is_told_is_what_is() {
     let news = &mut news.subscribe();
     let url = web().await;
     agent.settle(&desired(3, vec![spec(1, &url)]), news).await;
-    let said = observed(&agent.word, None);
+    let said = observed(&agent.word, None, vec![]);
     assert_eq!(said.revision, 3);
     assert_eq!(said.vms, [ObservedVm { id: VmId(1), state: VmState::Running }]);
     assert_eq!(said.capacity, None);
@@ -188,7 +188,7 @@ async fn what_is_told_is_what_is() {
     let measuring =
         tokio::spawn(measure(Arc::clone(&hypervisor) as Arc<dyn Hypervisor>, capacity, agent.word.clone()));
     known.wait_for(Option::is_some).await.unwrap();
-    assert_eq!(observed(&agent.word, known.borrow().clone()).capacity.unwrap().domain_type, "kvm");
+    assert_eq!(observed(&agent.word, known.borrow().clone(), vec![]).capacity.unwrap().domain_type, "kvm");
     measuring.abort();
     // What is not known any more is not told.
     hypervisor.fail("capacity", "libvirtd is away");
