@@ -9,7 +9,7 @@ use crate::id::{Mac, MachineId, NodeId, ServiceId, Timestamp, VmId};
 use crate::rack::{Occupant, Place};
 use crate::switch::Socket;
 use crate::wire::{Capacity, Hardware, Neighbour};
-use crate::{Event, Fleet, host, lease, machine, package, rack, service, site, switch, vm};
+use crate::{Event, Fleet, host, lease, machine, package, rack, restore, service, site, switch, vm};
 
 /// An order. Who may give it is checked where it comes in; whether it can be done is decided here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +157,52 @@ pub enum Command {
         machine: MachineId,
         neighbour: Neighbour,
     },
+    /// A line of a compacted log; only a replay gives it.
+    Restore {
+        restore: restore::Object,
+    },
+}
+
+impl Command {
+    /// Whether it is an order, which a person may give. The others tell what a node, the wire or the appliance
+    /// itself has seen, or belong to a replay.
+    pub fn is_order(&self) -> bool {
+        match self {
+            Command::SetPolicy { .. }
+            | Command::Adopt { .. }
+            | Command::RemoveMachine { .. }
+            | Command::CreateVm { .. }
+            | Command::RemoveVm { .. }
+            | Command::InstallPackage { .. }
+            | Command::RemoveService { .. }
+            | Command::AddRack { .. }
+            | Command::RemoveRack { .. }
+            | Command::PlaceMachine { .. }
+            | Command::UnplaceMachine { .. }
+            | Command::AddSwitch { .. }
+            | Command::RemoveSwitch { .. }
+            | Command::PlaceSwitch { .. }
+            | Command::UnplaceSwitch { .. }
+            | Command::AddPorts { .. }
+            | Command::RemovePorts { .. }
+            | Command::Plug { .. }
+            | Command::Unplug { .. } => true,
+            Command::Found { .. }
+            | Command::Sight { .. }
+            | Command::Report { .. }
+            | Command::RecordAppliance { .. }
+            | Command::ServeKickstart { .. }
+            | Command::PhoneHome { .. }
+            | Command::FailInstall { .. }
+            | Command::Enroll { .. }
+            | Command::ObserveHost { .. }
+            | Command::ObserveVmRunning { .. }
+            | Command::ObserveVmGone { .. }
+            | Command::ObserveAnswering { .. }
+            | Command::ObserveNeighbour { .. }
+            | Command::Restore { .. } => false,
+        }
+    }
 }
 
 /// The only source of time for the core.
@@ -230,5 +276,6 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::ObserveNeighbour { machine, neighbour } => {
             switch::observe_neighbour(fleet, *machine, neighbour)
         }
+        Command::Restore { restore } => restore::restore(fleet, restore),
     }
 }

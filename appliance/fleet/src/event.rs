@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fleet, host, lease, machine, package, rack, service, site, switch, vm};
+use crate::{Fleet, host, lease, machine, package, rack, restore, service, site, switch, vm};
 
 /// One fact. Its JSON is `{"noun":"machine","event":"adopted",…}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,7 @@ pub enum Event {
     Service(service::Event),
     Rack(rack::Event),
     Switch(switch::Event),
+    Restore(restore::Event),
 }
 
 impl Event {
@@ -35,6 +36,7 @@ impl Event {
             Event::Service(event) => event.service().to_string(),
             Event::Rack(event) => event.subject(),
             Event::Switch(event) => event.subject(),
+            Event::Restore(event) => event.subject(),
         }
     }
 
@@ -49,7 +51,8 @@ impl Event {
             | Event::Host(_)
             | Event::Vm(_)
             | Event::Package(_)
-            | Event::Service(_) => &[],
+            | Event::Service(_)
+            | Event::Restore(_) => &[],
         }
     }
 
@@ -65,6 +68,7 @@ impl Event {
             Event::Service(event) => event.to_string(),
             Event::Rack(event) => event.to_string(),
             Event::Switch(event) => event.to_string(),
+            Event::Restore(event) => event.to_string(),
         }
     }
 }
@@ -81,5 +85,6 @@ pub fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::Service(event) => service::evolve(fleet, event),
         Event::Rack(event) => rack::evolve(fleet, event),
         Event::Switch(event) => switch::evolve(fleet, event),
+        Event::Restore(event) => restore::evolve(fleet, event),
     }
 }

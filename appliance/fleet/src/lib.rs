@@ -10,6 +10,7 @@
 //! One file per noun holds the noun's state, its events, and its part of `decide` and `evolve`.
 
 mod command;
+mod compact;
 mod event;
 pub mod host;
 pub mod id;
@@ -18,7 +19,9 @@ pub mod machine;
 pub mod package;
 mod plan;
 pub mod rack;
+pub mod restore;
 pub mod service;
+mod simulate;
 pub mod site;
 pub mod switch;
 pub mod vm;
@@ -29,9 +32,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use command::{Command, Ctx, Refusal, decide};
+pub use compact::compact;
 pub use event::{Event, evolve};
 pub use id::{Mac, MachineId, NodeId, ParseError, ServiceId, Timestamp, VmId};
 pub use plan::{Observed, ObservedNode, Plan, Subject, Waiting, news_of_neighbours, plan};
+pub use simulate::{Digest, Effect, Forecast, Placement, Step, Wait, digest, name_of, simulate};
 
 /// Everything that was decided: the fold of the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

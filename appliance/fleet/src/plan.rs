@@ -45,6 +45,16 @@ pub enum Subject {
     Service(ServiceId),
 }
 
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Subject::Machine(machine) => machine.fmt(f),
+            Subject::Vm(vm) => vm.fmt(f),
+            Subject::Service(service) => service.fmt(f),
+        }
+    }
+}
+
 /// A node that has not been heard of for so long is shown as silent.
 const SILENT_SECS: u64 = 45;
 

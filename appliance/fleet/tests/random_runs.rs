@@ -9,7 +9,9 @@ use common::{World, blank_disk, bundle, capacity, disk_with, hardware, image, ne
 use fleet::rack::Occupant;
 use fleet::switch::Plugged;
 use fleet::wire::Neighbour;
-use fleet::{Command, Event, Fleet, Mac, MachineId, NodeId, ServiceId, VmId};
+use fleet::{
+    Command, Event, Fleet, Mac, MachineId, NodeId, Observed, ServiceId, VmId, compact, digest, simulate,
+};
 use proptest::prelude::*;
 
 fn command() -> impl Strategy<Value = Command> {
@@ -176,6 +178,69 @@ proptest! {
             let body = serde_json::to_string(event).unwrap();
             let read: Event = serde_json::from_str(&body).unwrap();
             prop_assert_eq!(&read, event);
+            fleet::evolve(&mut replayed, &read);
+        }
+        prop_assert_eq!(replayed, world.fleet);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever is planned, applying it to the same state does exactly that, at whatever time.
+    #[test]
+    fn a_plan_never_differs_from_what_apply_does(
+        past in proptest::collection::vec(command(), 0..40),
+        wanted in proptest::collection::vec(command(), 1..6),
+    ) {
+        let mut world = World::founded();
+        for command in &past {
+            let _ = world.give(command);
+        }
+        let before = world.fleet.clone();
+        let forecast = simulate(&world.fleet, &Observed::new(), &wanted, common::at(world.clock + 1));
+        prop_assert_eq!(&world.fleet, &before, "nothing is touched");
+        world.clock += 86_400_000;
+        let mut done = Vec::new();
+        for (command, step) in wanted.iter().zip(&forecast.steps) {
+            match world.give(command) {
+                Ok(events) => {
+                    prop_assert_eq!(&step.refusal, &None);
+                    let sentences: Vec<_> = events.iter().map(Event::sentence).collect();
+                    let shown: Vec<_> = step.effects.iter().map(|effect| effect.sentence.clone()).collect();
+                    prop_assert_eq!(sentences, shown);
+                    done.extend(events);
+                }
+                Err(refusal) => prop_assert_eq!(step.refusal.clone(), Some(refusal.to_string())),
+            }
+        }
+        if let Some(shown) = forecast.digest {
+            prop_assert_eq!(shown, digest(&done));
+        }
+    }
+
+    /// The short log has the same result as the long one, wherever it is replayed.
+    #[test]
+    fn a_compacted_log_makes_the_same_fleet(commands in proptest::collection::vec(command(), 0..80)) {
+        let mut world = World::founded();
+        for command in &commands {
+            let _ = world.give(command);
+        }
+        let short = compact(&world.fleet);
+        prop_assert!(short.len() <= world.log.len(), "{} for {} events", short.len(), world.log.len());
+        let mut elsewhere = World::default();
+        for command in &short {
+            let body = serde_json::to_string(command).unwrap();
+            let read: Command = serde_json::from_str(&body).unwrap();
+            prop_assert_eq!(elsewhere.does(read).len(), 1);
+        }
+        prop_assert_eq!(&elsewhere.fleet, &world.fleet);
+        for command in short {
+            prop_assert!(elsewhere.does(command).is_empty(), "what is there already is left alone");
+        }
+        let mut replayed = Fleet::default();
+        for event in &elsewhere.log {
+            let read: Event = serde_json::from_str(&serde_json::to_string(event).unwrap()).unwrap();
             fleet::evolve(&mut replayed, &read);
         }
         prop_assert_eq!(replayed, world.fleet);

@@ -1,0 +1,41 @@
+//! A shorter log with the same result: one command for each thing that is still there.
+
+use crate::rack::Rack;
+use crate::restore::{Counters, Object};
+use crate::switch::Switch;
+use crate::{Command, Fleet, site};
+
+/// Commands that make an empty fleet equal to this one, ids, times and counters included.
+///
+/// In the order in which each finds what it refers to. Never more than the events that `fleet` was folded from:
+/// every object came to be by an event of its own, and the counters stand alone only if something is gone.
+pub fn compact(fleet: &Fleet) -> Vec<Command> {
+    let mut objects: Vec<Object> =
+        fleet.site.iter().map(|site| Object::Site { site: site.clone() }).collect();
+    if fleet.policy != site::Policy::default() {
+        objects.push(Object::Policy { policy: fleet.policy.clone() });
+    }
+    let leases = fleet.leases.by_mac.iter();
+    objects.extend(leases.map(|(mac, address)| Object::Lease { mac: *mac, address: *address }));
+    let machines = fleet.machines.values();
+    objects.extend(machines.map(|machine| Object::Machine { machine: machine.clone() }));
+    let switches = fleet.switches.values();
+    objects.extend(switches.map(|switch| Object::Switch { switch: Switch::clone(switch) }));
+    objects.extend(fleet.racks.values().map(|rack| Object::Rack { rack: Rack::clone(rack) }));
+    objects.extend(fleet.hosts.values().map(|host| Object::Host { host: host.clone() }));
+    objects.extend(fleet.packages.values().map(|package| Object::Package { package: package.clone() }));
+    objects.extend(fleet.vms.values().map(|vm| Object::Vm { vm: vm.clone() }));
+    let services = fleet.services.values();
+    objects.extend(services.map(|service| Object::Service { service: service.clone() }));
+
+    let counters = Counters::of(fleet);
+    let seen = Counters {
+        last_machine: fleet.machines.keys().next_back().map_or(0, |id| id.0),
+        last_vm: fleet.vms.keys().next_back().map_or(0, |id| id.0),
+        last_service: fleet.services.keys().next_back().map_or(0, |id| id.0),
+    };
+    if counters != seen {
+        objects.push(Object::Counters(counters));
+    }
+    objects.into_iter().map(|object| Command::Restore { restore: object }).collect()
+}

@@ -1,0 +1,275 @@
+//! Objects put back whole: what a compacted log consists of.
+//!
+//! Nobody decides here what becomes of an object: it comes with its id, its phase and its times as it was.
+//! So only a replay may give these commands, and what does not fit the site as it is is refused.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::Host;
+use crate::machine::Machine;
+use crate::package::Package;
+use crate::rack::{self, Rack};
+use crate::service::{self, Service};
+use crate::site::{Policy, Site};
+use crate::switch::{self, Switch};
+use crate::vm::Vm;
+use crate::{Fleet, Mac, Refusal};
+
+/// One thing of a fleet, with all that is known about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "object", rename_all = "snake_case")]
+pub enum Object {
+    Site { site: Site },
+    Policy { policy: Policy },
+    Lease { mac: Mac, address: Ipv4Addr },
+    Machine { machine: Machine },
+    Host { host: Host },
+    Switch { switch: Switch },
+    Rack { rack: Rack },
+    Package { package: Package },
+    Vm { vm: Vm },
+    Service { service: Service },
+    Counters(Counters),
+}
+
+/// The last number handed out for each noun, where what had it is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub last_machine: u64,
+    pub last_vm: u64,
+    pub last_service: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Restored { restored: Object },
+}
+
+impl Event {
+    pub(crate) fn subject(&self) -> String {
+        let Event::Restored { restored } = self;
+        match restored {
+            Object::Site { .. } | Object::Policy { .. } | Object::Counters(_) => "site".to_owned(),
+            Object::Lease { mac, .. } => mac.to_string(),
+            Object::Machine { machine } => machine.id.to_string(),
+            Object::Host { host } => host.machine.to_string(),
+            Object::Switch { switch } => switch::subject(&switch.name),
+            Object::Rack { rack } => rack::subject(&rack.name),
+            Object::Package { package } => package.bundle.manifest.name.clone(),
+            Object::Vm { vm } => vm.id.to_string(),
+            Object::Service { service } => service.id.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Event::Restored { restored } = self;
+        match restored {
+            Object::Site { site } => write!(f, "The site that serves {} was put back", site.network),
+            Object::Policy { .. } => f.write_str("The policy was put back"),
+            Object::Lease { mac, address } => write!(f, "{mac} has {address} again"),
+            Object::Machine { machine } => {
+                write!(f, "{} was put back as it was: {}", machine.name, machine.phase.word())
+            }
+            Object::Host { host } => write!(f, "Put back as a host: {}", host.hypervisor),
+            Object::Switch { switch } => write!(f, "Switch {} was put back", switch.name),
+            Object::Rack { rack } => write!(f, "Rack {} was put back", rack.name),
+            Object::Package { package } => {
+                let manifest = &package.bundle.manifest;
+                write!(f, "Package {} {} was put back", manifest.name, manifest.version)
+            }
+            Object::Vm { vm } => write!(f, "{} was put back as it was: {}", vm.name, vm.phase.word()),
+            Object::Service { service } => {
+                write!(f, "{} {} was put back, at {}", service.name, service.version, service.url())
+            }
+            Object::Counters(_) => f.write_str("The numbers that were handed out are known again"),
+        }
+    }
+}
+
+pub(crate) fn restore(fleet: &Fleet, object: &Object) -> Result<Vec<crate::Event>, Refusal> {
+    if stands(fleet, object) {
+        return Ok(Vec::new());
+    }
+    fits(fleet, object)?;
+    Ok(vec![crate::Event::Restore(Event::Restored { restored: object.clone() })])
+}
+
+fn stands(fleet: &Fleet, object: &Object) -> bool {
+    match object {
+        Object::Site { site } => fleet.site.as_ref() == Some(site),
+        Object::Policy { policy } => fleet.policy == *policy,
+        Object::Lease { mac, address } => fleet.leases.by_mac.get(mac) == Some(address),
+        Object::Machine { machine } => fleet.machines.get(&machine.id) == Some(machine),
+        Object::Host { host } => fleet.hosts.get(&host.machine) == Some(host),
+        Object::Switch { switch } => fleet.switches.get(&switch.name).is_some_and(|known| **known == *switch),
+        Object::Rack { rack } => fleet.racks.get(&rack.name).is_some_and(|known| **known == *rack),
+        Object::Package { package } => fleet.packages.get(&package.bundle.manifest.name) == Some(package),
+        Object::Vm { vm } => fleet.vms.get(&vm.id) == Some(vm),
+        Object::Service { service } => fleet.services.get(&service.id) == Some(service),
+        Object::Counters(counters) => Counters::of(fleet) == *counters,
+    }
+}
+
+/// Whether `object` can be added to what is there. What is there already and differs is never replaced.
+fn fits(fleet: &Fleet, object: &Object) -> Result<(), Refusal> {
+    let differs = |what: &str| {
+        Err(Refusal::Conflict(format!(
+            "this site has another {what} already; put a log back on an empty one"
+        )))
+    };
+    let taken = |what: String| Err(Refusal::Conflict(format!("{what} already")));
+    let missing = |what: &'static str, name: String| Err(Refusal::Missing { what, name });
+    match object {
+        Object::Site { .. } if fleet.site.is_some() => differs("network and identity"),
+        Object::Policy { .. } if fleet.policy != Policy::default() => differs("policy"),
+        Object::Site { .. } | Object::Policy { .. } => Ok(()),
+        Object::Lease { mac, address } => {
+            if fleet.site.is_none() {
+                return missing("site", format!("to take {address} from"));
+            }
+            if fleet.leases.by_mac.contains_key(mac) {
+                return taken(format!("{mac} has another address"));
+            }
+            match fleet.leases.by_address.get(address) {
+                Some(holder) => taken(format!("{holder} has {address}")),
+                None => Ok(()),
+            }
+        }
+        Object::Machine { machine } => {
+            if fleet.machines.contains_key(&machine.id) {
+                return differs(&format!("machine {}", machine.id));
+            }
+            // Two machines may report one key or NIC, and a log that says so must come back.
+            match fleet.machines.values().find(|other| other.name == machine.name) {
+                Some(other) => taken(format!("{} has the name {}", other.id, machine.name)),
+                None => Ok(()),
+            }
+        }
+        Object::Switch { switch } if fleet.switches.contains_key(&switch.name) => {
+            differs(&format!("switch {}", switch.name))
+        }
+        Object::Switch { switch } => {
+            let chassis = switch.chassis.as_deref();
+            match chassis.and_then(|chassis| switch::by_chassis(fleet, chassis)) {
+                Some(other) => taken(format!("{} has the chassis of {}", other.name, switch.name)),
+                None => Ok(()),
+            }
+        }
+        Object::Rack { rack } if fleet.racks.contains_key(&rack.name) => {
+            differs(&format!("rack {}", rack.name))
+        }
+        Object::Rack { rack } => rack.holds.values().try_for_each(|held| match &held.what {
+            what if rack::place_of(fleet, what).is_some() => {
+                taken(format!("{} stands in another rack", rack::name_of(fleet, what)))
+            }
+            rack::Occupant::Machine(machine) if !fleet.machines.contains_key(machine) => {
+                missing("machine", machine.to_string())
+            }
+            rack::Occupant::Switch(switch) if !fleet.switches.contains_key(switch) => {
+                missing("switch", switch.clone())
+            }
+            rack::Occupant::Machine(_) | rack::Occupant::Switch(_) => Ok(()),
+        }),
+        Object::Host { host } if !fleet.machines.contains_key(&host.machine) => {
+            missing("machine", host.machine.to_string())
+        }
+        Object::Host { host } if fleet.hosts.contains_key(&host.machine) => {
+            differs(&format!("host {}", host.machine))
+        }
+        Object::Package { package } if fleet.packages.contains_key(&package.bundle.manifest.name) => {
+            differs(&format!("package {}", package.bundle.manifest.name))
+        }
+        Object::Host { .. } | Object::Package { .. } => Ok(()),
+        Object::Vm { vm } => {
+            if fleet.vms.contains_key(&vm.id) {
+                return differs(&format!("VM {}", vm.id));
+            }
+            if !fleet.hosts.contains_key(&vm.host) {
+                return missing("host", vm.host.to_string());
+            }
+            match fleet.vms.values().find(|other| other.name == vm.name || other.mac == vm.mac) {
+                Some(other) => taken(format!("{} has the name or MAC address of {}", other.id, vm.id)),
+                None => Ok(()),
+            }
+        }
+        Object::Service { service } => {
+            if fleet.services.contains_key(&service.id) {
+                return differs(&format!("service {}", service.id));
+            }
+            if fleet.services.values().any(|other| other.name == service.name) {
+                return taken(format!("there is a service {}", service.name));
+            }
+            // The nodes of a service that is being removed may be gone before it.
+            let lost = service.nodes.iter().find(|vm| !fleet.vms.contains_key(*vm));
+            match lost {
+                Some(vm) if service.phase != service::Phase::Removing => missing("VM", vm.to_string()),
+                Some(_) | None => Ok(()),
+            }
+        }
+        Object::Counters(counters) => {
+            let now = Counters::of(fleet);
+            let behind = counters.last_machine < now.last_machine
+                || counters.last_vm < now.last_vm
+                || counters.last_service < now.last_service;
+            if behind { differs("count of what it had") } else { Ok(()) }
+        }
+    }
+}
+
+impl Counters {
+    pub(crate) fn of(fleet: &Fleet) -> Counters {
+        Counters {
+            last_machine: fleet.last_machine,
+            last_vm: fleet.last_vm,
+            last_service: fleet.last_service,
+        }
+    }
+}
+
+pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
+    let Event::Restored { restored } = event;
+    match restored {
+        Object::Site { site } => fleet.site = Some(site.clone()),
+        Object::Policy { policy } => fleet.policy = policy.clone(),
+        Object::Lease { mac, address } => {
+            fleet.leases.by_mac.insert(*mac, *address);
+            fleet.leases.by_address.insert(*address, *mac);
+        }
+        Object::Machine { machine } => {
+            fleet.last_machine = fleet.last_machine.max(machine.id.0);
+            fleet.machines.insert(machine.id, machine.clone());
+        }
+        Object::Host { host } => {
+            fleet.hosts.insert(host.machine, host.clone());
+        }
+        Object::Switch { switch } => {
+            fleet.switches.insert(switch.name.clone(), Arc::new(switch.clone()));
+        }
+        Object::Rack { rack } => {
+            fleet.racks.insert(rack.name.clone(), Arc::new(rack.clone()));
+        }
+        Object::Package { package } => {
+            fleet.packages.insert(package.bundle.manifest.name.clone(), package.clone());
+        }
+        Object::Vm { vm } => {
+            fleet.last_vm = fleet.last_vm.max(vm.id.0);
+            fleet.vms.insert(vm.id, vm.clone());
+        }
+        Object::Service { service } => {
+            fleet.last_service = fleet.last_service.max(service.id.0);
+            fleet.services.insert(service.id, service.clone());
+        }
+        Object::Counters(counters) => {
+            fleet.last_machine = fleet.last_machine.max(counters.last_machine);
+            fleet.last_vm = fleet.last_vm.max(counters.last_vm);
+            fleet.last_service = fleet.last_service.max(counters.last_service);
+        }
+    }
+}
