@@ -10,7 +10,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use fleet::{Command, Event, Fleet, NodeId, Observed, ObservedNode, Plan, Refusal, Timestamp, wire};
+use fleet::{Command, Digest, Event, Fleet, NodeId, Observed, ObservedNode, Plan, Refusal, Timestamp, wire};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +55,8 @@ pub struct Batch {
 struct Order {
     actor: Actor,
     commands: Vec<Command>,
+    /// What a plan showed of them.
+    expect: Option<Digest>,
     reply: oneshot::Sender<Result<Vec<Event>, ExecuteError>>,
 }
 
@@ -84,6 +86,11 @@ impl std::fmt::Display for Actor {
 pub enum ExecuteError {
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Nothing was changed.
+    #[error(
+        "the site has changed since this was planned, and it would come to something else now; plan it again"
+    )]
+    Changed,
     /// Nothing was changed.
     #[error("the change could not be made durable, so it was not made")]
     NotDurable(#[source] Arc<StoreError>),
@@ -169,20 +176,22 @@ async fn show_away(core: Core, shutdown: CancellationToken) -> anyhow::Result<()
 impl Core {
     /// Decides `command` and makes its events durable; they are in [`Core::fleet`] when this returns.
     pub async fn execute(&self, actor: &Actor, command: Command) -> Result<Vec<Event>, ExecuteError> {
-        self.execute_all(actor, vec![command]).await
+        self.execute_all(actor, vec![command], None).await
     }
 
-    /// Decides `commands` one after another and makes all their events durable, or refuses and changes nothing.
+    /// Decides `commands` one after another and makes all their events durable, or refuses and changes nothing. With
+    /// `expect`, also if they come to anything else than what a plan showed.
     pub async fn execute_all(
         &self,
         actor: &Actor,
         commands: Vec<Command>,
+        expect: Option<Digest>,
     ) -> Result<Vec<Event>, ExecuteError> {
         if let Some(away) = self.away() {
             return Err(ExecuteError::Away(away.why));
         }
         let (reply, answer) = oneshot::channel();
-        let order = Order { actor: actor.clone(), commands, reply };
+        let order = Order { actor: actor.clone(), commands, expect, reply };
         self.inner.orders.send(order).await.map_err(|_| ExecuteError::Stopping)?;
         answer.await.map_err(|_| ExecuteError::Stopping)?
     }

@@ -33,11 +33,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Some(url) => Store::open(url).await?,
         None => Store::sqlite(&config.state.join("log.sqlite")).await?,
     };
+    let ca = Ca::open(&config.state)?;
+    store.bind(&ca.fingerprint()).await?;
     let core = core::start(store, &mut writer, writer_shutdown.clone()).await?;
     let app = App {
         files: config.files.clone(),
         bundles: config.state.join("bundles"),
-        ca: Arc::new(Ca::open(&config.state)?),
+        ca: Arc::new(ca),
         tokens: Arc::new(Tokens::open(&config.state.join("secret"))?),
         auth: Arc::new(auth::Auth::open(core.store().clone()).await.context("looking for a password")?),
         core: core.clone(),

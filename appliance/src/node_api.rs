@@ -64,7 +64,7 @@ impl From<ExecuteError> for NodeError {
     fn from(error: ExecuteError) -> Self {
         let status = match &error {
             ExecuteError::Refused(Refusal::Missing { .. }) => StatusCode::NOT_FOUND,
-            ExecuteError::Refused(Refusal::Conflict(_)) => StatusCode::CONFLICT,
+            ExecuteError::Refused(Refusal::Conflict(_)) | ExecuteError::Changed => StatusCode::CONFLICT,
             ExecuteError::Refused(Refusal::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             ExecuteError::NotDurable(_)
             | ExecuteError::Away(_)

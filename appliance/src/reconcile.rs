@@ -25,8 +25,8 @@ pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> 
             match core.execute(&Actor::Appliance, command.clone()).await {
                 Ok(_) => {}
                 // The fleet has moved on since the plan was made; the next look sees it as it is.
-                Err(ExecuteError::Refused(refusal)) => {
-                    tracing::debug!(?command, %refusal, "A planned step was refused")
+                Err(error @ (ExecuteError::Refused(_) | ExecuteError::Changed)) => {
+                    tracing::debug!(?command, %error, "A planned step was refused")
                 }
                 // The writer has said so already; it is tried again at the next look.
                 Err(ExecuteError::NotDurable(_) | ExecuteError::Away(_) | ExecuteError::Unknown(_)) => break,

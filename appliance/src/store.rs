@@ -73,6 +73,29 @@ impl Store {
         self.away.borrow().clone()
     }
 
+    /// Binds the log to the site's authority at the first start; another authority is refused, for the nodes of this
+    /// log trust only the one that they know.
+    pub async fn bind(&self, fingerprint: &str) -> Result<(), StoreError> {
+        let bound: String = on_pool!(&self.pool, pool => {
+            sqlx::query(
+                "INSERT INTO authority (fingerprint)
+                 SELECT $1 WHERE NOT EXISTS (SELECT 1 FROM authority) ON CONFLICT DO NOTHING",
+            )
+            .bind(fingerprint)
+            .execute(pool)
+            .await
+            .map_err(|source| StoreError::of("written", source))?;
+            sqlx::query_scalar("SELECT fingerprint FROM authority")
+                .fetch_one(pool)
+                .await
+                .map_err(|source| StoreError::of("read", source))?
+        });
+        if bound != fingerprint {
+            return Err(StoreError::OtherAuthority { bound });
+        }
+        Ok(())
+    }
+
     /// Takes note of how an attempt went.
     pub(crate) fn tried<T>(&self, result: &Result<T, StoreError>, now: Timestamp) {
         match result {

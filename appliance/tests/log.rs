@@ -109,10 +109,10 @@ on_both! {
     async fn orders_that_belong_together_are_carried_out_together_or_not_at_all(database: &Database) {
         let daemon = Daemon::start(database).await;
         daemon.give(found()).await.unwrap();
-        let refused = daemon.core.execute_all(&Actor::Appliance, vec![sight(1), sight(2), found()]).await;
+        let refused = daemon.core.execute_all(&Actor::Appliance, vec![sight(1), sight(2), found()], None).await;
         assert!(matches!(refused, Err(ExecuteError::Refused(_))), "{refused:?}");
         assert_eq!((daemon.core.position(), daemon.core.fleet().machines.len()), (1, 0));
-        let events = daemon.core.execute_all(&Actor::Appliance, vec![sight(1), sight(2)]).await.unwrap();
+        let events = daemon.core.execute_all(&Actor::Appliance, vec![sight(1), sight(2)], None).await.unwrap();
         assert_eq!(events.len(), 4);
         assert_eq!(daemon.core.position(), 5);
         daemon.stop().await;

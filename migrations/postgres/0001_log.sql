@@ -30,7 +30,8 @@ CREATE TABLE observed (
 );
 CREATE INDEX observed_at ON observed (at);
 
--- The fleet as it was after an event, so that a start need not replay everything.
+-- The fleet as it was after an event, so that a start need not replay everything. The parts are written one by one,
+-- then the line that makes them a snapshot.
 CREATE TABLE snapshot (
     position BIGINT PRIMARY KEY,       -- of the last event in it
     at       BIGINT NOT NULL,
@@ -40,7 +41,7 @@ CREATE TABLE snapshot (
 );
 
 CREATE TABLE snapshot_part (
-    position BIGINT NOT NULL REFERENCES snapshot (position) ON DELETE CASCADE,
+    position BIGINT NOT NULL,
     part     BIGINT NOT NULL,
     noun     TEXT   NOT NULL,
     body     BYTEA  NOT NULL,          -- JSON, an object a line
@@ -48,3 +49,8 @@ CREATE TABLE snapshot_part (
 );
 -- Read whole and at every start: not worth the time of compression.
 ALTER TABLE snapshot_part ALTER COLUMN body SET STORAGE EXTERNAL;
+
+-- The authority whose certificates the site's nodes trust; each daemon that uses this log has it in its own folder.
+CREATE TABLE authority (
+    fingerprint TEXT PRIMARY KEY       -- SHA-256 of the certificate
+);

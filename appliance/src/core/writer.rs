@@ -11,8 +11,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet::{Ctx, Event, Fleet, Refusal};
-use tokio::sync::{mpsc, oneshot};
+use fleet::{Ctx, Event, Fleet};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +36,6 @@ const OBSERVED_POLLS: u32 = 10;
 
 /// Rows read at once when others have written.
 const PAGE: u32 = 4096;
-
-type Reply = oneshot::Sender<Result<Vec<Event>, ExecuteError>>;
 
 pub(super) async fn run(
     core: Core,
@@ -89,7 +87,7 @@ struct Writer {
 struct Decided {
     fleet: Fleet,
     facts: Vec<Fact>,
-    answers: Vec<Result<Vec<Event>, Refusal>>,
+    answers: Vec<Result<Vec<Event>, ExecuteError>>,
 }
 
 enum Settled {
@@ -105,10 +103,7 @@ impl Writer {
             let head = self.core.head();
             let decided = decide(&head.fleet, &group);
             if decided.facts.is_empty() {
-                answer(
-                    group,
-                    decided.answers.into_iter().map(|answer| answer.map_err(ExecuteError::Refused)),
-                );
+                answer(group, decided.answers);
                 return Ok(());
             }
             let written = self.core.store().append(head.position, &decided.facts).await;
@@ -129,10 +124,7 @@ impl Writer {
                 Settled::Written => {
                     self.publish(head.position, decided.fleet, &decided.facts);
                     fail::fail_point!("append-published");
-                    answer(
-                        group,
-                        decided.answers.into_iter().map(|answer| answer.map_err(ExecuteError::Refused)),
-                    );
+                    answer(group, decided.answers);
                     return Ok(());
                 }
                 Settled::NotWritten => {
@@ -245,7 +237,8 @@ fn decide(fleet: &Fleet, group: &[Order]) -> Decided {
     let mut decided =
         Decided { fleet: fleet.clone(), facts: Vec::new(), answers: Vec::with_capacity(group.len()) };
     for order in group {
-        let before = (order.commands.len() > 1).then(|| (decided.fleet.clone(), decided.facts.len()));
+        let may_be_undone = order.commands.len() > 1 || order.expect.is_some();
+        let before = may_be_undone.then(|| (decided.fleet.clone(), decided.facts.len()));
         let mut happened = Vec::new();
         let mut refused = None;
         for command in &order.commands {
@@ -264,19 +257,24 @@ fn decide(fleet: &Fleet, group: &[Order]) -> Decided {
                     }
                 }
                 Err(refusal) => {
-                    refused = Some(refusal);
+                    refused = Some(ExecuteError::Refused(refusal));
                     break;
                 }
             }
         }
+        if refused.is_none()
+            && order.expect.as_ref().is_some_and(|expect| *expect != fleet::digest(&happened))
+        {
+            refused = Some(ExecuteError::Changed);
+        }
         decided.answers.push(match refused {
             None => Ok(happened),
-            Some(refusal) => {
+            Some(error) => {
                 if let Some((fleet, facts)) = before {
                     decided.fleet = fleet;
                     decided.facts.truncate(facts);
                 }
-                Err(refusal)
+                Err(error)
             }
         });
     }
@@ -284,10 +282,9 @@ fn decide(fleet: &Fleet, group: &[Order]) -> Decided {
 }
 
 /// Whoever asked may have gone away; what was decided stands.
-fn answer(group: Vec<Order>, answers: impl Iterator<Item = Result<Vec<Event>, ExecuteError>>) {
+fn answer(group: Vec<Order>, answers: Vec<Result<Vec<Event>, ExecuteError>>) {
     for (order, answer) in group.into_iter().zip(answers) {
-        let reply: Reply = order.reply;
-        let _ = reply.send(answer);
+        let _ = order.reply.send(answer);
     }
 }
 

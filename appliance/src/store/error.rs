@@ -22,6 +22,16 @@ pub enum StoreError {
         "the event log ends at position {end}, but there is a snapshot of position {snapshot}: events are missing"
     )]
     Short { end: i64, snapshot: i64 },
+    #[error("the snapshot could not be made: {reason}")]
+    Snapshot { reason: String },
+    #[error(
+        "the log up to position {position} gives the state {log}, and the snapshot of that position has {snapshot}: one of them was altered"
+    )]
+    Differs { position: i64, log: String, snapshot: String },
+    #[error(
+        "this log belongs to the site whose authority is {bound}: copy ca.pem, ca-key.pem and secret from its appliance into the folder `state`"
+    )]
+    OtherAuthority { bound: String },
     /// Somebody else appended first; nothing was written.
     #[error("the event log has grown meanwhile")]
     Conflict,

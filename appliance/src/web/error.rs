@@ -66,6 +66,7 @@ impl From<ExecuteError> for Error {
     fn from(error: ExecuteError) -> Error {
         match error {
             ExecuteError::Refused(refusal) => refusal.into(),
+            ExecuteError::Changed => Error::refused(StatusCode::CONFLICT, error.to_string()),
             ExecuteError::NotDurable(_) => Error::Broken(error.into()),
             ExecuteError::Away(_) | ExecuteError::Unknown(_) | ExecuteError::Stopping => {
                 Error::refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
