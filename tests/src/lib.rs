@@ -8,6 +8,9 @@
 //!   uefi ───────┘                     └── pcap files
 //! ```
 //!
+//! [`sim`] is another thing: the same core in a world that is made up, a thousand
+//! times faster.
+//!
 //! No root, no bridge, no tap: every cable is a pair of unix datagram sockets.
 
 pub mod accelerator;
@@ -25,6 +28,7 @@ pub mod machine;
 pub mod nonsense;
 pub mod progress;
 pub mod qmp;
+pub mod sim;
 pub mod ssh;
 pub mod story;
 pub mod trust;

@@ -1,0 +1,143 @@
+//! What a person types: the words of `eli`, given as commands to an appliance of the simulated world.
+
+use fleet::package::{Bundle, Deb, Health, Manifest, Nodes, Requires, Unit};
+use fleet::site::{Adopt, Policy};
+use fleet::{Command, MachineId, ServiceId, Subject, VmId, machine, vm};
+
+use super::World;
+
+impl World {
+    /// Gives one command. A refusal is kept for the next line, which has to expect it.
+    pub fn eli(&mut self, id: usize, words: &[&str]) -> Result<(), String> {
+        if !self.daemons.get(id).is_some_and(|daemon| daemon.up) {
+            self.refusal = Some("the appliance does not answer".to_owned());
+            return Ok(());
+        }
+        self.say(format!("$ eli {}", words.join(" ")));
+        let command = match self.command(words) {
+            Ok(command) => command,
+            Err(missing) if missing.starts_with("there is no ") => {
+                self.refusal = Some(missing);
+                return Ok(());
+            }
+            Err(other) => return Err(other),
+        };
+        if let Err(refusal) = self.execute(id, "admin", &command) {
+            self.say(format!("refused: {refusal}"));
+            self.refusal = Some(refusal.to_string());
+        }
+        Ok(())
+    }
+
+    fn command(&self, words: &[&str]) -> Result<Command, String> {
+        let flag = |name: &str| words.contains(&name);
+        let number = |name: &str, otherwise: u64| -> Result<u64, String> {
+            let Some(place) = words.iter().position(|word| *word == name) else { return Ok(otherwise) };
+            let value = words.get(place + 1).and_then(|value| value.parse().ok());
+            value.ok_or_else(|| format!("{name} wants a number"))
+        };
+        let missing = |what: &str, name: &str| format!("there is no {what} {name}");
+        Ok(match words {
+            ["vm", "create", name, ..] => Command::CreateVm {
+                spec: vm::NewVm {
+                    name: (*name).to_owned(),
+                    vcpus: u32::try_from(number("--cpus", 1)?).map_err(|_| "too many")?,
+                    memory_mib: number("--memory", 512)?,
+                    disk_gib: number("--disk", 4)?,
+                    image: image(),
+                },
+            },
+            ["vm", "delete", name, ..] => {
+                Command::RemoveVm { vm: self.vm(name).ok_or_else(|| missing("VM", name))? }
+            }
+            ["adopt", name, ..] => Command::Adopt {
+                machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
+                wipe: flag("--wipe"),
+            },
+            ["delete", name, ..] => match self.vm(name) {
+                Some(vm) => Command::RemoveVm { vm },
+                None => Command::RemoveMachine {
+                    machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
+                },
+            },
+            ["policy", ..] => Command::SetPolicy {
+                policy: Policy {
+                    adopt: if flag("--ask") { Adopt::Ask } else { Adopt::Blank },
+                    ssh_keys: Vec::new(),
+                },
+            },
+            ["install", name, ..] => {
+                Command::InstallPackage { bundle: bundle(name, number("--memory", 256)?), image: image() }
+            }
+            ["remove", name, ..] => Command::RemoveService {
+                service: self.service(name).ok_or_else(|| missing("service", name))?,
+            },
+            _ => return Err(format!("eli {} is not understood", words.join(" "))),
+        })
+    }
+
+    pub fn has_refusal(&self) -> bool {
+        self.refusal.is_some()
+    }
+
+    pub fn refusal(&self) -> String {
+        format!("the command before this line was refused: {}", self.refusal.clone().unwrap_or_default())
+    }
+
+    pub fn was_refused(&mut self, sentence: &str) -> Result<(), String> {
+        match self.refusal.take() {
+            Some(refusal) if refusal.contains(sentence) => Ok(()),
+            Some(refusal) => Err(format!("it was refused with other words: {refusal}")),
+            None => Err("it was not refused".to_owned()),
+        }
+    }
+
+    pub fn subject(&self, name: &str) -> Option<Subject> {
+        let machine = || self.machine(name).map(Subject::Machine);
+        let vm = || self.vm(name).map(Subject::Vm);
+        self.service(name).map(Subject::Service).or_else(vm).or_else(machine)
+    }
+
+    /// A machine by its id, its name, or the name of the computer that it is.
+    pub fn machine(&self, name: &str) -> Option<MachineId> {
+        let fleet = &self.daemons[0].fleet;
+        let named =
+            fleet.machines.values().find(|machine| machine.name == name || machine.id.to_string() == name);
+        let computer = || self.computers.iter().find(|computer| computer.name == name);
+        let known = named.or_else(|| machine::by_mac(fleet, computer()?.mac));
+        known.map(|machine| machine.id)
+    }
+
+    pub fn vm(&self, name: &str) -> Option<VmId> {
+        let vms = &self.daemons[0].fleet.vms;
+        vms.values().find(|vm| vm.name == name || vm.id.to_string() == name).map(|vm| vm.id)
+    }
+
+    pub fn service(&self, name: &str) -> Option<ServiceId> {
+        let services = &self.daemons[0].fleet.services;
+        services.values().find(|service| service.name == name).map(|service| service.id)
+    }
+}
+
+fn image() -> vm::Image {
+    vm::Image { name: "guest.img".to_owned(), sha256: "0".repeat(64), bytes: 1 << 30 }
+}
+
+fn bundle(name: &str, memory_mib: u64) -> Bundle {
+    Bundle {
+        sha256: "1".repeat(64),
+        bytes: 1 << 20,
+        manifest: Manifest {
+            format: 1,
+            name: name.to_owned(),
+            version: "1.0.0".to_owned(),
+            summary: "answers".to_owned(),
+            requires: Requires { memory_mib, vcpus: 1, disk_gib: 2 },
+            nodes: Nodes { min: 1 },
+            debs: vec![Deb { file: format!("debs/{name}.deb"), sha256: "2".repeat(64) }],
+            configs: Vec::new(),
+            service: Unit { unit: format!("{name}.service"), port: 8080, protocol: "http".to_owned() },
+            health: Health { path: "/".to_owned(), status: 200 },
+        },
+    }
+}
