@@ -241,7 +241,7 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
             machine::fail_install(fleet, *machine, *attempt, step, error, ctx)
         }
         Command::RemoveMachine { machine } => machine::remove(fleet, *machine),
-        Command::Enroll { node: NodeId::Machine(machine), key } => machine::enroll(fleet, *machine, key),
+        Command::Enroll { node: NodeId::Machine(machine), key } => machine::enroll(fleet, *machine, key, ctx),
         Command::Enroll { node: NodeId::Vm(vm), key } => vm::enroll(fleet, *vm, key),
         Command::ObserveHost { machine, capacity } => host::observe(fleet, *machine, capacity, ctx),
         Command::CreateVm { spec } => vm::create(fleet, spec, ctx),

@@ -499,10 +499,21 @@ pub(crate) fn remove(fleet: &Fleet, id: MachineId) -> Result<Vec<crate::Event>, 
     Ok(released.chain([removed]).collect())
 }
 
-pub(crate) fn enroll(fleet: &Fleet, id: MachineId, key: &str) -> Result<Vec<crate::Event>, Refusal> {
+pub(crate) fn enroll(
+    fleet: &Fleet,
+    id: MachineId,
+    key: &str,
+    ctx: Ctx,
+) -> Result<Vec<crate::Event>, Refusal> {
     let machine = find(fleet, id)?;
+    let mut events = Vec::new();
     match &machine.phase {
         Phase::Installed | Phase::Ready => {}
+        // Only the system on its disk asks for a certificate, and only after all else was written there does the disk
+        // start: the call home was not heard, and the firmware went on to the disk because nobody answered it.
+        Phase::Installing { attempt, kickstart_served: true, .. } if machine.key.as_deref() == Some(key) => {
+            events.push(Event::Installed { machine: id, attempt: *attempt, at: ctx.now });
+        }
         Phase::Sighted
         | Phase::Reported
         | Phase::Adopted { .. }
@@ -519,7 +530,8 @@ pub(crate) fn enroll(fleet: &Fleet, id: MachineId, key: &str) -> Result<Vec<crat
     if machine.key.as_deref().is_some_and(|known| known != key) && !machine.appliance {
         return Err(Refusal::Conflict(format!("{} is known by another key", machine.name)));
     }
-    Ok(vec![crate::Event::Machine(Event::CertificateIssued { machine: id, key: key.to_owned() })])
+    events.push(Event::CertificateIssued { machine: id, key: key.to_owned() });
+    Ok(events.into_iter().map(crate::Event::Machine).collect())
 }
 
 pub(crate) fn record_appliance(
