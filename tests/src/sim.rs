@@ -31,7 +31,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use appliance::tokens::Tokens;
-use fleet::{Command, Event, MachineId, Observed};
+use fleet::{Command, Event, Forecast, MachineId, Observed};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
@@ -61,6 +61,10 @@ pub struct World {
     installed: BTreeSet<MachineId>,
     /// Why the last command of a person was refused.
     refusal: Option<String>,
+    /// The last position of the log when the script said `note`.
+    noted: usize,
+    /// What `eli plan` has shown last.
+    shown: Option<Forecast>,
     /// The first thing that must never be and was.
     wrong: Option<String>,
 }
@@ -124,6 +128,8 @@ impl World {
             last_event: 0,
             installed: BTreeSet::new(),
             refusal: None,
+            noted: 0,
+            shown: None,
             wrong: None,
         };
         let found = Command::Found {

@@ -35,7 +35,7 @@ fn every_scenario_ends_as_it_says() {
 fn run_seed(seed: u64) {
     if let Err(failure) = sim::run(&sim::script(seed), seed) {
         panic!(
-            "{failure}\nseed {seed} failed: {}\nrerun it: ELISANDRA_SEED={seed} cargo nextest run -p tests one_seed",
+            "{failure}\nseed {seed} failed: {}\nrerun it: cargo run -p tests --example scenario -- {seed}",
             failure.reason
         );
     }
@@ -76,15 +76,6 @@ fn seeds_that_once_failed() {
         if !number.is_empty() {
             run_seed(number.parse().unwrap());
         }
-    }
-}
-
-#[test]
-fn one_seed() {
-    if let Ok(seed) = std::env::var("ELISANDRA_SEED") {
-        let seed = seed.parse().unwrap();
-        run_seed(seed);
-        println!("{}", sim::run(&sim::script(seed), seed).map_or_else(|f| f.to_string(), |w| w.timeline()));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use fleet::wire::VmSpec;
-use fleet::{Command, Event, Fleet, Plan, Subject, machine, service, vm};
+use fleet::{Command, Ctx, Event, Fleet, Forecast, Plan, Refusal, Subject, machine, service, vm};
 use hypervisor::Hypervisor as _;
 
 use super::World;
@@ -69,6 +69,9 @@ impl World {
         if running.len() > 1 {
             self.wrong(format!("{} runs on {}", spec.name, running.join(" and on ")));
         }
+        if !self.daemons.iter().any(|daemon| daemon.fleet.vms.contains_key(&spec.id)) {
+            self.wrong(format!("{} is started, and the log says that it is gone", spec.name));
+        }
     }
 
     pub fn check_events(&mut self, command: &Command, events: &[Event]) {
@@ -88,11 +91,34 @@ impl World {
                 {
                     self.wrong(format!("{machine} is installed and is being installed again"));
                 }
+                Event::Vm(vm::Event::Gone { vm }) => self.check_gone(*vm),
                 _ => {}
             }
         }
         if let Command::Adopt { machine, wipe: true } = command {
             self.allow_wiping(*machine);
+        }
+    }
+
+    /// What the log calls gone runs nowhere: its address is given to others from now on.
+    fn check_gone(&mut self, vm: fleet::VmId) {
+        let running = self.computers.iter().find(|computer| {
+            let domains = computer.hypervisor.vms().unwrap_or_default();
+            domains.iter().any(|domain| domain.running && domain.id == vm)
+        });
+        if let Some(computer) = running {
+            self.wrong(format!("{vm} is gone for the log, and runs on {}", computer.name));
+        }
+    }
+
+    /// What was shown is what was done.
+    pub fn check_rehearsal(&mut self, shown: &Forecast, done: &Result<Vec<Event>, Refusal>) {
+        let same = match done {
+            Ok(events) => shown.digest == Some(fleet::digest(events)),
+            Err(refusal) => shown.refusal() == Some((0, refusal.to_string().as_str())),
+        };
+        if !same {
+            self.wrong(format!("the plan showed {:?}, and what was done is {done:?}", shown.steps));
         }
     }
 
@@ -137,6 +163,22 @@ impl World {
             Some((place, row)) => Err(format!("row {} has the position {}", place + 1, row.position)),
             None => Ok(()),
         }
+    }
+
+    /// The shorter list of commands makes the same fleet, and is shorter.
+    pub fn check_compaction(&self) -> Result<(), String> {
+        let live = &self.daemons[0].fleet;
+        let short = fleet::compact(live);
+        if short.len() > self.log.last() {
+            return Err(format!("{} commands for {} events", short.len(), self.log.last()));
+        }
+        let mut again = Fleet::default();
+        let ctx = Ctx { now: self.clock.now() };
+        for command in &short {
+            let events = fleet::decide(&again, command, ctx).map_err(|refusal| refusal.to_string())?;
+            events.iter().for_each(|event| fleet::evolve(&mut again, event));
+        }
+        (again == *live).then_some(()).ok_or_else(|| "the short list makes another fleet".to_owned())
     }
 
     /// Nothing is planned and nothing has been recorded for a while.

@@ -69,6 +69,8 @@ pub struct Computer {
     pub life: u32,
     pub state: State,
     pub address: Option<Ipv4Addr>,
+    /// Name of the switch and of its port at the other end of its cable.
+    pub cable: Option<(String, String)>,
     /// How long an installation takes, and what it fails with.
     pub install: u64,
     pub install_fails: Option<String>,

@@ -2,7 +2,8 @@
 
 use fleet::package::{Bundle, Deb, Health, Manifest, Nodes, Requires, Unit};
 use fleet::site::{Adopt, Policy};
-use fleet::{Command, MachineId, ServiceId, Subject, VmId, machine, vm};
+use fleet::switch::Plugged;
+use fleet::{Command, Ctx, Forecast, MachineId, ServiceId, Subject, VmId, machine, simulate, vm};
 
 use super::World;
 
@@ -14,6 +15,11 @@ impl World {
             return Ok(());
         }
         self.say(format!("$ eli {}", words.join(" ")));
+        if let ["plan", "--", rest @ ..] = words {
+            let command = self.command(rest)?;
+            self.shown = Some(self.rehearse(id, &command));
+            return Ok(());
+        }
         let command = match self.command(words) {
             Ok(command) => command,
             Err(missing) if missing.starts_with("there is no ") => {
@@ -22,11 +28,22 @@ impl World {
             }
             Err(other) => return Err(other),
         };
-        if let Err(refusal) = self.execute(id, "admin", &command) {
+        let shown = self.rehearse(id, &command);
+        let done = self.execute(id, "admin", &command);
+        self.check_rehearsal(&shown, &done);
+        if let Err(refusal) = done {
             self.say(format!("refused: {refusal}"));
             self.refusal = Some(refusal.to_string());
         }
         Ok(())
+    }
+
+    /// What the command would do, told without doing it; with the log caught up, as `eli plan` does it too.
+    fn rehearse(&mut self, id: usize, command: &Command) -> Forecast {
+        self.notice(id);
+        let ctx = Ctx { now: self.clock.now() };
+        let daemon = &self.daemons[id];
+        simulate(&daemon.fleet, &daemon.observed, std::slice::from_ref(command), ctx)
     }
 
     fn command(&self, words: &[&str]) -> Result<Command, String> {
@@ -72,6 +89,35 @@ impl World {
             ["remove", name, ..] => Command::RemoveService {
                 service: self.service(name).ok_or_else(|| missing("service", name))?,
             },
+            ["rack", "add", name, ..] => Command::AddRack {
+                name: (*name).to_owned(),
+                units: u32::try_from(number("--units", 42)?).map_err(|_| "too many")?,
+            },
+            ["rack", "remove", name, ..] => {
+                Command::RemoveRack { name: (*name).to_owned(), force: flag("--force") }
+            }
+            ["place", name, rack, unit] => Command::PlaceMachine {
+                machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
+                rack: (*rack).to_owned(),
+                unit: unit.parse().map_err(|_| "not a number")?,
+                height: 1,
+            },
+            ["switch", "add", name, ports @ ..] => Command::AddSwitch {
+                name: (*name).to_owned(),
+                ports: ports.iter().map(|port| (*port).to_owned()).collect(),
+                place: None,
+            },
+            ["plug", switch, port, name] => {
+                let mac = self.computers[self.computer(name)?].mac;
+                Command::Plug {
+                    switch: (*switch).to_owned(),
+                    port: (*port).to_owned(),
+                    what: Plugged::Nic { mac },
+                }
+            }
+            ["unplug", switch, port] => {
+                Command::Unplug { switch: (*switch).to_owned(), port: (*port).to_owned() }
+            }
             _ => return Err(format!("eli {} is not understood", words.join(" "))),
         })
     }

@@ -1,5 +1,7 @@
 //! `expect …`: what has to be so now, `within` a time, or all the time `for` a while.
 
+use fleet::Forecast;
+use fleet::switch::Plugged;
 use hypervisor::Hypervisor as _;
 
 use super::World;
@@ -75,9 +77,9 @@ fn holds(world: &mut World, what: &[&str]) -> Result<(), String> {
             let wanted = times.parse() == Ok(count);
             wanted.then_some(()).ok_or_else(|| format!("{count} times: {lines:?}"))
         }
-        ["events", wanted] => {
-            let count = world.log.last();
-            (wanted.parse() == Ok(count)).then_some(()).ok_or_else(|| format!("there are {count}"))
+        ["nothing", "recorded"] => {
+            let count = world.log.last() - world.noted;
+            (count == 0).then_some(()).ok_or_else(|| format!("{count} events since `note`"))
         }
         ["disk", name, wanted] => {
             let id = world.computer(name)?;
@@ -121,6 +123,19 @@ fn holds(world: &mut World, what: &[&str]) -> Result<(), String> {
         ["quiet"] => world.is_quiet(),
         ["settled"] => world.is_settled(),
         ["replay", "equals", "live"] => world.check_replay(),
+        ["compaction", "equals", "live"] => world.check_compaction(),
+        ["shown", text] => {
+            let lines = world.shown.as_ref().map(shown).unwrap_or_default();
+            let found = lines.iter().any(|line| line.contains(text));
+            found.then_some(()).ok_or_else(|| format!("it showed: {lines:?}"))
+        }
+        ["port", switch, port, "has", name] => {
+            let mac = world.computers[world.computer(name)?].mac;
+            let port = fleet.switches.get(*switch).and_then(|switch| switch.ports.get(*port));
+            let port = port.ok_or("there is no such port")?;
+            let by_hand = port.by_hand == Some(Plugged::Nic { mac });
+            (by_hand || port.heard.contains(&mac)).then_some(()).ok_or_else(|| format!("it has {port:?}"))
+        }
         other => Err(format!("expect {} is not understood", other.join(" "))),
     }
 }
@@ -131,6 +146,16 @@ fn same(wanted: &str, is: Option<&str>, noun: &str) -> Result<(), String> {
         Some(is) => Err(format!("the {noun} is {is}")),
         None => Err(format!("there is no such {noun}")),
     }
+}
+
+/// The lines of a plan, as `eli plan` prints them.
+fn shown(forecast: &Forecast) -> Vec<String> {
+    let effects = forecast.steps.iter().flat_map(|step| {
+        let refusal = step.refusal.iter().map(|refusal| format!("refused: {refusal}"));
+        refusal.chain(step.effects.iter().map(|effect| format!("{}: {}", effect.name, effect.sentence)))
+    });
+    let waits = forecast.waiting.iter().map(|wait| format!("{} would wait: {}", wait.name, wait.what));
+    effects.chain(waits).collect()
 }
 
 /// What the page says that this thing waits for.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 
 use fleet::VmId;
-use fleet::wire::{Capacity, Observed, ObservedVm, VmState};
+use fleet::wire::{Capacity, Neighbour, Observed, ObservedVm, VmState};
 use hypervisor::plan::{Here, Step, plan_node};
 use hypervisor::{Hypervisor as _, seed_name};
 use node::member::Word;
@@ -47,7 +47,13 @@ impl Host {
             volume_free_bytes: 60 << 30,
         });
         let vms = vms.into_iter().map(|(id, state)| ObservedVm { id, state }).collect();
-        Observed { revision, capacity, vms, ..nothing }
+        let neighbours = computer.cable.iter().map(|(system, port)| Neighbour {
+            mac: computer.mac,
+            chassis: format!("chassis-{system}"),
+            port: port.clone(),
+            system: Some(system.clone()),
+        });
+        Observed { revision, capacity, vms, neighbours: neighbours.collect(), ..nothing }
     }
 }
 

@@ -59,6 +59,11 @@ fn carry_out(world: &mut World, line: &str) -> Result<(), String> {
             world.run_until(end);
             Ok(())
         }
+        // From here on, for `expect nothing recorded`.
+        ["note"] => {
+            world.noted = world.log.last();
+            Ok(())
+        }
         ["expect", rest @ ..] => expect::expect(world, rest),
         ["refused", sentence] => world.was_refused(sentence),
         _ if world.has_refusal() => Err(world.refusal()),
@@ -112,6 +117,11 @@ fn carry_out(world: &mut World, line: &str) -> Result<(), String> {
             world.say(format!("the cable of {} is whole again", world.computers[id].name));
             world.network.blocked.remove(&id);
         }),
+        ["cable", name, switch, port] => {
+            let id = world.computer(name)?;
+            world.computers[id].cable = Some(((*switch).to_owned(), (*port).to_owned()));
+            Ok(())
+        }
         ["swap", "nics", one, other] => {
             let (one, other) = (world.computer(one)?, world.computer(other)?);
             let mac = world.computers[one].mac;
@@ -191,6 +201,7 @@ impl World {
             life: 0,
             state: State::Off,
             address: None,
+            cable: None,
             install: 60_000,
             install_fails: None,
             hypervisor: Fake::default(),

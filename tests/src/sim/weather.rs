@@ -41,6 +41,7 @@ pub fn script(seed: u64) -> String {
     lines.extend(["wait 30s".to_owned(), "forgive".to_owned()]);
     lines.push("expect settled within 60m".to_owned());
     lines.push("expect replay equals live".to_owned());
+    lines.push("expect compaction equals live".to_owned());
     lines.join("\n") + "\n"
 }
 
