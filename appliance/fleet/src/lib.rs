@@ -11,7 +11,9 @@
 
 mod command;
 mod compact;
+pub mod document;
 mod event;
+mod hash;
 pub mod host;
 pub mod id;
 pub mod lease;
@@ -34,6 +36,7 @@ use serde::{Deserialize, Serialize};
 pub use command::{Command, Ctx, Refusal, decide};
 pub use compact::compact;
 pub use event::{Event, evolve};
+pub use hash::{StateHash, state_hash};
 pub use id::{Mac, MachineId, NodeId, ParseError, ServiceId, Timestamp, VmId};
 pub use plan::{Observed, ObservedNode, Plan, Subject, Waiting, news_of_neighbours, plan};
 pub use simulate::{Digest, Effect, Forecast, Placement, Step, Wait, digest, name_of, simulate};

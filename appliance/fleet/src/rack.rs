@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Fleet, MachineId, Refusal, is_label, switch};
 
@@ -15,7 +15,15 @@ pub struct Rack {
     pub name: String,
     pub units: u32,
     /// By the lowest unit that each takes; units are counted from 1 at the bottom.
+    #[serde(deserialize_with = "holds")]
     pub holds: BTreeMap<u32, Held>,
+}
+
+/// JSON has only text as keys, and inside a tagged enum serde does not read numbers from it.
+fn holds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u32, Held>, D::Error> {
+    let holds = BTreeMap::<String, Held>::deserialize(deserializer)?;
+    let numbered = holds.into_iter().map(|(unit, held)| Ok((unit.parse()?, held)));
+    numbered.collect::<Result<_, std::num::ParseIntError>>().map_err(serde::de::Error::custom)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{World, blank_disk, bundle, capacity, disk_with, hardware, image, new_vm};
+use fleet::document::{derive, export};
 use fleet::rack::Occupant;
 use fleet::switch::Plugged;
 use fleet::wire::Neighbour;
@@ -244,5 +245,22 @@ proptest! {
             fleet::evolve(&mut replayed, &read);
         }
         prop_assert_eq!(replayed, world.fleet);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// A site is already what its own document says.
+    #[test]
+    fn what_was_exported_changes_nothing_when_applied(commands in proptest::collection::vec(command(), 0..80)) {
+        let mut world = World::founded();
+        for command in &commands {
+            let _ = world.give(command);
+        }
+        let document = export(&world.fleet);
+        let derived = derive(&world.fleet, &document, Some(&image()), common::at(world.clock));
+        prop_assert_eq!(derived.commands, vec![]);
+        prop_assert_eq!(derived.left, Vec::<String>::new());
     }
 }

@@ -1,0 +1,220 @@
+//! The desired state as a document: what a person keeps in a file and applies again and again.
+//!
+//! What a document does not mention is left alone, a field as well as a thing; `prune` names the nouns of which
+//! it is the whole truth.
+
+mod derive;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Phase;
+use crate::rack::{self, Occupant};
+use crate::site::{Adopt, Policy};
+use crate::switch::Plugged;
+use crate::{Fleet, Mac, service, vm};
+
+pub use derive::{Derived, derive};
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Document {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyPart>,
+    #[serde(skip_serializing_if = "Prune::is_nothing")]
+    pub prune: Prune,
+    #[serde(rename = "rack", skip_serializing_if = "Vec::is_empty")]
+    pub racks: Vec<RackPart>,
+    #[serde(rename = "switch", skip_serializing_if = "Vec::is_empty")]
+    pub switches: Vec<SwitchPart>,
+    #[serde(rename = "machine", skip_serializing_if = "Vec::is_empty")]
+    pub machines: Vec<MachinePart>,
+    #[serde(rename = "vm", skip_serializing_if = "Vec::is_empty")]
+    pub vms: Vec<VmPart>,
+    #[serde(rename = "service", skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServicePart>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyPart {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopt: Option<Adopt>,
+    /// All of them: a key that is not here is let in no more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssh_keys: Option<Vec<String>>,
+}
+
+/// The nouns of which everything is removed that the document does not have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Prune {
+    pub racks: bool,
+    pub switches: bool,
+    pub machines: bool,
+    pub vms: bool,
+    pub services: bool,
+}
+
+impl Prune {
+    fn is_nothing(&self) -> bool {
+        *self == Prune::default()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RackPart {
+    pub name: String,
+    #[serde(default = "usual_units")]
+    pub units: u32,
+}
+
+fn usual_units() -> u32 {
+    42
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchPart {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<String>,
+    /// The lowest that it takes, counted from 1 at the bottom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<u32>,
+    /// 1, if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    /// Ports it has at least; those that machines hear over LLDP come by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
+    /// By port: what a person says is plugged in. What LLDP says is not here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub plugged: BTreeMap<String, Plugged>,
+}
+
+/// Known by its MAC address if that is given, otherwise by its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachinePart {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
+    /// It is to be a host. Its disks are never wiped by a document.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub adopt: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rack: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmPart {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcpus: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_gib: Option<u64>,
+    /// The site's guest image, if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServicePart {
+    pub package: String,
+    /// Whichever is kept, if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// What a person has decided of this site. Applied to the site it came from, it changes nothing; applied to another
+/// one, it makes the same of what is there.
+pub fn export(fleet: &Fleet) -> Document {
+    let Policy { adopt, ssh_keys } = &fleet.policy;
+    let carries_service = |id| fleet.services.values().any(|service| service.nodes.contains(&id));
+    let vms = fleet.vms.values().filter(|vm| vm.phase != vm::Phase::Removing && !carries_service(vm.id));
+    let services = fleet.services.values().filter(|service| service.phase != service::Phase::Removing);
+    Document {
+        policy: Some(PolicyPart { adopt: Some(*adopt), ssh_keys: Some(ssh_keys.clone()) }),
+        prune: Prune::default(),
+        racks: fleet
+            .racks
+            .values()
+            .map(|rack| RackPart { name: rack.name.clone(), units: rack.units })
+            .collect(),
+        switches: fleet.switches.values().map(|switch| switch_part(fleet, switch)).collect(),
+        machines: fleet
+            .machines
+            .values()
+            .filter(|machine| !machine.appliance)
+            .map(|machine| machine_part(fleet, machine))
+            .collect(),
+        vms: vms
+            .map(|vm| VmPart {
+                name: vm.name.clone(),
+                vcpus: Some(vm.vcpus),
+                memory_mib: Some(vm.memory_mib),
+                disk_gib: Some(vm.disk_gib),
+                image: None,
+            })
+            .collect(),
+        services: services
+            .map(|service| ServicePart {
+                package: service.name.clone(),
+                version: Some(service.version.clone()),
+            })
+            .collect(),
+    }
+}
+
+fn switch_part(fleet: &Fleet, switch: &crate::switch::Switch) -> SwitchPart {
+    let by_hand = switch.ports.iter().filter_map(|(name, port)| Some((name.clone(), port.by_hand.clone()?)));
+    let (rack, unit, height) = place(fleet, &Occupant::Switch(switch.name.clone()));
+    SwitchPart {
+        name: switch.name.clone(),
+        rack,
+        unit,
+        height,
+        ports: switch.ports.keys().cloned().collect(),
+        plugged: by_hand.collect(),
+    }
+}
+
+fn machine_part(fleet: &Fleet, machine: &crate::machine::Machine) -> MachinePart {
+    let (rack, unit, height) = place(fleet, &Occupant::Machine(machine.id));
+    let wanted = match &machine.phase {
+        Phase::Adopted { .. } | Phase::Installing { .. } | Phase::Installed | Phase::Ready => true,
+        Phase::Sighted | Phase::Reported | Phase::Failed { .. } => false,
+    };
+    MachinePart {
+        name: Some(machine.name.clone()),
+        mac: machine.macs.first().copied(),
+        adopt: wanted,
+        rack,
+        unit,
+        height,
+    }
+}
+
+/// Rack, unit, and height where it is not 1.
+fn place(fleet: &Fleet, what: &Occupant) -> (Option<String>, Option<u32>, Option<u32>) {
+    match rack::place_of(fleet, what) {
+        Some(rack::Place { rack, unit, height }) => (Some(rack), Some(unit), (height != 1).then_some(height)),
+        None => (None, None, None),
+    }
+}
