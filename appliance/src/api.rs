@@ -52,8 +52,12 @@ pub struct Wait {
 }
 
 fn waiting(plan: &Plan, subject: Subject) -> Vec<Wait> {
-    let about = plan.waiting.iter().filter(|waiting| waiting.subject == subject);
-    about
-        .map(|waiting| Wait { since: waiting.since, what: waiting.what.clone(), hint: waiting.hint.clone() })
+    let waits = plan.waiting_of(subject).iter();
+    waits
+        .map(|waiting| Wait {
+            since: waiting.since,
+            what: waiting.what.to_string(),
+            hint: waiting.hint.as_ref().map(ToString::to_string),
+        })
         .collect()
 }

@@ -75,7 +75,7 @@ fn text(app: &App, config: &Config, found: &Found) -> String {
         lines.push(format!("KEPT IN MEMORY ONLY: {}", sentence.trim()));
     }
     lines.push(String::new());
-    let ready = fleet.machines.values().filter(|machine| machine.phase == Phase::Ready).count();
+    let ready = fleet.hosts.len();
     lines.push(format!(
         "{} machines, {ready} of them ready; {} VMs; {} services",
         fleet.machines.len(),

@@ -268,7 +268,7 @@ impl Core {
 
     /// Takes what a node says it is now.
     pub fn observe(&self, node: NodeId, said: wire::Observed) {
-        let last = ObservedNode { at: now(), said };
+        let last = Arc::new(ObservedNode { at: now(), said });
         self.inner.observed.send_modify(|observed| {
             Arc::make_mut(observed).insert(node, last);
         });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use fleet::{Command, Ctx, Fleet, Mac, machine};
+use fleet::{Command, Ctx, Fleet, Mac, machine, vm};
 use pxe::{Assignment, Boot, Directory, Note, NoteKind, Refused, Sight};
 
 use crate::core::{Actor, Core, ExecuteError, now};
@@ -65,7 +65,7 @@ impl Directory for FleetDirectory {
             || SITE.to_owned(),
             |mac| {
                 let machine = machine::by_mac(&fleet, mac).map(|machine| machine.id.to_string());
-                let vm = || fleet.vms.values().find(|vm| vm.mac == mac).map(|vm| vm.id.to_string());
+                let vm = || vm::by_mac(&fleet, mac).map(|vm| vm.id.to_string());
                 machine.or_else(vm).unwrap_or_else(|| mac.to_string())
             },
         );
@@ -105,8 +105,8 @@ fn smbios_uuid(bytes: [u8; 16]) -> uuid::Uuid {
 }
 
 fn hostname(fleet: &Fleet, mac: Mac) -> Option<String> {
-    let machine = machine::by_mac(fleet, mac).map(|machine| machine.name.clone());
-    machine.or_else(|| fleet.vms.values().find(|vm| vm.mac == mac).map(|vm| vm.name.clone()))
+    let machine = machine::by_mac(fleet, mac).map(|machine| &machine.name);
+    machine.or_else(|| vm::by_mac(fleet, mac).map(|vm| &vm.name)).map(ToString::to_string)
 }
 
 /// The directory as the boot servers take it.

@@ -19,7 +19,7 @@ pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> 
         fleet.mark_unchanged();
         observed.mark_unchanged();
         let plan = fleet::plan(&core.fleet(), &core.observed(), now());
-        let actions = plan.actions.clone();
+        let actions = plan.actions().cloned().collect::<Vec<_>>();
         core.set_plan(plan);
         for command in actions {
             match core.execute(&Actor::Appliance, command.clone()).await {

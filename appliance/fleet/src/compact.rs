@@ -1,8 +1,13 @@
 //! A shorter log with the same result: one command for each thing that is still there.
 
+use crate::host::Host;
+use crate::machine::Machine;
+use crate::package::Package;
 use crate::rack::Rack;
 use crate::restore::{Counters, Object};
+use crate::service::Service;
 use crate::switch::Switch;
+use crate::vm::Vm;
 use crate::{Command, Fleet, site};
 
 /// Commands that make an empty fleet equal to this one, ids, times and counters included.
@@ -18,15 +23,16 @@ pub fn compact(fleet: &Fleet) -> Vec<Command> {
     let leases = fleet.leases.by_mac.iter();
     objects.extend(leases.map(|(mac, address)| Object::Lease { mac: *mac, address: *address }));
     let machines = fleet.machines.values();
-    objects.extend(machines.map(|machine| Object::Machine { machine: machine.clone() }));
+    objects.extend(machines.map(|machine| Object::Machine { machine: Machine::clone(machine) }));
     let switches = fleet.switches.values();
     objects.extend(switches.map(|switch| Object::Switch { switch: Switch::clone(switch) }));
     objects.extend(fleet.racks.values().map(|rack| Object::Rack { rack: Rack::clone(rack) }));
-    objects.extend(fleet.hosts.values().map(|host| Object::Host { host: host.clone() }));
-    objects.extend(fleet.packages.values().map(|package| Object::Package { package: package.clone() }));
-    objects.extend(fleet.vms.values().map(|vm| Object::Vm { vm: vm.clone() }));
+    objects.extend(fleet.hosts.values().map(|host| Object::Host { host: Host::clone(host) }));
+    objects
+        .extend(fleet.packages.values().map(|package| Object::Package { package: Package::clone(package) }));
+    objects.extend(fleet.vms.values().map(|vm| Object::Vm { vm: Vm::clone(vm) }));
     let services = fleet.services.values();
-    objects.extend(services.map(|service| Object::Service { service: service.clone() }));
+    objects.extend(services.map(|service| Object::Service { service: Service::clone(service) }));
 
     let counters = Counters::of(fleet);
     let seen = Counters {

@@ -1,6 +1,7 @@
 //! Hosts: machines that run a hypervisor and have said what they have room for.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -52,8 +53,24 @@ impl fmt::Display for Event {
 pub fn free_memory_mib(fleet: &Fleet, host: &Host) -> u64 {
     let appliance = fleet.machines.get(&host.machine).is_some_and(|machine| machine.appliance);
     let reserved = if appliance { RESERVED_APPLIANCE_MIB } else { RESERVED_MIB };
-    let taken: u64 = fleet.vms.values().filter(|vm| vm.host == host.machine).map(|vm| vm.memory_mib).sum();
+    let taken = fleet.index.usage(host.machine).memory_mib;
     host.memory_mib.saturating_sub(reserved).saturating_sub(taken)
+}
+
+/// Room that is left for volumes once those of all its VMs are full.
+pub fn free_volume_bytes(fleet: &Fleet, host: &Host) -> u64 {
+    host.volume_bytes.saturating_sub(fleet.index.usage(host.machine).disk_bytes)
+}
+
+/// Hosts with at least this much free memory, the most first; the appliance's own machine after all others.
+pub(crate) fn roomy(fleet: &Fleet, memory_mib: u64) -> impl Iterator<Item = &Host> {
+    fleet.index.roomy(memory_mib).filter_map(|host| fleet.hosts.get(&host)).map(Arc::as_ref)
+}
+
+/// The host with the most free memory of all.
+pub(crate) fn roomiest(fleet: &Fleet) -> Option<&Host> {
+    let hosts = fleet.index.roomiest().filter_map(|host| fleet.hosts.get(&host)).map(Arc::as_ref);
+    hosts.max_by_key(|host| free_memory_mib(fleet, host))
 }
 
 pub(crate) fn observe(
@@ -88,7 +105,7 @@ pub(crate) fn observe(
         ready_since: known.map_or(ctx.now, |host| host.ready_since),
     };
     let event = match known {
-        Some(known) if *known == host => return Ok(Vec::new()),
+        Some(known) if **known == host => return Ok(Vec::new()),
         Some(_) => Event::CapacityChanged(host),
         None => Event::Ready(host),
     };
@@ -99,10 +116,10 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
     match event {
         Event::Ready(host) => {
             machine::enter(fleet, host.machine, host.ready_since, |machine| machine.phase = Phase::Ready);
-            fleet.hosts.insert(host.machine, host.clone());
+            fleet.put_host(host.clone());
         }
         Event::CapacityChanged(host) => {
-            fleet.hosts.insert(host.machine, host.clone());
+            fleet.put_host(host.clone());
         }
     }
 }

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ctx, Fleet, Mac, Refusal, machine};
+use crate::{Ctx, Fleet, Mac, Refusal, machine, vm};
 
 /// Addresses below this one (counted from the network's) are left for appliances and people: 10.77.0.0 to 10.77.0.255.
 const FIRST_OF_POOL: u32 = 256;
@@ -45,7 +45,7 @@ impl fmt::Display for Event {
 /// The address that `mac` has, or the one it would be given. `None` when the pool is exhausted.
 ///
 /// The search starts at a place that depends on the MAC address, so that a machine that comes back after it
-/// was removed tends to get its old address, and so that it ends after a few steps in a pool that is not full.
+/// was removed tends to get its old address.
 pub fn address_for(fleet: &Fleet, mac: Mac) -> Option<Ipv4Addr> {
     if let Some(address) = fleet.leases.by_mac.get(&mac) {
         return Some(*address);
@@ -54,14 +54,18 @@ pub fn address_for(fleet: &Fleet, mac: Mac) -> Option<Ipv4Addr> {
     let base = u32::from(site.network.network());
     let broadcast = u32::from(site.network.broadcast());
     let first = if broadcast - base > 2 * FIRST_OF_POOL { base + FIRST_OF_POOL } else { base + 16 };
-    let size = broadcast - first;
     let start = mac.0.iter().fold(2_166_136_261u32, |hash, byte| {
         // FNV-1a: the same in every version of every build, unlike the standard library's hashers.
         (hash ^ u32::from(*byte)).wrapping_mul(16_777_619)
-    }) % size;
-    (0..size)
-        .map(|step| Ipv4Addr::from(first + (start + step) % size))
-        .find(|address| *address != site.address && !fleet.leases.by_address.contains_key(address))
+    }) % (broadcast - first);
+    let free = |from: u32, end: u32| {
+        let mut address = fleet.index.addresses.free_from(from.into())?;
+        if address == site.address {
+            address = fleet.index.addresses.free_from((u32::from(address) + 1).into())?;
+        }
+        (u32::from(address) < end).then_some(address)
+    };
+    free(first + start, broadcast).or_else(|| free(first, first + start))
 }
 
 /// Events that give `mac` its address, none if it has one.
@@ -89,7 +93,7 @@ pub(crate) fn sight(
     ctx: Ctx,
 ) -> Result<Vec<crate::Event>, Refusal> {
     let mut events = assign(fleet, mac)?;
-    let known = machine::by_mac(fleet, mac).is_some() || fleet.vms.values().any(|vm| vm.mac == mac);
+    let known = machine::by_mac(fleet, mac).is_some() || vm::by_mac(fleet, mac).is_some();
     // A laptop asks for an address too; only what asks as firmware does (option 93) is a machine to adopt.
     if !known && arch.is_some() {
         events.push(machine::sighted(fleet, mac, arch, uuid, ctx));
@@ -100,13 +104,21 @@ pub(crate) fn sight(
 pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
     match event {
         Event::Assigned { mac, address } => {
+            release(fleet, *mac);
+            if let Some(other) = fleet.leases.by_address.get(address).copied() {
+                release(fleet, other);
+            }
             fleet.leases.by_mac.insert(*mac, *address);
             fleet.leases.by_address.insert(*address, *mac);
+            fleet.index.addresses.take(*address);
         }
-        Event::Released { mac } => {
-            if let Some(address) = fleet.leases.by_mac.remove(mac) {
-                fleet.leases.by_address.remove(&address);
-            }
-        }
+        Event::Released { mac } => release(fleet, *mac),
+    }
+}
+
+fn release(fleet: &mut Fleet, mac: Mac) {
+    if let Some(address) = fleet.leases.by_mac.remove(&mac) {
+        fleet.leases.by_address.remove(&address);
+        fleet.index.addresses.release(address);
     }
 }

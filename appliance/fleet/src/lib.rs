@@ -16,6 +16,7 @@ mod event;
 mod hash;
 pub mod host;
 pub mod id;
+mod index;
 pub mod lease;
 pub mod machine;
 pub mod package;
@@ -31,27 +32,29 @@ pub mod wire;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use command::{Command, Ctx, Refusal, decide};
 pub use compact::compact;
 pub use event::{Event, evolve};
 pub use hash::{StateHash, state_hash};
 pub use id::{Mac, MachineId, NodeId, ParseError, ServiceId, Timestamp, VmId};
-pub use plan::{Observed, ObservedNode, Plan, Subject, Waiting, news_of_neighbours, plan};
+pub use index::{Index, Usage};
+pub use plan::{Item, Observed, ObservedNode, Plan, Subject, Waiting, heard_since, news_of_neighbours, plan};
 pub use simulate::{Digest, Effect, Forecast, Placement, Step, Wait, digest, name_of, simulate};
 
 /// Everything that was decided: the fold of the log.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(remote = "Self")]
 pub struct Fleet {
     pub site: Option<site::Site>,
     pub policy: site::Policy,
     pub leases: lease::Leases,
-    pub machines: imbl::OrdMap<MachineId, machine::Machine>,
-    pub hosts: imbl::OrdMap<MachineId, host::Host>,
-    pub vms: imbl::OrdMap<VmId, vm::Vm>,
-    pub packages: imbl::OrdMap<String, package::Package>,
-    pub services: imbl::OrdMap<ServiceId, service::Service>,
+    pub machines: imbl::OrdMap<MachineId, Arc<machine::Machine>>,
+    pub hosts: imbl::OrdMap<MachineId, Arc<host::Host>>,
+    pub vms: imbl::OrdMap<VmId, Arc<vm::Vm>>,
+    pub packages: imbl::OrdMap<String, Arc<package::Package>>,
+    pub services: imbl::OrdMap<ServiceId, Arc<service::Service>>,
     #[serde(default)]
     pub racks: imbl::OrdMap<String, Arc<rack::Rack>>,
     #[serde(default)]
@@ -60,6 +63,56 @@ pub struct Fleet {
     pub last_machine: u64,
     pub last_vm: u64,
     pub last_service: u64,
+    #[serde(skip)]
+    pub index: Index,
+}
+
+/// Without the index, which follows from the rest.
+impl PartialEq for Fleet {
+    fn eq(&self, other: &Fleet) -> bool {
+        let Fleet {
+            site,
+            policy,
+            leases,
+            machines,
+            hosts,
+            vms,
+            packages,
+            services,
+            racks,
+            switches,
+            last_machine,
+            last_vm,
+            last_service,
+            index: _,
+        } = self;
+        *site == other.site
+            && *policy == other.policy
+            && *leases == other.leases
+            && *machines == other.machines
+            && *hosts == other.hosts
+            && *vms == other.vms
+            && *packages == other.packages
+            && *services == other.services
+            && *racks == other.racks
+            && *switches == other.switches
+            && (*last_machine, *last_vm, *last_service)
+                == (other.last_machine, other.last_vm, other.last_service)
+    }
+}
+
+impl Eq for Fleet {}
+
+impl Serialize for Fleet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Fleet::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Fleet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Fleet::deserialize(deserializer).map(Fleet::indexed)
+    }
 }
 
 /// `[a-z0-9]`, `-` inside, at most 63 characters: an RFC 1123 label in lower case.

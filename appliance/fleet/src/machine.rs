@@ -9,25 +9,30 @@
 //! ```
 
 mod disk;
+mod event;
+mod install;
+mod report;
 
-use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{Firmware, Hardware};
-use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, lease, rack, site, switch};
+use crate::wire::Hardware;
+use crate::{Ctx, Fleet, Mac, MachineId, NodeId, Refusal, Timestamp, lease, vm};
 
+use disk::holds_data;
 pub use disk::{MIN_DISK_BYTES, TargetDisk, contents, target_disk};
-use disk::{holds_data, still_there, target};
-
-/// After so many installations that were begun and never ended, a person is asked to look.
-pub const MAX_ATTEMPTS: u32 = 5;
+pub use event::{By, Event};
+pub(crate) use event::{enter, evolve};
+pub(crate) use install::{adopt, fail_install, phone_home, serve_kickstart};
+pub use report::MAX_ATTEMPTS;
+pub(crate) use report::{record_appliance, report, sighted};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     pub id: MachineId,
     /// Also its host name.
-    pub name: String,
+    pub name: Arc<str>,
     pub macs: Vec<Mac>,
     /// DHCP option 93 of its firmware (RFC 4578): 0 BIOS, 7 and 9 UEFI x86-64.
     pub arch: Option<u16>,
@@ -71,131 +76,17 @@ pub enum Phase {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event {
-    Sighted {
-        machine: MachineId,
-        name: String,
-        mac: Mac,
-        arch: Option<u16>,
-        uuid: Option<uuid::Uuid>,
-        at: Timestamp,
-    },
-    Reported {
-        machine: MachineId,
-        name: String,
-        key: String,
-        hardware: Hardware,
-        at: Timestamp,
-    },
-    ApplianceRecorded {
-        machine: MachineId,
-        name: String,
-        hardware: Hardware,
-        at: Timestamp,
-    },
-    Adopted {
-        machine: MachineId,
-        by: By,
-        disk: TargetDisk,
-        wipe: bool,
-        at: Timestamp,
-    },
-    InstallStarted {
-        machine: MachineId,
-        attempt: u32,
-        at: Timestamp,
-    },
-    KickstartServed {
-        machine: MachineId,
-        attempt: u32,
-    },
-    Installed {
-        machine: MachineId,
-        attempt: u32,
-        at: Timestamp,
-    },
-    InstallFailed {
-        machine: MachineId,
-        attempt: u32,
-        step: String,
-        error: String,
-        at: Timestamp,
-    },
-    CertificateIssued {
-        machine: MachineId,
-        key: String,
-    },
-    Removed {
-        machine: MachineId,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum By {
-    Policy,
-    Person,
-}
-
-impl Event {
-    pub(crate) fn machine(&self) -> MachineId {
+impl Phase {
+    /// The phase as an adjective of a sentence and as the word on the page.
+    pub fn word(&self) -> &'static str {
         match self {
-            Event::Sighted { machine, .. }
-            | Event::Reported { machine, .. }
-            | Event::ApplianceRecorded { machine, .. }
-            | Event::Adopted { machine, .. }
-            | Event::InstallStarted { machine, .. }
-            | Event::KickstartServed { machine, .. }
-            | Event::Installed { machine, .. }
-            | Event::InstallFailed { machine, .. }
-            | Event::CertificateIssued { machine, .. }
-            | Event::Removed { machine } => *machine,
-        }
-    }
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Event::Sighted { mac, .. } => write!(f, "Seen on the network for the first time, as {mac}"),
-            Event::Reported { hardware, .. } => write!(
-                f,
-                "Reported: {}, {} threads, {} MiB memory, {} disks, {}",
-                hardware.cpu.model,
-                hardware.cpu.threads,
-                hardware.memory_mib,
-                hardware.disks.len(),
-                match hardware.firmware {
-                    Firmware::Bios => "BIOS",
-                    Firmware::Uefi => "UEFI",
-                    Firmware::UefiSecureBoot => "UEFI with Secure Boot",
-                }
-            ),
-            Event::ApplianceRecorded { .. } => f.write_str("The appliance runs on this machine"),
-            Event::Adopted { by, disk, wipe, .. } => write!(
-                f,
-                "Adopted {}; to be installed on {disk}{}",
-                match by {
-                    By::Policy => "by policy",
-                    By::Person => "by a person",
-                },
-                if *wipe { ", whose data may be wiped" } else { "" }
-            ),
-            Event::InstallStarted { attempt: 1, .. } => f.write_str("Installation started"),
-            Event::InstallStarted { attempt, .. } => {
-                write!(f, "Installation started over, attempt {attempt}")
-            }
-            Event::KickstartServed { .. } => f.write_str("Fetched its kickstart file; the token is used up"),
-            Event::Installed { .. } => f.write_str("Phoned home: installed"),
-            Event::InstallFailed { step, error, .. } => {
-                write!(f, "Installation failed while {step}: {error}")
-            }
-            Event::CertificateIssued { key, .. } => {
-                write!(f, "Was given a certificate for its key {}", short(key))
-            }
-            Event::Removed { .. } => f.write_str("Removed"),
+            Phase::Sighted => "sighted",
+            Phase::Reported => "found",
+            Phase::Adopted { .. } => "adopted",
+            Phase::Installing { .. } => "installing",
+            Phase::Installed => "installed",
+            Phase::Ready => "ready",
+            Phase::Failed { .. } => "failed",
         }
     }
 }
@@ -211,7 +102,7 @@ pub enum Boot {
 
 /// What the client with this MAC address boots now. Everything that is not known to need us boots its own disk.
 pub fn boot(fleet: &Fleet, mac: Mac) -> Boot {
-    if fleet.vms.values().any(|vm| vm.mac == mac) {
+    if vm::by_mac(fleet, mac).is_some() {
         return Boot::Disk;
     }
     let Some(machine) = by_mac(fleet, mac) else { return Boot::Discover };
@@ -228,250 +119,27 @@ pub fn boot(fleet: &Fleet, mac: Mac) -> Boot {
 }
 
 pub fn by_mac(fleet: &Fleet, mac: Mac) -> Option<&Machine> {
-    fleet.machines.values().find(|machine| machine.macs.contains(&mac))
+    fleet.machines.get(&fleet.index.machine_by_mac(mac)?).map(Arc::as_ref)
 }
 
 pub fn by_key<'a>(fleet: &'a Fleet, key: &str) -> Option<&'a Machine> {
-    fleet.machines.values().find(|machine| machine.key.as_deref() == Some(key))
-}
-
-fn short(key: &str) -> &str {
-    key.get(..12).unwrap_or(key)
-}
-
-fn free_name(fleet: &Fleet, wanted: u64) -> String {
-    let taken = |name: &str| fleet.machines.values().any(|machine| machine.name == name);
-    (wanted..)
-        .map(|number| format!("host-{number}"))
-        .find(|name| !taken(name))
-        .unwrap_or_else(|| format!("host-{wanted}"))
-}
-
-/// The machine that this hardware is. Any MAC address of it is enough: UUIDs and serials are not unique in
-/// the field, MAC addresses nearly are, and they are what the netboot answers are given by.
-fn recognise<'a>(fleet: &'a Fleet, hardware: &Hardware) -> Option<&'a Machine> {
-    by_mac(fleet, hardware.boot_mac).or_else(|| hardware.nics.iter().find_map(|nic| by_mac(fleet, nic.mac)))
-}
-
-pub(crate) fn sighted(
-    fleet: &Fleet,
-    mac: Mac,
-    arch: Option<u16>,
-    uuid: Option<uuid::Uuid>,
-    ctx: Ctx,
-) -> crate::Event {
-    let machine = MachineId(fleet.last_machine + 1);
-    let name = free_name(fleet, machine.0);
-    crate::Event::Machine(Event::Sighted { machine, name, mac, arch, uuid, at: ctx.now })
-}
-
-pub(crate) fn report(
-    fleet: &Fleet,
-    key: &str,
-    hardware: &Hardware,
-    ctx: Ctx,
-) -> Result<Vec<crate::Event>, Refusal> {
-    let mut fleet = fleet.clone();
-    let mut events = Vec::new();
-    let mut happen = |fleet: &mut Fleet, event: crate::Event| {
-        crate::evolve(fleet, &event);
-        events.push(event);
-    };
-
-    for event in lease::assign(&fleet, hardware.boot_mac)? {
-        happen(&mut fleet, event);
-    }
-    let known = recognise(&fleet, hardware).cloned();
-    if let Some(machine) = &known
-        && matches!(machine.phase, Phase::Installed | Phase::Ready)
-    {
-        return Err(Refusal::Conflict(format!(
-            "{} is installed already; remove it first if it is to be installed again",
-            machine.name
-        )));
-    }
-    let id = known.as_ref().map_or(MachineId(fleet.last_machine + 1), |machine| machine.id);
-    let same = known.as_ref().is_some_and(|machine| {
-        machine.key.as_deref() == Some(key) && machine.hardware.as_ref() == Some(hardware)
+    let machines = fleet.index.nodes_by_key(key).filter_map(|node| match node {
+        NodeId::Machine(machine) => fleet.machines.get(&machine),
+        NodeId::Vm(_) => None,
     });
-    if !same {
-        let name = known.as_ref().map_or_else(|| free_name(&fleet, id.0), |machine| machine.name.clone());
-        let reported = Event::Reported {
-            machine: id,
-            name,
-            key: key.to_owned(),
-            hardware: hardware.clone(),
-            at: ctx.now,
-        };
-        happen(&mut fleet, crate::Event::Machine(reported));
-    }
+    machines.map(Arc::as_ref).find(|machine| machine.key.as_deref() == Some(key))
+}
 
-    let phase = fleet.machines.get(&id).map(|machine| machine.phase.clone());
-    if phase == Some(Phase::Reported)
-        && fleet.policy.adopt == site::Adopt::Blank
-        && let Ok(disk) = target_disk(hardware, false)
-    {
-        let adopted =
-            Event::Adopted { machine: id, by: By::Policy, disk: target(disk), wipe: false, at: ctx.now };
-        happen(&mut fleet, crate::Event::Machine(adopted));
-    }
-
-    let attempts = fleet.machines.get(&id).map_or(0, |machine| machine.attempts);
-    match fleet.machines.get(&id).map(|machine| &machine.phase) {
-        // Reporting while installing means that it was restarted in the middle.
-        Some(Phase::Adopted { .. } | Phase::Installing { .. }) if attempts >= MAX_ATTEMPTS => {
-            let failed = Event::InstallFailed {
-                machine: id,
-                attempt: attempts,
-                step: "installing".to_owned(),
-                error: format!("it was begun {attempts} times and never ended; does the machine lose power?"),
-                at: ctx.now,
-            };
-            happen(&mut fleet, crate::Event::Machine(failed));
-        }
-        Some(Phase::Adopted { disk, wipe } | Phase::Installing { disk, wipe, .. })
-            if still_there(hardware, disk, *wipe || attempts > 0) =>
-        {
-            let started = Event::InstallStarted { machine: id, attempt: attempts + 1, at: ctx.now };
-            happen(&mut fleet, crate::Event::Machine(started));
-        }
-        Some(Phase::Adopted { disk, .. } | Phase::Installing { disk, .. }) => {
-            let failed = Event::InstallFailed {
-                machine: id,
-                attempt: attempts,
-                step: "looking for the chosen disk".to_owned(),
-                error: format!("{disk} is not there any more, or holds data now"),
-                at: ctx.now,
-            };
-            happen(&mut fleet, crate::Event::Machine(failed));
-        }
-        Some(Phase::Sighted | Phase::Reported | Phase::Installed | Phase::Ready | Phase::Failed { .. })
-        | None => {}
-    }
-    Ok(events)
+pub fn by_name<'a>(fleet: &'a Fleet, name: &str) -> Option<&'a Machine> {
+    fleet.machines.get(&fleet.index.machine_by_name(name)?).map(Arc::as_ref)
 }
 
 fn find(fleet: &Fleet, id: MachineId) -> Result<&Machine, Refusal> {
-    fleet.machines.get(&id).ok_or_else(|| Refusal::Missing { what: "machine", name: id.to_string() })
-}
-
-pub(crate) fn adopt(
-    fleet: &Fleet,
-    id: MachineId,
-    wipe: bool,
-    ctx: Ctx,
-) -> Result<Vec<crate::Event>, Refusal> {
-    let machine = find(fleet, id)?;
-    match &machine.phase {
-        Phase::Reported | Phase::Failed { .. } => {}
-        Phase::Sighted => {
-            return Err(Refusal::Conflict(format!(
-                "{} has not said yet what it is made of; wait until it has started from the network",
-                machine.name
-            )));
-        }
-        Phase::Adopted { .. } | Phase::Installing { .. } | Phase::Installed | Phase::Ready => {
-            return Err(Refusal::Conflict(format!(
-                "{} is {}; it is adopted already",
-                machine.name,
-                machine.phase.word()
-            )));
-        }
-    }
-    let Some(hardware) = &machine.hardware else {
-        return Err(Refusal::Conflict(format!("{} has not said yet what it is made of", machine.name)));
-    };
-    let disk = target_disk(hardware, wipe)?;
-    Ok(vec![crate::Event::Machine(Event::Adopted {
-        machine: id,
-        by: By::Person,
-        disk: target(disk),
-        wipe,
-        at: ctx.now,
-    })])
-}
-
-pub(crate) fn serve_kickstart(
-    fleet: &Fleet,
-    id: MachineId,
-    attempt: u32,
-    _ctx: Ctx,
-) -> Result<Vec<crate::Event>, Refusal> {
-    let machine = find(fleet, id)?;
-    match &machine.phase {
-        Phase::Installing { attempt: current, kickstart_served: false, .. } if *current == attempt => {
-            Ok(vec![crate::Event::Machine(Event::KickstartServed { machine: id, attempt })])
-        }
-        Phase::Installing { attempt: current, .. } if *current == attempt => {
-            Err(Refusal::Conflict(format!("the install token of {} was used already", machine.name)))
-        }
-        Phase::Sighted
-        | Phase::Reported
-        | Phase::Adopted { .. }
-        | Phase::Installing { .. }
-        | Phase::Installed
-        | Phase::Ready
-        | Phase::Failed { .. } => Err(Refusal::Conflict(format!(
-            "this install token is for attempt {attempt} of {}, which is over",
-            machine.name
-        ))),
-    }
-}
-
-pub(crate) fn phone_home(
-    fleet: &Fleet,
-    id: MachineId,
-    attempt: u32,
-    ctx: Ctx,
-) -> Result<Vec<crate::Event>, Refusal> {
-    let machine = find(fleet, id)?;
-    match &machine.phase {
-        Phase::Installing { attempt: current, kickstart_served: true, .. } if *current == attempt => {
-            Ok(vec![crate::Event::Machine(Event::Installed { machine: id, attempt, at: ctx.now })])
-        }
-        // The answer to the first call was lost on the way.
-        Phase::Installed if machine.attempts == attempt => Ok(Vec::new()),
-        Phase::Sighted
-        | Phase::Reported
-        | Phase::Adopted { .. }
-        | Phase::Installing { .. }
-        | Phase::Installed
-        | Phase::Ready
-        | Phase::Failed { .. } => Err(Refusal::Conflict(format!(
-            "{} is {}; attempt {attempt} cannot have installed it",
-            machine.name,
-            machine.phase.word()
-        ))),
-    }
-}
-
-pub(crate) fn fail_install(
-    fleet: &Fleet,
-    id: MachineId,
-    attempt: u32,
-    step: &str,
-    error: &str,
-    ctx: Ctx,
-) -> Result<Vec<crate::Event>, Refusal> {
-    let machine = find(fleet, id)?;
-    match &machine.phase {
-        Phase::Installing { attempt: current, .. } if *current == attempt => {
-            Ok(vec![crate::Event::Machine(Event::InstallFailed {
-                machine: id,
-                attempt,
-                step: step.to_owned(),
-                error: error.to_owned(),
-                at: ctx.now,
-            })])
-        }
-        Phase::Sighted
-        | Phase::Reported
-        | Phase::Adopted { .. }
-        | Phase::Installing { .. }
-        | Phase::Installed
-        | Phase::Ready
-        | Phase::Failed { .. } => Ok(Vec::new()),
-    }
+    fleet
+        .machines
+        .get(&id)
+        .map(Arc::as_ref)
+        .ok_or_else(|| Refusal::Missing { what: "machine", name: id.to_string() })
 }
 
 pub(crate) fn remove(fleet: &Fleet, id: MachineId) -> Result<Vec<crate::Event>, Refusal> {
@@ -482,7 +150,7 @@ pub(crate) fn remove(fleet: &Fleet, id: MachineId) -> Result<Vec<crate::Event>, 
             machine.name
         )));
     }
-    let vms: Vec<&str> = fleet.vms.values().filter(|vm| vm.host == id).map(|vm| vm.name.as_str()).collect();
+    let vms: Vec<&str> = vm::on_host(fleet, id).map(|vm| vm.name.as_ref()).collect();
     if !vms.is_empty() {
         return Err(Refusal::Conflict(format!(
             "{} carries {}; remove or move that first",
@@ -532,168 +200,4 @@ pub(crate) fn enroll(
     }
     events.push(Event::CertificateIssued { machine: id, key: key.to_owned() });
     Ok(events.into_iter().map(crate::Event::Machine).collect())
-}
-
-pub(crate) fn record_appliance(
-    fleet: &Fleet,
-    hardware: &Hardware,
-    ctx: Ctx,
-) -> Result<Vec<crate::Event>, Refusal> {
-    let known = recognise(fleet, hardware);
-    if known.is_some_and(|machine| machine.appliance && machine.hardware.as_ref() == Some(hardware)) {
-        return Ok(Vec::new());
-    }
-    let machine = known.map_or(MachineId(fleet.last_machine + 1), |machine| machine.id);
-    let name = known.map_or_else(|| free_name(fleet, machine.0), |machine| machine.name.clone());
-    let recorded = Event::ApplianceRecorded { machine, name, hardware: hardware.clone(), at: ctx.now };
-    Ok(vec![crate::Event::Machine(recorded)])
-}
-
-impl Phase {
-    /// The phase as an adjective of a sentence and as the word on the page.
-    pub fn word(&self) -> &'static str {
-        match self {
-            Phase::Sighted => "sighted",
-            Phase::Reported => "found",
-            Phase::Adopted { .. } => "adopted",
-            Phase::Installing { .. } => "installing",
-            Phase::Installed => "installed",
-            Phase::Ready => "ready",
-            Phase::Failed { .. } => "failed",
-        }
-    }
-}
-
-pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
-    match event {
-        Event::Sighted { machine, name, mac, arch, uuid, at } => {
-            fleet.last_machine = fleet.last_machine.max(machine.0);
-            let sighted = Machine {
-                id: *machine,
-                name: name.clone(),
-                macs: vec![*mac],
-                arch: *arch,
-                uuid: *uuid,
-                key: None,
-                hardware: None,
-                phase: Phase::Sighted,
-                since: *at,
-                attempts: 0,
-                appliance: false,
-            };
-            fleet.machines.insert(*machine, sighted);
-        }
-        Event::Reported { machine: id, name, key, hardware, at } => {
-            let machine = with_hardware(fleet, *id, name, hardware, *at);
-            machine.key = Some(key.clone());
-            if machine.phase == Phase::Sighted {
-                machine.phase = Phase::Reported;
-                machine.since = *at;
-            }
-        }
-        Event::ApplianceRecorded { machine: id, name, hardware, at } => {
-            let machine = with_hardware(fleet, *id, name, hardware, *at);
-            machine.appliance = true;
-            if machine.phase != Phase::Ready {
-                machine.phase = Phase::Installed;
-            }
-        }
-        Event::Adopted { machine, disk, wipe, at, .. } => {
-            enter(fleet, *machine, *at, |machine| {
-                machine.attempts = 0;
-                machine.phase = Phase::Adopted { disk: disk.clone(), wipe: *wipe };
-            });
-        }
-        Event::InstallStarted { machine, attempt, at } => {
-            enter(fleet, *machine, *at, |machine| {
-                if let Phase::Adopted { disk, wipe } | Phase::Installing { disk, wipe, .. } =
-                    machine.phase.clone()
-                {
-                    machine.attempts = *attempt;
-                    machine.phase =
-                        Phase::Installing { disk, wipe, attempt: *attempt, kickstart_served: false };
-                }
-            });
-        }
-        Event::KickstartServed { machine, .. } => {
-            if let Some(machine) = fleet.machines.get_mut(machine)
-                && let Phase::Installing { kickstart_served, .. } = &mut machine.phase
-            {
-                *kickstart_served = true;
-            }
-        }
-        Event::Installed { machine, at, .. } => {
-            enter(fleet, *machine, *at, |machine| machine.phase = Phase::Installed);
-        }
-        Event::InstallFailed { machine, step, error, at, .. } => {
-            enter(fleet, *machine, *at, |machine| {
-                machine.phase = Phase::Failed { step: step.clone(), error: error.clone() };
-            });
-        }
-        Event::CertificateIssued { machine, key } => {
-            if let Some(machine) = fleet.machines.get_mut(machine) {
-                machine.key = Some(key.clone());
-            }
-        }
-        Event::Removed { machine: id } => {
-            for mac in fleet.machines.get(id).map(|machine| machine.macs.clone()).unwrap_or_default() {
-                switch::take_out(fleet, mac);
-            }
-            rack::take_out(fleet, &rack::Occupant::Machine(*id));
-            fleet.machines.remove(id);
-            fleet.hosts.remove(id);
-        }
-    }
-}
-
-pub(crate) fn enter(fleet: &mut Fleet, id: MachineId, at: Timestamp, change: impl FnOnce(&mut Machine)) {
-    if let Some(machine) = fleet.machines.get_mut(&id) {
-        machine.since = at;
-        change(machine);
-    }
-}
-
-/// The machine with this hardware, made if it is new. A NIC of it that was taken for a machine of its own
-/// (it had asked for an address before the machine said that both are its) is folded in.
-fn with_hardware<'a>(
-    fleet: &'a mut Fleet,
-    id: MachineId,
-    name: &str,
-    hardware: &Hardware,
-    at: Timestamp,
-) -> &'a mut Machine {
-    let macs: Vec<Mac> = hardware.nics.iter().map(|nic| nic.mac).collect();
-    let folded: Vec<MachineId> = fleet
-        .machines
-        .values()
-        .filter(|other| other.id != id && other.phase == Phase::Sighted)
-        .filter(|other| other.macs.iter().all(|mac| macs.contains(mac)))
-        .map(|other| other.id)
-        .collect();
-    for other in folded {
-        rack::fold(fleet, other, id);
-        fleet.machines.remove(&other);
-    }
-    fleet.last_machine = fleet.last_machine.max(id.0);
-    let machine = fleet.machines.entry(id).or_insert_with(|| Machine {
-        id,
-        name: name.to_owned(),
-        macs: Vec::new(),
-        arch: None,
-        uuid: hardware.uuid,
-        key: None,
-        hardware: None,
-        phase: Phase::Sighted,
-        since: at,
-        attempts: 0,
-        appliance: false,
-    });
-    for mac in macs.into_iter().chain([hardware.boot_mac]) {
-        if !machine.macs.contains(&mac) {
-            machine.macs.push(mac);
-        }
-    }
-    machine.uuid = hardware.uuid.or(machine.uuid);
-    machine.hardware = Some(hardware.clone());
-    machine
 }

@@ -1,6 +1,7 @@
 //! Packages: what a `.eli` bundle says it is and wants. The format is described in docs/eli.md.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -129,7 +130,8 @@ impl fmt::Display for Event {
 pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
     match event {
         Event::Added { bundle } => {
-            fleet.packages.insert(bundle.manifest.name.clone(), Package { bundle: bundle.clone() });
+            let package = Package { bundle: bundle.clone() };
+            fleet.packages.insert(bundle.manifest.name.clone(), Arc::new(package));
         }
     }
 }

@@ -1,9 +1,14 @@
 //! What is to be done next, and where nothing can be done, why.
 //!
-//! The reconciler calls `plan` after every change and every ten seconds, and gives the commands it returns.
+//! The plan of one subject is a function of that subject, of what nodes said and of the time; [`plan`] puts those
+//! of all subjects together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::{self, SoftwareState, VmState};
@@ -12,7 +17,7 @@ use crate::{
 };
 
 /// What the nodes said last.
-pub type Observed = BTreeMap<NodeId, ObservedNode>;
+pub type Observed = OrdMap<NodeId, Arc<ObservedNode>>;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedNode {
@@ -20,10 +25,29 @@ pub struct ObservedNode {
     pub said: wire::Observed,
 }
 
+/// What nodes have said between two moments; it costs what has changed.
+pub fn heard_since(before: &Observed, after: &Observed) -> impl Iterator<Item = (NodeId, Arc<ObservedNode>)> {
+    before.diff(after).filter_map(|difference| match difference {
+        DiffItem::Add(node, seen) | DiffItem::Update { new: (node, seen), .. } => {
+            Some((*node, Arc::clone(seen)))
+        }
+        DiffItem::Remove(..) => None,
+    })
+}
+
+/// Subjects of which nothing is to be said have no item.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Plan {
+    pub subjects: OrdMap<Subject, Arc<Item>>,
+}
+
+/// The plan of one subject.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Item {
     pub actions: Vec<Command>,
     pub waiting: Vec<Waiting>,
+    /// When this item changes although nothing else does: a limit is over.
+    pub due: Option<Timestamp>,
 }
 
 /// Why something is not further than it is.
@@ -32,12 +56,12 @@ pub struct Waiting {
     pub subject: Subject,
     pub since: Timestamp,
     /// What it waits for.
-    pub what: String,
+    pub what: Cow<'static, str>,
     /// What a person could do.
-    pub hint: Option<String>,
+    pub hint: Option<Cow<'static, str>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(untagged)]
 pub enum Subject {
     Machine(MachineId),
@@ -55,6 +79,20 @@ impl std::fmt::Display for Subject {
     }
 }
 
+impl Plan {
+    pub fn actions(&self) -> impl Iterator<Item = &Command> {
+        self.subjects.values().flat_map(|item| &item.actions)
+    }
+
+    pub fn waiting(&self) -> impl Iterator<Item = &Waiting> {
+        self.subjects.values().flat_map(|item| &item.waiting)
+    }
+
+    pub fn waiting_of(&self, subject: Subject) -> &[Waiting] {
+        self.subjects.get(&subject).map_or(&[], |item| &item.waiting)
+    }
+}
+
 /// A node that has not been heard of for so long is shown as silent.
 const SILENT_SECS: u64 = 45;
 
@@ -65,107 +103,109 @@ const JOIN_LIMIT: u64 = 600;
 const VM_LIMIT: u64 = 600;
 const SERVICE_LIMIT: u64 = 900;
 
+/// Looks at everything.
 pub fn plan(fleet: &Fleet, observed: &Observed, now: Timestamp) -> Plan {
-    let mut plan = Plan::default();
-    for machine in fleet.machines.values() {
-        plan_machine(fleet, machine, observed, now, &mut plan);
-    }
-    for vm in fleet.vms.values() {
-        plan_vm(vm, observed, now, &mut plan);
-    }
-    for service in fleet.services.values() {
-        plan_service(fleet, service, observed, now, &mut plan);
-    }
-    plan
+    let machines = fleet.machines.keys().map(|id| Subject::Machine(*id));
+    let vms = fleet.vms.keys().map(|id| Subject::Vm(*id));
+    let services = fleet.services.keys().map(|id| Subject::Service(*id));
+    let subjects = machines.chain(vms).chain(services);
+    let items = subjects.map(|subject| (subject, plan_subject(fleet, subject, observed, now)));
+    Plan { subjects: items.filter(|(_, item)| *item != Item::default()).collect() }
 }
 
-fn plan_machine(
-    fleet: &Fleet,
-    machine: &machine::Machine,
-    observed: &Observed,
-    now: Timestamp,
-    plan: &mut Plan,
-) {
-    let seen = observed.get(&NodeId::Machine(machine.id));
-    let mut wait = |what: String, hint: Option<&str>| {
-        plan.waiting.push(Waiting {
-            subject: Subject::Machine(machine.id),
-            since: machine.since,
-            what,
-            hint: hint.map(str::to_owned),
-        });
+/// The item of one subject; an empty one of a subject that is no more.
+pub(crate) fn plan_subject(fleet: &Fleet, subject: Subject, observed: &Observed, now: Timestamp) -> Item {
+    let item = match subject {
+        Subject::Machine(id) => fleet.machines.get(&id).map(|it| plan_machine(fleet, it, observed, now)),
+        Subject::Vm(id) => fleet.vms.get(&id).map(|it| plan_vm(it, observed, now)),
+        Subject::Service(id) => fleet.services.get(&id).map(|it| plan_service(fleet, it, observed, now)),
     };
+    item.unwrap_or_default()
+}
+
+/// A look at one subject: takes down what is found.
+struct Look {
+    subject: Subject,
+    /// When the subject came into its phase.
+    since: Timestamp,
+    now: Timestamp,
+    item: Item,
+}
+
+impl Look {
+    fn at(subject: Subject, since: Timestamp, now: Timestamp) -> Look {
+        Look { subject, since, now, item: Item::default() }
+    }
+
+    fn act(&mut self, command: Command) {
+        self.item.actions.push(command);
+    }
+
+    fn wait(&mut self, what: impl Into<Cow<'static, str>>, hint: Option<&'static str>) {
+        self.wait_since(self.since, what, hint);
+    }
+
+    fn wait_since(
+        &mut self,
+        since: Timestamp,
+        what: impl Into<Cow<'static, str>>,
+        hint: Option<&'static str>,
+    ) {
+        let hint = hint.map(Cow::Borrowed);
+        self.item.waiting.push(Waiting { subject: self.subject, since, what: what.into(), hint });
+    }
+
+    /// Whether the phase lasts longer than it should.
+    fn late(&mut self, limit_secs: u64) -> bool {
+        self.over(self.since, limit_secs)
+    }
+
+    /// Whether more than `limit_secs` whole seconds have passed; if not, the item is due when they have.
+    fn over(&mut self, since: Timestamp, limit_secs: u64) -> bool {
+        let over = self.now.secs_since(since) > limit_secs;
+        if !over {
+            let due = Timestamp(since.0.saturating_add((limit_secs + 1) * 1000));
+            self.item.due = Some(self.item.due.map_or(due, |known| known.min(due)));
+        }
+        over
+    }
+}
+
+fn plan_machine(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, now: Timestamp) -> Item {
+    let mut look = Look::at(Subject::Machine(machine.id), machine.since, now);
     for contradiction in contradictions(fleet, machine) {
-        wait(
+        look.wait(
             contradiction,
             Some("look at the cable; then plug in by hand what is there, or unplug the port"),
         );
     }
-    let late = |limit: u64| now.secs_since(machine.since) > limit;
     match &machine.phase {
-        machine::Phase::Sighted if late(REPORT_LIMIT) => wait(
-            "asked for an address but never reported what it is".to_owned(),
+        machine::Phase::Sighted if look.late(REPORT_LIMIT) => look.wait(
+            "asked for an address but never reported what it is",
             Some(
                 "see its timeline for the last file it fetched; is it set to start from its own disk first?",
             ),
         ),
-        machine::Phase::Sighted => {
-            wait("starts from the network and will report what it is".to_owned(), None)
-        }
-        machine::Phase::Reported => wait_for_adoption(fleet, machine, &mut wait),
-        machine::Phase::Adopted { .. } => wait(
-            "will be installed as soon as it has started from the network".to_owned(),
+        machine::Phase::Sighted => look.wait("starts from the network and will report what it is", None),
+        machine::Phase::Reported => wait_for_adoption(fleet, machine, &mut look),
+        machine::Phase::Adopted { .. } => look.wait(
+            "will be installed as soon as it has started from the network",
             Some("restart it if its screen does not say that it waits for the appliance"),
         ),
-        machine::Phase::Installing { .. } if late(INSTALL_LIMIT) => wait(
-            "the installation takes longer than it should".to_owned(),
+        machine::Phase::Installing { .. } if look.late(INSTALL_LIMIT) => look.wait(
+            "the installation takes longer than it should",
             Some("look at its screen; restart it, and the installation starts over"),
         ),
-        machine::Phase::Installing { .. } => wait("the installation goes on".to_owned(), None),
-        machine::Phase::Failed { step, error } => wait(
+        machine::Phase::Installing { .. } => look.wait("the installation goes on", None),
+        machine::Phase::Failed { step, error } => look.wait(
             format!("the installation failed while {step}: {error}"),
             Some("adopt it again to try once more"),
         ),
         machine::Phase::Installed | machine::Phase::Ready => {
-            if let Some(node) = seen {
-                plan.actions.extend(news_of_neighbours(fleet, machine, &node.said.neighbours));
-            }
-            if let Some(capacity) = seen.and_then(|node| node.said.capacity.as_ref()) {
-                let changed = fleet.hosts.get(&machine.id).is_none_or(|host| {
-                    host.hypervisor != capacity.hypervisor
-                        || host.threads != capacity.threads
-                        || host.memory_mib != capacity.memory_mib
-                        || host.volume_bytes != capacity.volume_bytes
-                });
-                if capacity.domain_type != "kvm" {
-                    wait(
-                        format!("offers virtualization by {} and not by kvm", capacity.domain_type),
-                        Some("switch virtualization (VT-x or AMD-V) on in its firmware and restart it"),
-                    );
-                } else if changed {
-                    plan.actions
-                        .push(Command::ObserveHost { machine: machine.id, capacity: capacity.clone() });
-                }
-            } else if machine.phase == machine::Phase::Installed && late(JOIN_LIMIT) {
-                wait(
-                    "is installed but its host agent has not spoken".to_owned(),
-                    Some("look at its screen: does it start from its own disk?"),
-                );
-            } else if machine.phase == machine::Phase::Installed {
-                wait("starts from its own disk".to_owned(), None);
-            }
-            if let Some(node) = seen
-                && now.secs_since(node.at) > SILENT_SECS
-            {
-                plan.waiting.push(Waiting {
-                    subject: Subject::Machine(machine.id),
-                    since: node.at,
-                    what: "its host agent is silent".to_owned(),
-                    hint: Some("is it switched on and plugged in?".to_owned()),
-                });
-            }
+            join(fleet, machine, observed, &mut look);
         }
     }
+    look.item
 }
 
 /// Of the neighbours that a machine heard, those that the fleet does not know. A NIC is in one port: if it hears several
@@ -189,74 +229,94 @@ fn contradictions(fleet: &Fleet, machine: &machine::Machine) -> BTreeSet<String>
     machine.macs.iter().filter_map(|mac| switch::contradiction(fleet, *mac)).collect()
 }
 
-fn wait_for_adoption(fleet: &Fleet, machine: &machine::Machine, wait: &mut impl FnMut(String, Option<&str>)) {
+fn wait_for_adoption(fleet: &Fleet, machine: &machine::Machine, look: &mut Look) {
     let Some(hardware) = &machine.hardware else { return };
     match machine::target_disk(hardware, false) {
         Err(_) if hardware.disks.iter().any(|disk| !disk.removable && !disk.contents.is_empty()) => {
             for disk in hardware.disks.iter().filter(|disk| !disk.removable && !disk.contents.is_empty()) {
-                wait(
+                look.wait(
                     format!("{} holds {}; wipe it?", disk.path, machine::contents(disk)),
                     Some("adopt it with wiping, or leave it alone"),
                 );
             }
         }
-        Err(refusal) => wait(refusal.to_string(), Some("put another disk in and restart it")),
+        Err(refusal) => look.wait(refusal.to_string(), Some("put another disk in and restart it")),
         Ok(_) => match fleet.policy.adopt {
-            site::Adopt::Ask => wait("the policy says to ask before adopting".to_owned(), Some("adopt it")),
-            site::Adopt::Blank => wait("will be adopted at its next report".to_owned(), None),
+            site::Adopt::Ask => look.wait("the policy says to ask before adopting", Some("adopt it")),
+            site::Adopt::Blank => look.wait("will be adopted at its next report", None),
         },
     }
 }
 
-fn plan_vm(vm: &vm::Vm, observed: &Observed, now: Timestamp, plan: &mut Plan) {
+fn join(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, look: &mut Look) {
+    let seen = observed.get(&NodeId::Machine(machine.id));
+    if let Some(node) = seen {
+        look.item.actions.extend(news_of_neighbours(fleet, machine, &node.said.neighbours));
+    }
+    if let Some(capacity) = seen.and_then(|node| node.said.capacity.as_ref()) {
+        let changed = fleet.hosts.get(&machine.id).is_none_or(|host| {
+            host.hypervisor != capacity.hypervisor
+                || host.threads != capacity.threads
+                || host.memory_mib != capacity.memory_mib
+                || host.volume_bytes != capacity.volume_bytes
+        });
+        if capacity.domain_type != "kvm" {
+            look.wait(
+                format!("offers virtualization by {} and not by kvm", capacity.domain_type),
+                Some("switch virtualization (VT-x or AMD-V) on in its firmware and restart it"),
+            );
+        } else if changed {
+            look.act(Command::ObserveHost { machine: machine.id, capacity: capacity.clone() });
+        }
+    } else if machine.phase == machine::Phase::Installed && look.late(JOIN_LIMIT) {
+        look.wait(
+            "is installed but its host agent has not spoken",
+            Some("look at its screen: does it start from its own disk?"),
+        );
+    } else if machine.phase == machine::Phase::Installed {
+        look.wait("starts from its own disk", None);
+    }
+    if let Some(node) = seen
+        && look.over(node.at, SILENT_SECS)
+    {
+        look.wait_since(node.at, "its host agent is silent", Some("is it switched on and plugged in?"));
+    }
+}
+
+fn plan_vm(vm: &vm::Vm, observed: &Observed, now: Timestamp) -> Item {
+    let mut look = Look::at(Subject::Vm(vm.id), vm.since, now);
     let host = observed.get(&NodeId::Machine(vm.host));
     let state =
         host.and_then(|node| node.said.vms.iter().find(|seen| seen.id == vm.id)).map(|seen| &seen.state);
-    let mut wait = |what: String, hint: Option<&str>| {
-        plan.waiting.push(Waiting {
-            subject: Subject::Vm(vm.id),
-            since: vm.since,
-            what,
-            hint: hint.map(str::to_owned),
-        });
-    };
     match (vm.phase, state) {
-        (vm::Phase::Wanted, Some(VmState::Running)) => {
-            plan.actions.push(Command::ObserveVmRunning { vm: vm.id });
-        }
+        (vm::Phase::Wanted, Some(VmState::Running)) => look.act(Command::ObserveVmRunning { vm: vm.id }),
         (vm::Phase::Wanted | vm::Phase::Running, Some(VmState::Failing { reason })) => {
-            wait(reason.clone(), Some("its host tries again by itself"));
+            look.wait(reason.clone(), Some("its host tries again by itself"));
         }
-        (vm::Phase::Wanted, Some(VmState::Creating { step })) => wait(step.clone(), None),
-        (vm::Phase::Wanted, None | Some(VmState::Stopped)) if now.secs_since(vm.since) > VM_LIMIT => {
-            wait("its host has not made it yet".to_owned(), Some("look at the host's timeline"));
+        (vm::Phase::Wanted, Some(VmState::Creating { step })) => look.wait(step.clone(), None),
+        (vm::Phase::Wanted, None | Some(VmState::Stopped)) if look.late(VM_LIMIT) => {
+            look.wait("its host has not made it yet", Some("look at the host's timeline"));
         }
-        (vm::Phase::Wanted, None | Some(VmState::Stopped)) => wait("its host will make it".to_owned(), None),
+        (vm::Phase::Wanted, None | Some(VmState::Stopped)) => look.wait("its host will make it", None),
         (vm::Phase::Running, Some(VmState::Running)) => {}
         (vm::Phase::Running, Some(VmState::Stopped | VmState::Creating { .. }) | None) => {
-            wait("is not running; its host starts it again".to_owned(), None);
+            look.wait("is not running; its host starts it again", None);
         }
         // Gone is what the host says after it carried out a desired state in which the VM was no more.
         (vm::Phase::Removing, None) => match host {
-            Some(node) if node.at > vm.since => plan.actions.push(Command::ObserveVmGone { vm: vm.id }),
-            Some(_) | None => wait("its host has not confirmed that it is gone".to_owned(), None),
+            Some(node) if node.at > vm.since => look.act(Command::ObserveVmGone { vm: vm.id }),
+            Some(_) | None => look.wait("its host has not confirmed that it is gone", None),
         },
         (
             vm::Phase::Removing,
             Some(VmState::Running | VmState::Stopped | VmState::Creating { .. } | VmState::Failing { .. }),
-        ) => {
-            wait("its host is removing it".to_owned(), None);
-        }
+        ) => look.wait("its host is removing it", None),
     }
+    look.item
 }
 
-fn plan_service(
-    fleet: &Fleet,
-    service: &service::Service,
-    observed: &Observed,
-    now: Timestamp,
-    plan: &mut Plan,
-) {
+fn plan_service(fleet: &Fleet, service: &service::Service, observed: &Observed, now: Timestamp) -> Item {
+    let mut look = Look::at(Subject::Service(service.id), service.since, now);
     let states: Vec<Option<&SoftwareState>> = service
         .nodes
         .iter()
@@ -266,40 +326,33 @@ fn plan_service(
             (software.version == service.version).then_some(&software.state)
         })
         .collect();
-    let mut wait = |what: String, hint: Option<&str>| {
-        plan.waiting.push(Waiting {
-            subject: Subject::Service(service.id),
-            since: service.since,
-            what,
-            hint: hint.map(str::to_owned),
-        });
-    };
     match service.phase {
         service::Phase::Removing => {
             if service.nodes.iter().any(|vm| fleet.vms.contains_key(vm)) {
-                wait("its nodes are being removed".to_owned(), None);
+                look.wait("its nodes are being removed", None);
             } else {
-                plan.actions.push(Command::RemoveService { service: service.id });
+                look.act(Command::RemoveService { service: service.id });
             }
         }
         service::Phase::Installing | service::Phase::Answering => {
             if !states.is_empty() && states.iter().all(|state| matches!(state, Some(SoftwareState::Healthy)))
             {
                 if service.phase == service::Phase::Installing {
-                    plan.actions.push(Command::ObserveAnswering { service: service.id });
+                    look.act(Command::ObserveAnswering { service: service.id });
                 }
-                return;
+                return look.item;
             }
             match states.into_iter().flatten().find(|state| !matches!(state, SoftwareState::Healthy)) {
-                Some(SoftwareState::Installing { step }) => wait(step.clone(), None),
+                Some(SoftwareState::Installing { step }) => look.wait(step.clone(), None),
                 Some(SoftwareState::Failing { reason }) => {
-                    wait(reason.clone(), Some("its node tries again by itself"));
+                    look.wait(reason.clone(), Some("its node tries again by itself"));
                 }
-                Some(SoftwareState::Healthy) | None if now.secs_since(service.since) > SERVICE_LIMIT => {
-                    wait("its node has not spoken yet".to_owned(), Some("look at the timeline of its VM"));
+                Some(SoftwareState::Healthy) | None if look.late(SERVICE_LIMIT) => {
+                    look.wait("its node has not spoken yet", Some("look at the timeline of its VM"));
                 }
-                Some(SoftwareState::Healthy) | None => wait("its node is starting".to_owned(), None),
+                Some(SoftwareState::Healthy) | None => look.wait("its node is starting", None),
             }
         }
     }
+    look.item
 }

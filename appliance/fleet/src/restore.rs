@@ -10,14 +10,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::package::Package;
 use crate::rack::{self, Rack};
 use crate::service::{self, Service};
 use crate::site::{Policy, Site};
 use crate::switch::{self, Switch};
-use crate::vm::Vm;
-use crate::{Fleet, Mac, Refusal};
+use crate::vm::{self, Vm};
+use crate::{Fleet, Mac, Refusal, lease};
 
 /// One thing of a fleet, with all that is known about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,13 +106,19 @@ fn stands(fleet: &Fleet, object: &Object) -> bool {
         Object::Site { site } => fleet.site.as_ref() == Some(site),
         Object::Policy { policy } => fleet.policy == *policy,
         Object::Lease { mac, address } => fleet.leases.by_mac.get(mac) == Some(address),
-        Object::Machine { machine } => fleet.machines.get(&machine.id) == Some(machine),
-        Object::Host { host } => fleet.hosts.get(&host.machine) == Some(host),
+        Object::Machine { machine } => {
+            fleet.machines.get(&machine.id).is_some_and(|known| **known == *machine)
+        }
+        Object::Host { host } => fleet.hosts.get(&host.machine).is_some_and(|known| **known == *host),
         Object::Switch { switch } => fleet.switches.get(&switch.name).is_some_and(|known| **known == *switch),
         Object::Rack { rack } => fleet.racks.get(&rack.name).is_some_and(|known| **known == *rack),
-        Object::Package { package } => fleet.packages.get(&package.bundle.manifest.name) == Some(package),
-        Object::Vm { vm } => fleet.vms.get(&vm.id) == Some(vm),
-        Object::Service { service } => fleet.services.get(&service.id) == Some(service),
+        Object::Package { package } => {
+            fleet.packages.get(&package.bundle.manifest.name).is_some_and(|known| **known == *package)
+        }
+        Object::Vm { vm } => fleet.vms.get(&vm.id).is_some_and(|known| **known == *vm),
+        Object::Service { service } => {
+            fleet.services.get(&service.id).is_some_and(|known| **known == *service)
+        }
         Object::Counters(counters) => Counters::of(fleet) == *counters,
     }
 }
@@ -147,7 +153,7 @@ fn fits(fleet: &Fleet, object: &Object) -> Result<(), Refusal> {
                 return differs(&format!("machine {}", machine.id));
             }
             // Two machines may report one key or NIC, and a log that says so must come back.
-            match fleet.machines.values().find(|other| other.name == machine.name) {
+            match machine::by_name(fleet, &machine.name) {
                 Some(other) => taken(format!("{} has the name {}", other.id, machine.name)),
                 None => Ok(()),
             }
@@ -194,7 +200,7 @@ fn fits(fleet: &Fleet, object: &Object) -> Result<(), Refusal> {
             if !fleet.hosts.contains_key(&vm.host) {
                 return missing("host", vm.host.to_string());
             }
-            match fleet.vms.values().find(|other| other.name == vm.name || other.mac == vm.mac) {
+            match vm::by_name(fleet, &vm.name).or_else(|| vm::by_mac(fleet, vm.mac)) {
                 Some(other) => taken(format!("{} has the name or MAC address of {}", other.id, vm.id)),
                 None => Ok(()),
             }
@@ -203,7 +209,7 @@ fn fits(fleet: &Fleet, object: &Object) -> Result<(), Refusal> {
             if fleet.services.contains_key(&service.id) {
                 return differs(&format!("service {}", service.id));
             }
-            if fleet.services.values().any(|other| other.name == service.name) {
+            if service::by_name(fleet, &service.name).is_some() {
                 return taken(format!("there is a service {}", service.name));
             }
             // The nodes of a service that is being removed may be gone before it.
@@ -239,15 +245,15 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         Object::Site { site } => fleet.site = Some(site.clone()),
         Object::Policy { policy } => fleet.policy = policy.clone(),
         Object::Lease { mac, address } => {
-            fleet.leases.by_mac.insert(*mac, *address);
-            fleet.leases.by_address.insert(*address, *mac);
+            let assigned = lease::Event::Assigned { mac: *mac, address: *address };
+            lease::evolve(fleet, &assigned);
         }
         Object::Machine { machine } => {
             fleet.last_machine = fleet.last_machine.max(machine.id.0);
-            fleet.machines.insert(machine.id, machine.clone());
+            fleet.put_machine(machine.clone());
         }
         Object::Host { host } => {
-            fleet.hosts.insert(host.machine, host.clone());
+            fleet.put_host(host.clone());
         }
         Object::Switch { switch } => {
             fleet.switches.insert(switch.name.clone(), Arc::new(switch.clone()));
@@ -256,15 +262,15 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
             fleet.racks.insert(rack.name.clone(), Arc::new(rack.clone()));
         }
         Object::Package { package } => {
-            fleet.packages.insert(package.bundle.manifest.name.clone(), package.clone());
+            fleet.packages.insert(package.bundle.manifest.name.clone(), Arc::new(package.clone()));
         }
         Object::Vm { vm } => {
             fleet.last_vm = fleet.last_vm.max(vm.id.0);
-            fleet.vms.insert(vm.id, vm.clone());
+            fleet.put_vm(vm.clone());
         }
         Object::Service { service } => {
             fleet.last_service = fleet.last_service.max(service.id.0);
-            fleet.services.insert(service.id, service.clone());
+            fleet.put_service(service.clone());
         }
         Object::Counters(counters) => {
             fleet.last_machine = fleet.last_machine.max(counters.last_machine);

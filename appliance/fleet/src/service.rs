@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +101,7 @@ pub(crate) fn install(
     if !is_label(&manifest.name) {
         return Err(Refusal::Invalid(format!("{:?} is not usable as a package's name", manifest.name)));
     }
-    if let Some(service) = fleet.services.values().find(|service| service.name == manifest.name) {
+    if let Some(service) = by_name(fleet, &manifest.name) {
         return Err(Refusal::Conflict(format!(
             "{} {} is {} at {} already",
             service.name,
@@ -121,7 +122,9 @@ pub(crate) fn install(
     if fleet.packages.get(&manifest.name).is_none_or(|known| known.bundle != *bundle) {
         events.push(crate::Event::Package(package::Event::Added { bundle: bundle.clone() }));
     }
-    let name = (1..)
+    // People may have named VMs so, too; after a few the search goes on at a number that nobody has had.
+    let name = (1..100)
+        .chain(fleet.last_vm + 1..)
         .map(|number| format!("{}-{number}", manifest.name))
         .find(|name| vm::by_name(fleet, name).is_none())
         .unwrap_or_else(|| manifest.name.clone());
@@ -156,8 +159,21 @@ pub(crate) fn install(
     Ok(events)
 }
 
+pub fn by_name<'a>(fleet: &'a Fleet, name: &str) -> Option<&'a Service> {
+    fleet.services.get(&fleet.index.service_by_name(name)?).map(Arc::as_ref)
+}
+
+/// The services that this VM carries.
+pub fn of_vm(fleet: &Fleet, vm: VmId) -> impl Iterator<Item = &Service> {
+    fleet.index.services_of(vm).filter_map(|service| fleet.services.get(&service)).map(Arc::as_ref)
+}
+
 fn find(fleet: &Fleet, id: ServiceId) -> Result<&Service, Refusal> {
-    fleet.services.get(&id).ok_or_else(|| Refusal::Missing { what: "service", name: id.to_string() })
+    fleet
+        .services
+        .get(&id)
+        .map(Arc::as_ref)
+        .ok_or_else(|| Refusal::Missing { what: "service", name: id.to_string() })
 }
 
 pub(crate) fn observe_answering(
@@ -189,20 +205,18 @@ pub(crate) fn remove(fleet: &Fleet, id: ServiceId, ctx: Ctx) -> Result<Vec<crate
 
 pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
     let mut enter = |id: &ServiceId, phase: Phase, at: &Timestamp| {
-        if let Some(service) = fleet.services.get_mut(id) {
+        fleet.change_service(*id, |service| {
             service.phase = phase;
             service.since = *at;
-        }
+        });
     };
     match event {
         Event::Created(service) => {
             fleet.last_service = fleet.last_service.max(service.id.0);
-            fleet.services.insert(service.id, service.clone());
+            fleet.put_service(service.clone());
         }
         Event::Answering { service, at } => enter(service, Phase::Answering, at),
         Event::Removing { service, at } => enter(service, Phase::Removing, at),
-        Event::Removed { service } => {
-            fleet.services.remove(service);
-        }
+        Event::Removed { service } => fleet.remove_service(*service),
     }
 }

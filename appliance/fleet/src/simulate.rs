@@ -160,8 +160,8 @@ fn effect(before: &Fleet, after: &Fleet, event: &Event) -> Effect {
 pub fn name_of(fleet: &Fleet, subject: &str) -> Option<String> {
     if let Ok(node) = subject.parse::<NodeId>() {
         return match node {
-            NodeId::Machine(id) => fleet.machines.get(&id).map(|machine| machine.name.clone()),
-            NodeId::Vm(id) => fleet.vms.get(&id).map(|vm| vm.name.clone()),
+            NodeId::Machine(id) => fleet.machines.get(&id).map(|machine| machine.name.to_string()),
+            NodeId::Vm(id) => fleet.vms.get(&id).map(|vm| vm.name.to_string()),
         };
     }
     // `rack:a1`, `switch:core`
@@ -175,7 +175,7 @@ pub fn name_of(fleet: &Fleet, subject: &str) -> Option<String> {
 fn placement(after: &Fleet, event: &Event) -> Option<Placement> {
     let Event::Vm(vm::Event::Created { vm, host_name }) = event else { return None };
     let address = after.leases.by_mac.get(&vm.mac).copied();
-    Some(Placement { vm: vm.name.clone(), host: host_name.clone(), address })
+    Some(Placement { vm: vm.name.to_string(), host: host_name.clone(), address })
 }
 
 /// Of the things that the events are about, and of the services whose nodes they are.
@@ -183,18 +183,19 @@ fn waiting(before: &Fleet, after: &Fleet, observed: &Observed, events: &[Event],
     if events.is_empty() {
         return Vec::new();
     }
-    let waits_now = plan(before, observed, ctx.now).waiting;
+    let waits_now = plan(before, observed, ctx.now);
     let touched: std::collections::BTreeSet<String> = events.iter().map(Event::subject).collect();
     plan(after, observed, ctx.now)
-        .waiting
-        .into_iter()
+        .waiting()
         .filter(|waiting| touched.contains(&waiting.subject.to_string()))
-        .filter(|waiting| {
-            !waits_now.iter().any(|now| now.subject == waiting.subject && now.what == waiting.what)
-        })
+        .filter(|waiting| !waits_now.waiting_of(waiting.subject).iter().any(|now| now.what == waiting.what))
         .map(|waiting| {
             let subject = waiting.subject.to_string();
-            Wait { name: name_of(after, &subject).unwrap_or(subject), what: waiting.what, hint: waiting.hint }
+            Wait {
+                name: name_of(after, &subject).unwrap_or(subject),
+                what: waiting.what.to_string(),
+                hint: waiting.hint.as_ref().map(ToString::to_string),
+            }
         })
         .collect()
 }

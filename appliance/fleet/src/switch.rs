@@ -246,7 +246,7 @@ pub fn contradiction(fleet: &Fleet, mac: Mac) -> Option<String> {
 fn short_name(fleet: &Fleet, what: &Plugged) -> String {
     match what {
         Plugged::Nic { mac } => {
-            machine::by_mac(fleet, *mac).map_or_else(|| mac.to_string(), |machine| machine.name.clone())
+            machine::by_mac(fleet, *mac).map_or_else(|| mac.to_string(), |machine| machine.name.to_string())
         }
         Plugged::Port { .. } | Plugged::Note { .. } => name_of(fleet, what),
     }

@@ -6,23 +6,25 @@
 //! ```
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, VmId, host, is_label, lease};
+use crate::{Ctx, Fleet, Mac, MachineId, NodeId, Refusal, Timestamp, VmId, host, is_label, lease, service};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vm {
     pub id: VmId,
-    pub name: String,
+    pub name: Arc<str>,
     pub host: MachineId,
     pub vcpus: u32,
     pub memory_mib: u64,
     pub disk_gib: u64,
-    pub image: Image,
+    /// Shared by all VMs that are made from it.
+    pub image: Arc<Image>,
     pub mac: Mac,
     /// SHA-256 of its guest agent's public key, once it has enrolled.
-    pub key: Option<String>,
+    pub key: Option<Box<str>>,
     pub phase: Phase,
     pub since: Timestamp,
 }
@@ -46,7 +48,7 @@ impl Phase {
 }
 
 /// A disk image that volumes are made from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Image {
     /// File name under `/boot/files/`.
     pub name: String,
@@ -102,11 +104,24 @@ impl fmt::Display for Event {
 }
 
 pub fn by_name<'a>(fleet: &'a Fleet, name: &str) -> Option<&'a Vm> {
-    fleet.vms.values().find(|vm| vm.name == name)
+    fleet.vms.get(&fleet.index.vm_by_name(name)?).map(Arc::as_ref)
 }
 
 pub fn by_mac(fleet: &Fleet, mac: Mac) -> Option<&Vm> {
-    fleet.vms.values().find(|vm| vm.mac == mac)
+    fleet.vms.get(&fleet.index.vm_by_mac(mac)?).map(Arc::as_ref)
+}
+
+pub fn by_key<'a>(fleet: &'a Fleet, key: &str) -> Option<&'a Vm> {
+    let vms = fleet.index.nodes_by_key(key).filter_map(|node| match node {
+        NodeId::Vm(vm) => fleet.vms.get(&vm),
+        NodeId::Machine(_) => None,
+    });
+    vms.map(Arc::as_ref).find(|vm| vm.key.as_deref() == Some(key))
+}
+
+/// The VMs that are on this host or are to be.
+pub fn on_host(fleet: &Fleet, host: MachineId) -> impl Iterator<Item = &Vm> {
+    fleet.index.vms_on(host).filter_map(|vm| fleet.vms.get(&vm)).map(Arc::as_ref)
 }
 
 pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
@@ -140,12 +155,12 @@ pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::
     let mut events = lease::assign(fleet, mac)?;
     let vm = Vm {
         id,
-        name: new.name.clone(),
+        name: new.name.as_str().into(),
         host: host.machine,
         vcpus: new.vcpus,
         memory_mib: new.memory_mib,
         disk_gib: new.disk_gib,
-        image: new.image.clone(),
+        image: Arc::new(new.image.clone()),
         mac,
         key: None,
         phase: Phase::Wanted,
@@ -154,54 +169,47 @@ pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::
     let host_name = fleet
         .machines
         .get(&host.machine)
-        .map_or_else(|| host.machine.to_string(), |machine| machine.name.clone());
+        .map_or_else(|| host.machine.to_string(), |machine| machine.name.to_string());
     events.push(crate::Event::Vm(Event::Created { vm, host_name }));
     Ok(events)
 }
 
 /// The host with the most free memory; the appliance's own machine only if no other has room.
 fn place<'a>(fleet: &'a Fleet, new: &NewVm) -> Result<&'a host::Host, Refusal> {
-    let appliance =
-        |host: &host::Host| fleet.machines.get(&host.machine).is_some_and(|machine| machine.appliance);
-    let disk_taken = |host: &host::Host| -> u64 {
-        fleet.vms.values().filter(|vm| vm.host == host.machine).map(|vm| vm.disk_gib << 30).sum()
-    };
     let fits = |host: &&host::Host| {
-        host::free_memory_mib(fleet, host) >= new.memory_mib
-            && host.threads >= new.vcpus
-            && host.volume_bytes.saturating_sub(disk_taken(host)) >= new.disk_gib << 30
+        host.threads >= new.vcpus && host::free_volume_bytes(fleet, host) >= new.disk_gib << 30
     };
-    if let Some(host) = fleet.hosts.values().filter(fits).max_by_key(|host| {
-        (!appliance(host), host::free_memory_mib(fleet, host), std::cmp::Reverse(host.machine))
-    }) {
+    if let Some(host) = host::roomy(fleet, new.memory_mib).find(fits) {
         return Ok(host);
     }
     let wanted = format!(
         "{} wants {} MiB memory, {} vCPU and {} GiB disk",
         new.name, new.memory_mib, new.vcpus, new.disk_gib
     );
-    let most = fleet.hosts.values().max_by_key(|host| host::free_memory_mib(fleet, host));
-    Err(Refusal::Conflict(match most {
+    Err(Refusal::Conflict(match host::roomiest(fleet) {
         None => format!("{wanted}, and there is no host yet"),
         Some(host) => format!(
             "{wanted}; no host has room for it. The most there is: {} has {} MiB free, {} threads and {} GiB for volumes",
-            fleet.machines.get(&host.machine).map_or_else(|| host.machine.to_string(), |m| m.name.clone()),
+            fleet
+                .machines
+                .get(&host.machine)
+                .map_or_else(|| host.machine.to_string(), |m| m.name.to_string()),
             host::free_memory_mib(fleet, host),
             host.threads,
-            host.volume_bytes.saturating_sub(disk_taken(host)) >> 30
+            host::free_volume_bytes(fleet, host) >> 30
         ),
     }))
 }
 
 fn find(fleet: &Fleet, id: VmId) -> Result<&Vm, Refusal> {
-    fleet.vms.get(&id).ok_or_else(|| Refusal::Missing { what: "VM", name: id.to_string() })
+    fleet.vms.get(&id).map(Arc::as_ref).ok_or_else(|| Refusal::Missing { what: "VM", name: id.to_string() })
 }
 
 /// Whoever calls this has shown the VM's enrollment; it is good for one key.
 pub(crate) fn enroll(fleet: &Fleet, id: VmId, key: &str) -> Result<Vec<crate::Event>, Refusal> {
     let vm = find(fleet, id)?;
     match &vm.key {
-        Some(known) if known == key => Ok(Vec::new()),
+        Some(known) if **known == *key => Ok(Vec::new()),
         Some(_) => Err(Refusal::Conflict(format!(
             "the enrollment of {} was used already, with another key",
             vm.name
@@ -220,7 +228,7 @@ pub(crate) fn observe_running(fleet: &Fleet, id: VmId, ctx: Ctx) -> Result<Vec<c
 
 pub(crate) fn remove(fleet: &Fleet, id: VmId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
     let vm = find(fleet, id)?;
-    if let Some(service) = fleet.services.values().find(|service| service.nodes.contains(&id)) {
+    if let Some(service) = service::of_vm(fleet, id).next() {
         return Err(Refusal::Conflict(format!(
             "{} carries the service {}; remove that",
             vm.name, service.name
@@ -248,25 +256,19 @@ pub(crate) fn observe_gone(fleet: &Fleet, id: VmId) -> Result<Vec<crate::Event>,
 
 pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
     let mut enter = |id: &VmId, phase: Phase, at: &Timestamp| {
-        if let Some(vm) = fleet.vms.get_mut(id) {
+        fleet.change_vm(*id, |vm| {
             vm.phase = phase;
             vm.since = *at;
-        }
+        });
     };
     match event {
         Event::Created { vm, .. } => {
             fleet.last_vm = fleet.last_vm.max(vm.id.0);
-            fleet.vms.insert(vm.id, vm.clone());
+            fleet.put_vm(vm.clone());
         }
-        Event::Enrolled { vm, key } => {
-            if let Some(vm) = fleet.vms.get_mut(vm) {
-                vm.key = Some(key.clone());
-            }
-        }
+        Event::Enrolled { vm, key } => fleet.change_vm(*vm, |vm| vm.key = Some(key.as_str().into())),
         Event::Running { vm, at } => enter(vm, Phase::Running, at),
         Event::Removing { vm, at } => enter(vm, Phase::Removing, at),
-        Event::Gone { vm } => {
-            fleet.vms.remove(vm);
-        }
+        Event::Gone { vm } => fleet.remove_vm(*vm),
     }
 }

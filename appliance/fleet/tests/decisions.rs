@@ -51,7 +51,7 @@ fn a_disk_that_holds_data_is_a_question_and_not_a_target() {
     let id = MachineId(1);
     assert_eq!(*world.phase(id), Phase::Reported);
     let plan = world.plan();
-    let [waiting] = plan.waiting.as_slice() else { panic!("{plan:?}") };
+    let [waiting] = plan.waiting_of(Subject::Machine(id)) else { panic!("{plan:?}") };
     assert_eq!(waiting.subject, Subject::Machine(id));
     assert_eq!(waiting.what, "/dev/vda holds ext4 'data'; wipe it?");
     assert_eq!(machine::boot(&world.fleet, MAC), Boot::Disk, "its owner can go on using it");
@@ -78,7 +78,8 @@ fn a_disk_that_could_be_mistaken_for_another_is_not_a_target() {
     let nameless = fleet::wire::Disk { by_id: None, serial: None, ..blank_disk("A") };
     world.does(Command::Report { key: "k".into(), hardware: hardware(MAC, vec![nameless]) });
     assert_eq!(*world.phase(MachineId(1)), Phase::Reported);
-    let [waiting] = &world.plan().waiting[..] else { panic!() };
+    let plan = world.plan();
+    let [waiting] = plan.waiting_of(Subject::Machine(MachineId(1))) else { panic!("{plan:?}") };
     assert_eq!(waiting.what, "/dev/vda has no serial number or place by which it would be known again");
 }
 
@@ -184,7 +185,7 @@ fn a_package_gets_a_node_an_address_and_an_entry_in_the_registry() {
     let mut world = World::with_host(4096);
     world.does(Command::InstallPackage { bundle: common::bundle("hello", 512), image: common::image() });
     let service = world.fleet.services.values().next().unwrap().clone();
-    assert_eq!(world.fleet.vms[&VmId(1)].name, "hello-1");
+    assert_eq!(&*world.fleet.vms[&VmId(1)].name, "hello-1");
     let mac = world.fleet.vms[&VmId(1)].mac;
     assert_eq!(service.address, world.fleet.leases.by_mac[&mac]);
     assert_eq!(service.url(), format!("http://{}:8080/", service.address));
@@ -199,7 +200,7 @@ fn a_package_gets_a_node_an_address_and_an_entry_in_the_registry() {
     world.does(Command::RemoveService { service: service.id });
     assert_eq!(world.fleet.vms[&VmId(1)].phase, vm::Phase::Removing);
     world.does(Command::ObserveVmGone { vm: VmId(1) });
-    let actions = world.plan().actions;
+    let actions = world.plan().actions().cloned().collect::<Vec<_>>();
     assert_eq!(actions, [Command::RemoveService { service: service.id }]);
     world.does(actions[0].clone());
     assert!(world.fleet.services.is_empty());

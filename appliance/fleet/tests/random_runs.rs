@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::{World, blank_disk, bundle, capacity, disk_with, hardware, image, new_vm};
@@ -11,7 +12,8 @@ use fleet::rack::Occupant;
 use fleet::switch::Plugged;
 use fleet::wire::Neighbour;
 use fleet::{
-    Command, Event, Fleet, Mac, MachineId, NodeId, Observed, ServiceId, VmId, compact, digest, simulate,
+    Command, Event, Fleet, Mac, MachineId, NodeId, Observed, ServiceId, VmId, compact, digest, host,
+    simulate, vm,
 };
 use proptest::prelude::*;
 
@@ -46,6 +48,9 @@ fn command() -> impl Strategy<Value = Command> {
             error: "no".into()
         }),
         machine.clone().prop_map(|machine| Command::RemoveMachine { machine }),
+        (0u8..6).prop_map(|last| Command::RecordAppliance {
+            hardware: hardware(Mac([0x52, 0x54, 0, 0, 0, last]), vec![blank_disk("A")]),
+        }),
         (machine.clone(), key)
             .prop_map(|(machine, key)| Command::Enroll { node: NodeId::Machine(machine), key }),
         (machine, memory.clone())
@@ -152,6 +157,28 @@ fn wiring_holds(fleet: &Fleet) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// By a look at every host and every VM.
+fn roomiest(fleet: &Fleet, vm: &vm::Vm) -> Option<MachineId> {
+    let taken = |host: MachineId, of: fn(&vm::Vm) -> u64| -> u64 {
+        fleet.vms.values().filter(|vm| vm.host == host).map(|vm| of(vm)).sum()
+    };
+    let free = |host: &host::Host| {
+        let appliance = fleet.machines[&host.machine].appliance;
+        let memory = host.memory_mib.saturating_sub(if appliance { 1536 } else { 768 });
+        memory.saturating_sub(taken(host.machine, |vm| vm.memory_mib))
+    };
+    let fits = |host: &&host::Host| {
+        free(host) >= vm.memory_mib
+            && host.threads >= vm.vcpus
+            && host.volume_bytes.saturating_sub(taken(host.machine, |vm| vm.disk_gib << 30))
+                >= vm.disk_gib << 30
+    };
+    let hosts = fleet.hosts.values().map(AsRef::as_ref).filter(fits);
+    let most = hosts
+        .max_by_key(|host| (!fleet.machines[&host.machine].appliance, free(host), Reverse(host.machine)));
+    most.map(|host| host.machine)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
     #[test]
@@ -161,6 +188,9 @@ proptest! {
             let before = world.fleet.clone();
             if world.give(command).is_err() {
                 prop_assert_eq!(&world.fleet, &before, "a refusal changes nothing");
+            }
+            for vm in world.fleet.vms.values().filter(|vm| !before.vms.contains_key(&vm.id)) {
+                prop_assert_eq!(Some(vm.host), roomiest(&before, vm), "a VM goes where there is most room");
             }
             let leases = &world.fleet.leases;
             let addresses: BTreeSet<_> = leases.by_mac.values().collect();
@@ -174,6 +204,10 @@ proptest! {
             // Planned steps may be refused when the world moved on, but planning never fails.
             let _ = world.plan();
         }
+        let text = serde_json::to_string(&world.fleet).unwrap();
+        let read: Fleet = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(&read, &world.fleet);
+        prop_assert_eq!(&read.index, &world.fleet.index, "the index follows from the rest");
         let mut replayed = Fleet::default();
         for event in &world.log {
             let body = serde_json::to_string(event).unwrap();

@@ -150,7 +150,7 @@ fn neither_lldp_nor_a_person_overwrites_the_other() {
     let port = &world.fleet.switches["sw1"].ports["7"];
     assert_eq!((port.by_hand.clone(), port.heard.clone()), (Some(nic(2)), BTreeSet::from([mac(3)])));
     let contradiction = "by hand host-2 is in port 7 of sw1; LLDP says host-3";
-    let waits = |world: &World| world.plan().waiting.iter().filter(|w| w.what == contradiction).count();
+    let waits = |world: &World| world.plan().waiting().filter(|w| w.what == contradiction).count();
     assert_eq!(waits(&world), 2, "both machines show it");
 
     let agreed = world.does(plug("7", nic(3)));

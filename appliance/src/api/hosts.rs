@@ -1,7 +1,7 @@
 //! `/api/v1/hosts`: machines that carry VMs, and the room they have.
 
 use axum::extract::State;
-use fleet::{Fleet, MachineId, NodeId, Observed, Timestamp, VmId, host};
+use fleet::{Fleet, MachineId, NodeId, Observed, Timestamp, VmId, host, vm};
 use serde::{Deserialize, Serialize};
 
 use crate::App;
@@ -35,22 +35,21 @@ pub fn all(fleet: &Fleet, observed: &Observed) -> Vec<Host> {
 
 fn document(fleet: &Fleet, host: &host::Host, observed: &Observed) -> Host {
     let seen = observed.get(&NodeId::Machine(host.machine));
-    let carried = || fleet.vms.values().filter(|vm| vm.host == host.machine);
     let machine = fleet.machines.get(&host.machine);
     Host {
         id: host.machine,
-        name: machine.map_or_else(|| host.machine.to_string(), |machine| machine.name.clone()),
+        name: machine.map_or_else(|| host.machine.to_string(), |machine| machine.name.to_string()),
         hypervisor: host.hypervisor.clone(),
         threads: host.threads,
         memory_mib: host.memory_mib,
         free_memory_mib: host::free_memory_mib(fleet, host),
-        vm_memory_mib: carried().map(|vm| vm.memory_mib).sum(),
+        vm_memory_mib: fleet.index.usage(host.machine).memory_mib,
         volume_bytes: host.volume_bytes,
         volume_free_bytes: seen
             .and_then(|node| node.said.capacity.as_ref())
             .map(|said| said.volume_free_bytes),
         ready_since: host.ready_since,
         seen_at: seen.map(|node| node.at),
-        vms: carried().map(|vm| vm.id).collect(),
+        vms: vm::on_host(fleet, host.machine).map(|vm| vm.id).collect(),
     }
 }

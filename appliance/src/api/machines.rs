@@ -1,6 +1,7 @@
 //! `/api/v1/machines`: computers that were found, adopted or given up.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Bytes;
@@ -111,7 +112,7 @@ pub fn all(fleet: &Fleet, observed: &Observed, plan: &Plan) -> Vec<Machine> {
 fn document(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, plan: &Plan) -> Machine {
     Machine {
         id: machine.id,
-        name: machine.name.clone(),
+        name: machine.name.to_string(),
         phase: machine.phase.word().to_owned(),
         since: machine.since,
         appliance: machine.appliance,
@@ -130,7 +131,8 @@ fn document(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, plan
 
 /// By id or by name.
 pub fn find<'a>(fleet: &'a Fleet, id: &str) -> Result<&'a machine::Machine, Refusal> {
-    let known = fleet.machines.values().find(|machine| machine.id.to_string() == id || machine.name == id);
+    let by_id = id.parse().ok().and_then(|id: MachineId| fleet.machines.get(&id)).map(Arc::as_ref);
+    let known = by_id.or_else(|| machine::by_name(fleet, id));
     known.ok_or_else(|| Refusal::Missing { what: "machine", name: id.to_owned() })
 }
 

@@ -1,6 +1,7 @@
 //! `/api/v1/services`: the registry of what answers on the network, and where.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Path, State};
@@ -59,7 +60,7 @@ fn document(fleet: &Fleet, service: &service::Service, plan: &Plan) -> Service {
         let vm = fleet.vms.get(id);
         Node {
             id: *id,
-            name: vm.map_or_else(|| id.to_string(), |vm| vm.name.clone()),
+            name: vm.map_or_else(|| id.to_string(), |vm| vm.name.to_string()),
             address: vm.and_then(|vm| fleet.leases.by_mac.get(&vm.mac)).copied(),
         }
     });
@@ -80,6 +81,7 @@ fn document(fleet: &Fleet, service: &service::Service, plan: &Plan) -> Service {
 
 /// By id or by name.
 pub fn find<'a>(fleet: &'a Fleet, id: &str) -> Result<&'a service::Service, Refusal> {
-    let known = fleet.services.values().find(|service| service.id.to_string() == id || service.name == id);
+    let by_id = id.parse().ok().and_then(|id: ServiceId| fleet.services.get(&id)).map(Arc::as_ref);
+    let known = by_id.or_else(|| service::by_name(fleet, id));
     known.ok_or_else(|| Refusal::Missing { what: "service", name: id.to_owned() })
 }

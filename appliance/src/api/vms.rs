@@ -1,11 +1,12 @@
 //! `/api/v1/vms`: virtual machines.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use fleet::{Command, Event, Fleet, Mac, MachineId, Plan, Refusal, Subject, Timestamp, VmId, vm};
+use fleet::{Command, Event, Fleet, Mac, MachineId, Plan, Refusal, Subject, Timestamp, VmId, service, vm};
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
@@ -86,12 +87,12 @@ pub fn all(fleet: &Fleet, plan: &Plan) -> Vec<Vm> {
 
 fn document(fleet: &Fleet, vm: &vm::Vm, plan: &Plan) -> Vm {
     let host = fleet.machines.get(&vm.host);
-    let service = fleet.services.values().find(|service| service.nodes.contains(&vm.id));
+    let service = service::of_vm(fleet, vm.id).next();
     Vm {
         id: vm.id,
-        name: vm.name.clone(),
+        name: vm.name.to_string(),
         host: vm.host,
-        host_name: host.map_or_else(|| vm.host.to_string(), |machine| machine.name.clone()),
+        host_name: host.map_or_else(|| vm.host.to_string(), |machine| machine.name.to_string()),
         vcpus: vm.vcpus,
         memory_mib: vm.memory_mib,
         disk_gib: vm.disk_gib,
@@ -106,6 +107,7 @@ fn document(fleet: &Fleet, vm: &vm::Vm, plan: &Plan) -> Vm {
 
 /// By id or by name.
 pub fn find<'a>(fleet: &'a Fleet, id: &str) -> Result<&'a vm::Vm, Refusal> {
-    let known = fleet.vms.values().find(|vm| vm.id.to_string() == id || vm.name == id);
+    let by_id = id.parse().ok().and_then(|id: VmId| fleet.vms.get(&id)).map(Arc::as_ref);
+    let known = by_id.or_else(|| vm::by_name(fleet, id));
     known.ok_or_else(|| Refusal::Missing { what: "VM", name: id.to_owned() })
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet::{ObservedNode, Timestamp};
+use fleet::{NodeId, ObservedNode, Timestamp};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -42,11 +42,7 @@ pub(super) async fn run(
             continue;
         }
         let observed = watch.borrow_and_update().clone();
-        let fresh: Vec<_> = observed
-            .iter()
-            .filter(|(node, seen)| written.get(node) != Some(seen))
-            .map(|(node, seen)| (*node, seen.clone()))
-            .collect();
+        let fresh: Vec<_> = fleet::heard_since(&written, &observed).collect();
         if batch.is_empty() && fresh.is_empty() {
             continue;
         }
@@ -90,8 +86,8 @@ impl Core {
 
     fn take_in_observed(&self, heard: fleet::Observed) {
         let changed = self.inner.observed.send_if_modified(|observed| {
-            let newer = |node, seen: &ObservedNode| {
-                observed.get(node).is_none_or(|known: &ObservedNode| known.at < seen.at)
+            let newer = |node: &NodeId, seen: &ObservedNode| {
+                observed.get(node).is_none_or(|known| known.at < seen.at)
             };
             let fresh: Vec<_> = heard.iter().filter(|(node, seen)| newer(node, seen)).collect();
             if fresh.is_empty() {

@@ -37,10 +37,10 @@ pub fn desired(fleet: &Fleet, sources: &Sources<'_>, node: NodeId) -> anyhow::Re
 
 fn host(fleet: &Fleet, sources: &Sources<'_>, id: MachineId) -> anyhow::Result<Desired> {
     let machine = fleet.machines.get(&id).with_context(|| format!("there is no {id}"))?;
-    let wanted = fleet.vms.values().filter(|vm| vm.host == id && vm.phase != vm::Phase::Removing);
+    let wanted = vm::on_host(fleet, id).filter(|vm| vm.phase != vm::Phase::Removing);
     Ok(Desired {
         revision: 0,
-        hostname: machine.name.clone(),
+        hostname: machine.name.to_string(),
         ssh_keys: fleet.policy.ssh_keys.clone(),
         vms: wanted.map(|vm| vm_spec(fleet, sources, vm)).collect::<anyhow::Result<_>>()?,
         software: Vec::new(),
@@ -65,7 +65,7 @@ fn vm_spec(fleet: &Fleet, sources: &Sources<'_>, vm: &vm::Vm) -> anyhow::Result<
     uuid.copy_from_slice(&digest[..16]);
     Ok(VmSpec {
         id: vm.id,
-        name: vm.name.clone(),
+        name: vm.name.to_string(),
         uuid: uuid::Builder::from_custom_bytes(uuid).into_uuid(),
         vcpus: vm.vcpus,
         memory_mib: vm.memory_mib,
@@ -97,15 +97,12 @@ fn vm_spec(fleet: &Fleet, sources: &Sources<'_>, vm: &vm::Vm) -> anyhow::Result<
 
 fn guest(fleet: &Fleet, sources: &Sources<'_>, id: VmId) -> anyhow::Result<Desired> {
     let vm = fleet.vms.get(&id).with_context(|| format!("there is no {id}"))?;
-    let wanted = fleet
-        .services
-        .values()
-        .filter(|service| service.nodes.contains(&id) && service.phase != service::Phase::Removing);
+    let wanted = service::of_vm(fleet, id).filter(|service| service.phase != service::Phase::Removing);
     let software =
         wanted.map(|service| software(fleet, sources, service, vm)).collect::<anyhow::Result<_>>()?;
     Ok(Desired {
         revision: 0,
-        hostname: vm.name.clone(),
+        hostname: vm.name.to_string(),
         ssh_keys: fleet.policy.ssh_keys.clone(),
         vms: Vec::new(),
         software,

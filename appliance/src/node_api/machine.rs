@@ -1,5 +1,6 @@
 //! Machines in their initrd: reports, the kickstart file, and how the installation went.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
@@ -87,16 +88,17 @@ pub fn instruction(fleet: &Fleet, plan: &Plan, tokens: &Tokens, id: MachineId) -
         }
         Phase::Installed | Phase::Ready => Instruction::Reboot,
         Phase::Sighted | Phase::Reported | Phase::Failed { .. } => {
-            let waits = plan.waiting.iter().find(|waiting| waiting.subject == fleet::Subject::Machine(id));
+            let waits = plan.waiting_of(fleet::Subject::Machine(id)).first();
             Instruction::Wait {
-                reason: waits.map_or_else(|| machine.phase.word().to_owned(), |waiting| waiting.what.clone()),
+                reason: waits
+                    .map_or_else(|| machine.phase.word().to_owned(), |waiting| waiting.what.to_string()),
             }
         }
     }
 }
 
 /// The machine whose install token this is, if the one who shows it is that machine.
-fn holder(app: &App, peer: &Peer, token: &str) -> Result<(Machine, u32), NodeError> {
+fn holder(app: &App, peer: &Peer, token: &str) -> Result<(Arc<Machine>, u32), NodeError> {
     let fleet = app.core.fleet();
     let Some((id, attempt)) = app.tokens.read_install(token) else {
         if let Some(machine) = machine::by_key(&fleet, &peer.key) {
@@ -117,7 +119,7 @@ fn holder(app: &App, peer: &Peer, token: &str) -> Result<(Machine, u32), NodeErr
         app.core.note(&id.to_string(), "refused", by);
         return Err(NodeError::forbidden(format!("this install token belongs to {}", machine.name)));
     }
-    Ok((machine.clone(), attempt))
+    Ok((Arc::clone(machine), attempt))
 }
 
 pub(super) async fn kickstart(

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use fleet::wire::{CertificateReply, CertificateRequest, Desired, Observed};
-use fleet::{Command, NodeId, machine};
+use fleet::{Command, NodeId, machine, service};
 use serde::Deserialize;
 use tokio_util::io::ReaderStream;
 
@@ -63,10 +63,10 @@ fn myself(app: &App, peer: &Peer, id: &str) -> Result<NodeId, NodeError> {
     }
     let fleet = app.core.fleet();
     let key = match node {
-        NodeId::Machine(machine) => fleet.machines.get(&machine).and_then(|machine| machine.key.clone()),
-        NodeId::Vm(vm) => fleet.vms.get(&vm).and_then(|vm| vm.key.clone()),
+        NodeId::Machine(machine) => fleet.machines.get(&machine).and_then(|machine| machine.key.as_deref()),
+        NodeId::Vm(vm) => fleet.vms.get(&vm).and_then(|vm| vm.key.as_deref()),
     };
-    if key.as_ref() != Some(&peer.key) {
+    if key != Some(&peer.key) {
         return Err(NodeError::forbidden(format!("{node} was removed, or is known by another key now")));
     }
     Ok(node)
@@ -121,10 +121,10 @@ pub(super) async fn bundle(
 ) -> Result<Response, NodeError> {
     let node = myself(&app, &peer, &id)?;
     let fleet = app.core.fleet();
-    let wanted = fleet
-        .services
-        .values()
-        .any(|service| service.sha256 == sha256 && service.nodes.iter().any(|vm| NodeId::Vm(*vm) == node));
+    let wanted = match node {
+        NodeId::Vm(vm) => service::of_vm(&fleet, vm).any(|service| service.sha256 == sha256),
+        NodeId::Machine(_) => false,
+    };
     // Also what makes the name safe: only names from the log reach the file system.
     if !wanted {
         return Err(NodeError::forbidden(format!("{node} needs no such bundle")));

@@ -56,7 +56,8 @@ pub fn render(
     path: &Path,
 ) -> Result<Vec<ConfigFile>, PackageError> {
     let facts = facts(fleet, service, node)?;
-    let bundle = fleet.packages.values().map(|package| &package.bundle).find(|b| b.sha256 == service.sha256);
+    let bundle =
+        fleet.packages.get(&service.name).map(|it| &it.bundle).filter(|b| b.sha256 == service.sha256);
     let configs: Vec<Config> = match bundle {
         Some(bundle) => bundle.manifest.configs.clone(),
         // A newer version of the package has been added since this service was installed.
@@ -93,7 +94,7 @@ fn facts(fleet: &Fleet, service: &Service, node: &Vm) -> Result<Facts, PackageEr
     let site = fleet.site.as_ref().ok_or_else(|| unknown("a site that is founded"))?;
     let address = fleet.leases.by_mac.get(&node.mac).ok_or_else(|| unknown("a node with an address"))?;
     Ok(Facts {
-        node: (node.name.clone(), *address),
+        node: (node.name.to_string(), *address),
         network: site.network,
         gateway: site.address,
         domain: site.domain.clone(),

@@ -1,5 +1,7 @@
 //! What may be lost without harm: lines of timelines that are not events, and what nodes said last.
 
+use std::sync::Arc;
+
 use fleet::{NodeId, Observed, ObservedNode, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::{QueryBuilder, Row as _};
@@ -44,7 +46,7 @@ impl Store {
                 let node = row.get::<&str, _>(0).parse::<NodeId>();
                 // A body of an older version is replaced within seconds by the node itself.
                 if let (Ok(node), Ok(said)) = (node, serde_json::from_str(row.get(2))) {
-                    observed.insert(node, ObservedNode { at, said });
+                    observed.insert(node, Arc::new(ObservedNode { at, said }));
                 }
             }
         });
@@ -52,7 +54,11 @@ impl Store {
     }
 
     /// Writes notes and last observations in one commit.
-    pub async fn keep(&self, notes: &[Note], observed: &[(NodeId, ObservedNode)]) -> Result<(), StoreError> {
+    pub async fn keep(
+        &self,
+        notes: &[Note],
+        observed: &[(NodeId, Arc<ObservedNode>)],
+    ) -> Result<(), StoreError> {
         let failed = |source| StoreError::of("written", source);
         on_pool!(&self.pool, pool => {
             let mut transaction = pool.begin_with(self.pool.begin()).await.map_err(failed)?;

@@ -189,7 +189,7 @@ impl World {
             let last = last.map_or_else(String::new, |line| format!("{}: {}", line.subject, line.text));
             return Err(format!("{} ms ago: {last}", since));
         }
-        let planned = self.daemons.iter().filter(|daemon| daemon.up).flat_map(|daemon| &daemon.plan.actions);
+        let planned = self.daemons.iter().filter(|daemon| daemon.up).flat_map(|daemon| daemon.plan.actions());
         match planned.into_iter().next() {
             Some(action) => Err(format!("still planned: {action:?}")),
             None => Ok(()),
@@ -231,5 +231,5 @@ fn on_its_way(fleet: &Fleet) -> Vec<(Subject, &'static str, fleet::Timestamp)> {
 }
 
 fn waits(plan: &Plan, subject: Subject) -> bool {
-    plan.waiting.iter().any(|waiting| waiting.subject == subject)
+    !plan.waiting_of(subject).is_empty()
 }

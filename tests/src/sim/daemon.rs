@@ -1,5 +1,7 @@
 //! A simulated appliance: the fleet in memory, the shared log, and what its handlers do around the pure functions.
 
+use std::sync::Arc;
+
 use appliance::dhcp;
 use appliance::node_api::desired::{Sources, desired};
 use appliance::node_api::machine::instruction;
@@ -140,7 +142,7 @@ impl World {
         }
         daemon.look_due = None;
         daemon.plan = fleet::plan(&daemon.fleet, &daemon.observed, self.clock.now());
-        let actions = daemon.plan.actions.clone();
+        let actions: Vec<_> = daemon.plan.actions().cloned().collect();
         self.check_waiting(id);
         for command in actions {
             // Refused when the fleet has moved on since; the next look sees it as it is.
@@ -223,9 +225,9 @@ impl World {
                 } else {
                     let at = self.clock.now();
                     // What nodes said is kept beside the log, where every appliance reads it.
+                    let last = Arc::new(ObservedNode { at, said: *said });
                     for other in 0..self.daemons.len() {
-                        let last = ObservedNode { at, said: (*said).clone() };
-                        self.daemons[other].observed.insert(node, last);
+                        self.daemons[other].observed.insert(node, Arc::clone(&last));
                         self.changed(other);
                     }
                     Answer::Done

@@ -147,16 +147,17 @@ impl World {
     /// A machine by its id, its name, or the name of the computer that it is.
     pub fn machine(&self, name: &str) -> Option<MachineId> {
         let fleet = &self.daemons[0].fleet;
-        let named =
-            fleet.machines.values().find(|machine| machine.name == name || machine.id.to_string() == name);
+        let by_id = name.parse().ok().and_then(|id: MachineId| fleet.machines.get(&id)).map(AsRef::as_ref);
+        let named = by_id.or_else(|| machine::by_name(fleet, name));
         let computer = || self.computers.iter().find(|computer| computer.name == name);
         let known = named.or_else(|| machine::by_mac(fleet, computer()?.mac));
         known.map(|machine| machine.id)
     }
 
     pub fn vm(&self, name: &str) -> Option<VmId> {
-        let vms = &self.daemons[0].fleet.vms;
-        vms.values().find(|vm| vm.name == name || vm.id.to_string() == name).map(|vm| vm.id)
+        let fleet = &self.daemons[0].fleet;
+        let by_id = name.parse().ok().filter(|id| fleet.vms.contains_key(id));
+        by_id.or_else(|| Some(vm::by_name(fleet, name)?.id))
     }
 
     pub fn service(&self, name: &str) -> Option<ServiceId> {

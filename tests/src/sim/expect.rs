@@ -162,8 +162,8 @@ fn shown(forecast: &Forecast) -> Vec<String> {
 fn waiting(world: &World, name: &str) -> Result<Vec<String>, String> {
     let subject = world.subject(name).ok_or("there is no such thing")?;
     let plan = fleet::plan(&world.daemons[0].fleet, &world.daemons[0].observed, world.clock.now());
-    let lines = plan.waiting.into_iter().filter(|waiting| waiting.subject == subject);
-    Ok(lines.map(|waiting| format!("{} ({})", waiting.what, waiting.hint.unwrap_or_default())).collect())
+    let lines = plan.waiting_of(subject).iter();
+    Ok(lines.map(|wait| format!("{} ({})", wait.what, wait.hint.as_deref().unwrap_or_default())).collect())
 }
 
 /// Lines of its timeline that contain `text`.

@@ -307,8 +307,9 @@ impl World {
     /// A computer by the name it was plugged in with, or by the name or id of the machine it is known as.
     pub fn computer(&self, name: &str) -> Result<usize, String> {
         let fleet = &self.daemons[0].fleet;
-        let known =
-            fleet.machines.values().find(|machine| machine.name == name || machine.id.to_string() == name);
+        let by_id =
+            name.parse().ok().and_then(|id: fleet::MachineId| fleet.machines.get(&id)).map(AsRef::as_ref);
+        let known = by_id.or_else(|| machine::by_name(fleet, name));
         self.computers
             .iter()
             .position(|computer| {

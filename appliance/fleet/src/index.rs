@@ -1,0 +1,235 @@
+//! Ways to the nouns other than by id: by MAC address, key, name, host; and what hosts have room for.
+//!
+//! All of it follows from the rest of the fleet and is rebuilt from it ([`Fleet::indexed`]); it is neither
+//! stored nor compared. `evolve` changes machines, hosts, VMs and services only by the functions at the end of
+//! this file, which take what they change out of the index before and put it back afterwards.
+
+mod addresses;
+mod noun;
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+
+use crate::host::Host;
+use crate::machine::Machine;
+use crate::service::Service;
+use crate::vm::{Image, Vm};
+use crate::{Fleet, Mac, MachineId, NodeId, ServiceId, VmId};
+
+use addresses::Addresses;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Index {
+    /// A MAC address is one machine's or one VM's, but what machines say of theirs is not checked.
+    by_mac: OrdSet<(Mac, NodeId)>,
+    /// By a digest of the key: the key itself stands in its noun.
+    by_key: OrdSet<(u64, NodeId)>,
+    machines_by_name: OrdSet<(Arc<str>, MachineId)>,
+    vms_by_name: OrdSet<(Arc<str>, VmId)>,
+    vms_by_host: OrdSet<(MachineId, VmId)>,
+    services_by_name: OrdSet<(String, ServiceId)>,
+    services_by_vm: OrdSet<(VmId, ServiceId)>,
+    usage: OrdMap<MachineId, Usage>,
+    rooms: OrdMap<MachineId, Room>,
+    by_room: OrdSet<(Room, Reverse<MachineId>)>,
+    /// Every image that a VM is made from, and by how many.
+    images: OrdMap<Arc<Image>, u64>,
+    pub(crate) addresses: Addresses,
+}
+
+/// What the VMs on one machine take of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub vms: u64,
+    pub memory_mib: u64,
+    pub disk_bytes: u64,
+}
+
+/// How gladly a host takes another VM: the greater, the rather.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Room {
+    /// The appliance's own machine comes last.
+    preferred: bool,
+    free_memory_mib: u64,
+}
+
+impl Index {
+    pub(crate) fn machine_by_mac(&self, mac: Mac) -> Option<MachineId> {
+        self.nodes_by_mac(mac).find_map(machine)
+    }
+
+    pub(crate) fn vm_by_mac(&self, mac: Mac) -> Option<VmId> {
+        self.nodes_by_mac(mac).find_map(vm)
+    }
+
+    pub(crate) fn nodes_by_mac(&self, mac: Mac) -> impl Iterator<Item = NodeId> {
+        self.by_mac.range((mac, FIRST_NODE)..=(mac, LAST_NODE)).map(|(_, node)| *node)
+    }
+
+    /// Those whose key may be `key`: a digest is compared.
+    pub(crate) fn nodes_by_key(&self, key: &str) -> impl Iterator<Item = NodeId> {
+        let digest = noun::digest(key);
+        self.by_key.range((digest, FIRST_NODE)..=(digest, LAST_NODE)).map(|(_, node)| *node)
+    }
+
+    pub(crate) fn machine_by_name(&self, name: &str) -> Option<MachineId> {
+        named(&self.machines_by_name, name, MachineId(0))
+    }
+
+    pub(crate) fn vm_by_name(&self, name: &str) -> Option<VmId> {
+        named(&self.vms_by_name, name, VmId(0))
+    }
+
+    pub(crate) fn service_by_name(&self, name: &str) -> Option<ServiceId> {
+        named(&self.services_by_name, name, ServiceId(0))
+    }
+
+    pub(crate) fn vms_on(&self, host: MachineId) -> impl Iterator<Item = VmId> {
+        self.vms_by_host.range((host, VmId(0))..=(host, VmId(u64::MAX))).map(|(_, vm)| *vm)
+    }
+
+    pub(crate) fn services_of(&self, vm: VmId) -> impl Iterator<Item = ServiceId> {
+        let all = (vm, ServiceId(0))..=(vm, ServiceId(u64::MAX));
+        self.services_by_vm.range(all).map(|(_, service)| *service)
+    }
+
+    pub fn usage(&self, host: MachineId) -> Usage {
+        self.usage.get(&host).copied().unwrap_or_default()
+    }
+
+    /// Hosts with at least this much free memory, those that are to be taken first coming first.
+    pub(crate) fn roomy(&self, free_memory_mib: u64) -> impl Iterator<Item = MachineId> {
+        [true, false].into_iter().flat_map(move |preferred| {
+            let least = (Room { preferred, free_memory_mib }, Reverse(MachineId(u64::MAX)));
+            let most = (Room { preferred, free_memory_mib: u64::MAX }, Reverse(MachineId(0)));
+            self.by_room.range(least..=most).rev().map(|(_, machine)| machine.0)
+        })
+    }
+
+    /// The first of those that are preferred and of those that are not.
+    pub(crate) fn roomiest(&self) -> impl Iterator<Item = MachineId> {
+        [true, false].into_iter().filter_map(|preferred| {
+            let least = (Room { preferred, free_memory_mib: 0 }, Reverse(MachineId(u64::MAX)));
+            let most = (Room { preferred, free_memory_mib: u64::MAX }, Reverse(MachineId(0)));
+            self.by_room.range(least..=most).next_back().map(|(_, machine)| machine.0)
+        })
+    }
+
+    /// The image as it is shared by all VMs made from it.
+    pub(crate) fn image(&self, image: &Arc<Image>) -> Arc<Image> {
+        self.images.get_key_value(image).map_or_else(|| Arc::clone(image), |(known, _)| Arc::clone(known))
+    }
+}
+
+const FIRST_NODE: NodeId = NodeId::Machine(MachineId(0));
+const LAST_NODE: NodeId = NodeId::Vm(VmId(u64::MAX));
+
+fn machine(node: NodeId) -> Option<MachineId> {
+    match node {
+        NodeId::Machine(machine) => Some(machine),
+        NodeId::Vm(_) => None,
+    }
+}
+
+fn vm(node: NodeId) -> Option<VmId> {
+    match node {
+        NodeId::Vm(vm) => Some(vm),
+        NodeId::Machine(_) => None,
+    }
+}
+
+fn named<Name, Id>(names: &OrdSet<(Name, Id)>, name: &str, first: Id) -> Option<Id>
+where
+    Name: Ord + Clone + AsRef<str> + for<'a> From<&'a str>,
+    Id: Ord + Copy,
+{
+    let (found, id) = names.range((Name::from(name), first)..).next()?;
+    (found.as_ref() == name).then_some(*id)
+}
+
+/// The only ways in which `evolve` changes nouns that the index knows.
+impl Fleet {
+    pub(crate) fn put_machine(&mut self, machine: Machine) {
+        let id = machine.id;
+        self.replace_machine(id, Some(Arc::new(machine)));
+    }
+
+    pub(crate) fn change_machine(&mut self, id: MachineId, change: impl FnOnce(&mut Machine)) {
+        let Some(machine) = self.machines.get_mut(&id) else { return };
+        let before = noun::Machine::of(machine);
+        change(Arc::make_mut(machine));
+        let after = noun::Machine::of(machine);
+        self.index_machine(id, Some(before), Some(after));
+    }
+
+    pub(crate) fn remove_machine(&mut self, id: MachineId) {
+        self.replace_machine(id, None);
+        self.replace_host(id, None);
+    }
+
+    pub(crate) fn put_host(&mut self, host: Host) {
+        self.replace_host(host.machine, Some(Arc::new(host)));
+    }
+
+    pub(crate) fn put_vm(&mut self, vm: Vm) {
+        let id = vm.id;
+        let image = self.index.image(&vm.image);
+        self.replace_vm(id, Some(Arc::new(Vm { image, ..vm })));
+    }
+
+    pub(crate) fn change_vm(&mut self, id: VmId, change: impl FnOnce(&mut Vm)) {
+        let Some(vm) = self.vms.get_mut(&id) else { return };
+        let before = noun::Vm::of(vm);
+        change(Arc::make_mut(vm));
+        let after = noun::Vm::of(vm);
+        self.index_vm(id, Some(before), Some(after));
+    }
+
+    pub(crate) fn remove_vm(&mut self, id: VmId) {
+        self.replace_vm(id, None);
+    }
+
+    pub(crate) fn put_service(&mut self, service: Service) {
+        let id = service.id;
+        self.replace_service(id, Some(Arc::new(service)));
+    }
+
+    pub(crate) fn change_service(&mut self, id: ServiceId, change: impl FnOnce(&mut Service)) {
+        let Some(service) = self.services.get_mut(&id) else { return };
+        let before = noun::Service::of(service);
+        change(Arc::make_mut(service));
+        let after = noun::Service::of(service);
+        self.index_service(id, Some(before), Some(after));
+    }
+
+    pub(crate) fn remove_service(&mut self, id: ServiceId) {
+        self.replace_service(id, None);
+    }
+
+    /// The same fleet with its index made anew.
+    pub(crate) fn indexed(mut self) -> Fleet {
+        self.index = Index::default();
+        for (address, _) in &self.leases.by_address {
+            self.index.addresses.take(*address);
+        }
+        for (id, machine) in &self.machines.clone() {
+            self.index_machine(*id, None, Some(noun::Machine::of(machine)));
+        }
+        for (id, vm) in &self.vms.clone() {
+            let image = self.index.image(&vm.image);
+            if !Arc::ptr_eq(&image, &vm.image) {
+                self.vms.insert(*id, Arc::new(Vm { image, ..Vm::clone(vm) }));
+            }
+            self.index_vm(*id, None, self.vms.get(id).map(|vm| noun::Vm::of(vm)));
+        }
+        for (id, service) in &self.services.clone() {
+            self.index_service(*id, None, Some(noun::Service::of(service)));
+        }
+        for id in self.hosts.clone().keys() {
+            self.rank(*id);
+        }
+        self
+    }
+}

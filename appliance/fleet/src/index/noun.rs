@@ -1,0 +1,228 @@
+//! What the index knows of each noun.
+
+use std::sync::Arc;
+
+use imbl::OrdSet;
+
+use super::{Reverse, Room};
+use crate::{Fleet, Mac, MachineId, NodeId, ServiceId, VmId, host, machine, service, vm};
+
+#[derive(PartialEq, Eq)]
+pub(super) struct Machine {
+    name: Arc<str>,
+    macs: Vec<Mac>,
+    key: Option<u64>,
+    appliance: bool,
+}
+
+impl Machine {
+    pub(super) fn of(machine: &machine::Machine) -> Machine {
+        Machine {
+            name: Arc::clone(&machine.name),
+            macs: machine.macs.clone(),
+            key: machine.key.as_deref().map(digest),
+            appliance: machine.appliance,
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+pub(super) struct Vm {
+    name: Arc<str>,
+    host: MachineId,
+    mac: Mac,
+    key: Option<u64>,
+    memory_mib: u64,
+    disk_gib: u64,
+    image: Arc<vm::Image>,
+}
+
+impl Vm {
+    pub(super) fn of(vm: &vm::Vm) -> Vm {
+        Vm {
+            name: Arc::clone(&vm.name),
+            host: vm.host,
+            mac: vm.mac,
+            key: vm.key.as_deref().map(digest),
+            memory_mib: vm.memory_mib,
+            disk_gib: vm.disk_gib,
+            image: Arc::clone(&vm.image),
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+pub(super) struct Service {
+    name: String,
+    nodes: Vec<VmId>,
+}
+
+impl Service {
+    pub(super) fn of(service: &service::Service) -> Service {
+        Service { name: service.name.clone(), nodes: service.nodes.clone() }
+    }
+}
+
+/// FNV-1a of 64 bits.
+pub(super) fn digest(key: &str) -> u64 {
+    key.bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+impl Fleet {
+    pub(super) fn replace_machine(&mut self, id: MachineId, machine: Option<Arc<machine::Machine>>) {
+        let after = machine.as_deref().map(Machine::of);
+        let before = match machine {
+            Some(machine) => self.machines.insert(id, machine),
+            None => self.machines.remove(&id),
+        };
+        self.index_machine(id, before.as_deref().map(Machine::of), after);
+    }
+
+    pub(super) fn index_machine(&mut self, id: MachineId, before: Option<Machine>, after: Option<Machine>) {
+        if before == after {
+            return;
+        }
+        let node = NodeId::Machine(id);
+        let index = &mut self.index;
+        if let Some(before) = before {
+            index.machines_by_name.remove(&(before.name, id));
+            swap(&mut index.by_key, before.key.map(|key| (key, node)), None);
+            for mac in before.macs {
+                index.by_mac.remove(&(mac, node));
+            }
+        }
+        if let Some(after) = after {
+            index.machines_by_name.insert((after.name, id));
+            swap(&mut index.by_key, None, after.key.map(|key| (key, node)));
+            for mac in after.macs {
+                index.by_mac.insert((mac, node));
+            }
+        }
+        self.rank(id);
+    }
+
+    pub(super) fn replace_host(&mut self, id: MachineId, host: Option<Arc<host::Host>>) {
+        match host {
+            Some(host) => self.hosts.insert(id, host),
+            None => self.hosts.remove(&id),
+        };
+        self.rank(id);
+    }
+
+    /// Puts a host at its place among the others; to be called when its room may have changed.
+    pub(super) fn rank(&mut self, id: MachineId) {
+        let room = self.hosts.get(&id).map(|host| Room {
+            preferred: self.machines.get(&id).is_none_or(|machine| !machine.appliance),
+            free_memory_mib: host::free_memory_mib(self, host),
+        });
+        let index = &mut self.index;
+        let before = index.rooms.get(&id).copied();
+        if before == room {
+            return;
+        }
+        match room {
+            Some(room) => index.rooms.insert(id, room),
+            None => index.rooms.remove(&id),
+        };
+        let place = |room| (room, Reverse(id));
+        swap(&mut index.by_room, before.map(place), room.map(place));
+    }
+
+    pub(super) fn replace_vm(&mut self, id: VmId, vm: Option<Arc<vm::Vm>>) {
+        let after = vm.as_deref().map(Vm::of);
+        let before = match vm {
+            Some(vm) => self.vms.insert(id, vm),
+            None => self.vms.remove(&id),
+        };
+        self.index_vm(id, before.as_deref().map(Vm::of), after);
+    }
+
+    pub(super) fn index_vm(&mut self, id: VmId, before: Option<Vm>, after: Option<Vm>) {
+        if before == after {
+            return;
+        }
+        let node = NodeId::Vm(id);
+        let index = &mut self.index;
+        let (b, a) = (before.as_ref(), after.as_ref());
+        swap(&mut index.vms_by_name, b.map(|vm| (vm.name.clone(), id)), a.map(|vm| (vm.name.clone(), id)));
+        swap(&mut index.vms_by_host, b.map(|vm| (vm.host, id)), a.map(|vm| (vm.host, id)));
+        swap(&mut index.by_mac, b.map(|vm| (vm.mac, node)), a.map(|vm| (vm.mac, node)));
+        let keyed = |vm: &Vm| vm.key.map(|key| (key, node));
+        swap(&mut index.by_key, b.and_then(keyed), a.and_then(keyed));
+        if let Some(before) = b {
+            self.unload(before);
+        }
+        if let Some(after) = a {
+            self.load(after);
+        }
+    }
+
+    fn load(&mut self, vm: &Vm) {
+        *self.index.images.entry(Arc::clone(&vm.image)).or_default() += 1;
+        let usage = self.index.usage.entry(vm.host).or_default();
+        usage.vms += 1;
+        usage.memory_mib = usage.memory_mib.wrapping_add(vm.memory_mib);
+        usage.disk_bytes = usage.disk_bytes.wrapping_add(vm.disk_gib << 30);
+        self.rank(vm.host);
+    }
+
+    fn unload(&mut self, vm: &Vm) {
+        if let Some(count) = self.index.images.get_mut(&vm.image) {
+            *count -= 1;
+            if *count == 0 {
+                self.index.images.remove(&vm.image);
+            }
+        }
+        if let Some(usage) = self.index.usage.get_mut(&vm.host) {
+            usage.vms -= 1;
+            usage.memory_mib = usage.memory_mib.wrapping_sub(vm.memory_mib);
+            usage.disk_bytes = usage.disk_bytes.wrapping_sub(vm.disk_gib << 30);
+            if usage.vms == 0 {
+                self.index.usage.remove(&vm.host);
+            }
+        }
+        self.rank(vm.host);
+    }
+
+    pub(super) fn replace_service(&mut self, id: ServiceId, service: Option<Arc<service::Service>>) {
+        let after = service.as_deref().map(Service::of);
+        let before = match service {
+            Some(service) => self.services.insert(id, service),
+            None => self.services.remove(&id),
+        };
+        self.index_service(id, before.as_deref().map(Service::of), after);
+    }
+
+    pub(super) fn index_service(&mut self, id: ServiceId, before: Option<Service>, after: Option<Service>) {
+        if before == after {
+            return;
+        }
+        let index = &mut self.index;
+        if let Some(before) = before {
+            index.services_by_name.remove(&(before.name, id));
+            for vm in before.nodes {
+                index.services_by_vm.remove(&(vm, id));
+            }
+        }
+        if let Some(after) = after {
+            for vm in after.nodes {
+                index.services_by_vm.insert((vm, id));
+            }
+            index.services_by_name.insert((after.name, id));
+        }
+    }
+}
+
+/// Takes `before` out of the set and puts `after` in; does nothing where they are the same.
+fn swap<T: Ord + Clone>(set: &mut OrdSet<T>, before: Option<T>, after: Option<T>) {
+    if before == after {
+        return;
+    }
+    if let Some(before) = before {
+        set.remove(&before);
+    }
+    if let Some(after) = after {
+        set.insert(after);
+    }
+}

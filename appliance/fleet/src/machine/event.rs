@@ -1,0 +1,275 @@
+//! What happens to machines, as it stands in the log, and how it changes them.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Machine, Phase, TargetDisk};
+use crate::wire::{Firmware, Hardware};
+use crate::{Fleet, Mac, MachineId, NodeId, Timestamp, rack, switch};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    Sighted {
+        machine: MachineId,
+        name: String,
+        mac: Mac,
+        arch: Option<u16>,
+        uuid: Option<uuid::Uuid>,
+        at: Timestamp,
+    },
+    Reported {
+        machine: MachineId,
+        name: String,
+        key: String,
+        hardware: Hardware,
+        at: Timestamp,
+    },
+    ApplianceRecorded {
+        machine: MachineId,
+        name: String,
+        hardware: Hardware,
+        at: Timestamp,
+    },
+    Adopted {
+        machine: MachineId,
+        by: By,
+        disk: TargetDisk,
+        wipe: bool,
+        at: Timestamp,
+    },
+    InstallStarted {
+        machine: MachineId,
+        attempt: u32,
+        at: Timestamp,
+    },
+    KickstartServed {
+        machine: MachineId,
+        attempt: u32,
+    },
+    Installed {
+        machine: MachineId,
+        attempt: u32,
+        at: Timestamp,
+    },
+    InstallFailed {
+        machine: MachineId,
+        attempt: u32,
+        step: String,
+        error: String,
+        at: Timestamp,
+    },
+    CertificateIssued {
+        machine: MachineId,
+        key: String,
+    },
+    Removed {
+        machine: MachineId,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    Policy,
+    Person,
+}
+
+impl Event {
+    pub(crate) fn machine(&self) -> MachineId {
+        match self {
+            Event::Sighted { machine, .. }
+            | Event::Reported { machine, .. }
+            | Event::ApplianceRecorded { machine, .. }
+            | Event::Adopted { machine, .. }
+            | Event::InstallStarted { machine, .. }
+            | Event::KickstartServed { machine, .. }
+            | Event::Installed { machine, .. }
+            | Event::InstallFailed { machine, .. }
+            | Event::CertificateIssued { machine, .. }
+            | Event::Removed { machine } => *machine,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Sighted { mac, .. } => write!(f, "Seen on the network for the first time, as {mac}"),
+            Event::Reported { hardware, .. } => write!(
+                f,
+                "Reported: {}, {} threads, {} MiB memory, {} disks, {}",
+                hardware.cpu.model,
+                hardware.cpu.threads,
+                hardware.memory_mib,
+                hardware.disks.len(),
+                match hardware.firmware {
+                    Firmware::Bios => "BIOS",
+                    Firmware::Uefi => "UEFI",
+                    Firmware::UefiSecureBoot => "UEFI with Secure Boot",
+                }
+            ),
+            Event::ApplianceRecorded { .. } => f.write_str("The appliance runs on this machine"),
+            Event::Adopted { by, disk, wipe, .. } => write!(
+                f,
+                "Adopted {}; to be installed on {disk}{}",
+                match by {
+                    By::Policy => "by policy",
+                    By::Person => "by a person",
+                },
+                if *wipe { ", whose data may be wiped" } else { "" }
+            ),
+            Event::InstallStarted { attempt: 1, .. } => f.write_str("Installation started"),
+            Event::InstallStarted { attempt, .. } => {
+                write!(f, "Installation started over, attempt {attempt}")
+            }
+            Event::KickstartServed { .. } => f.write_str("Fetched its kickstart file; the token is used up"),
+            Event::Installed { .. } => f.write_str("Phoned home: installed"),
+            Event::InstallFailed { step, error, .. } => {
+                write!(f, "Installation failed while {step}: {error}")
+            }
+            Event::CertificateIssued { key, .. } => {
+                write!(f, "Was given a certificate for its key {}", short(key))
+            }
+            Event::Removed { .. } => f.write_str("Removed"),
+        }
+    }
+}
+
+fn short(key: &str) -> &str {
+    key.get(..12).unwrap_or(key)
+}
+
+pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
+    match event {
+        Event::Sighted { machine, name, mac, arch, uuid, at } => {
+            fleet.last_machine = fleet.last_machine.max(machine.0);
+            fleet.put_machine(Machine {
+                macs: vec![*mac],
+                arch: *arch,
+                uuid: *uuid,
+                ..first_seen(*machine, name, *at)
+            });
+        }
+        Event::Reported { machine: id, name, key, hardware, at } => {
+            know_hardware(fleet, *id, name, hardware, *at, |machine| {
+                machine.key = Some(key.clone());
+                if machine.phase == Phase::Sighted {
+                    machine.phase = Phase::Reported;
+                    machine.since = *at;
+                }
+            });
+        }
+        Event::ApplianceRecorded { machine: id, name, hardware, at } => {
+            know_hardware(fleet, *id, name, hardware, *at, |machine| {
+                machine.appliance = true;
+                if machine.phase != Phase::Ready {
+                    machine.phase = Phase::Installed;
+                }
+            });
+        }
+        Event::Adopted { machine, disk, wipe, at, .. } => {
+            enter(fleet, *machine, *at, |machine| {
+                machine.attempts = 0;
+                machine.phase = Phase::Adopted { disk: disk.clone(), wipe: *wipe };
+            });
+        }
+        Event::InstallStarted { machine, attempt, at } => {
+            enter(fleet, *machine, *at, |machine| {
+                if let Phase::Adopted { disk, wipe } | Phase::Installing { disk, wipe, .. } =
+                    machine.phase.clone()
+                {
+                    machine.attempts = *attempt;
+                    machine.phase =
+                        Phase::Installing { disk, wipe, attempt: *attempt, kickstart_served: false };
+                }
+            });
+        }
+        Event::KickstartServed { machine, .. } => fleet.change_machine(*machine, |machine| {
+            if let Phase::Installing { kickstart_served, .. } = &mut machine.phase {
+                *kickstart_served = true;
+            }
+        }),
+        Event::Installed { machine, at, .. } => {
+            enter(fleet, *machine, *at, |machine| machine.phase = Phase::Installed);
+        }
+        Event::InstallFailed { machine, step, error, at, .. } => {
+            enter(fleet, *machine, *at, |machine| {
+                machine.phase = Phase::Failed { step: step.clone(), error: error.clone() };
+            });
+        }
+        Event::CertificateIssued { machine, key } => {
+            fleet.change_machine(*machine, |machine| machine.key = Some(key.clone()));
+        }
+        Event::Removed { machine: id } => {
+            for mac in fleet.machines.get(id).map(|machine| machine.macs.clone()).unwrap_or_default() {
+                switch::take_out(fleet, mac);
+            }
+            rack::take_out(fleet, &rack::Occupant::Machine(*id));
+            fleet.remove_machine(*id);
+        }
+    }
+}
+
+pub(crate) fn enter(fleet: &mut Fleet, id: MachineId, at: Timestamp, change: impl FnOnce(&mut Machine)) {
+    fleet.change_machine(id, |machine| {
+        machine.since = at;
+        change(machine);
+    });
+}
+
+fn first_seen(id: MachineId, name: &str, at: Timestamp) -> Machine {
+    Machine {
+        id,
+        name: name.into(),
+        macs: Vec::new(),
+        arch: None,
+        uuid: None,
+        key: None,
+        hardware: None,
+        phase: Phase::Sighted,
+        since: at,
+        attempts: 0,
+        appliance: false,
+    }
+}
+
+/// Changes the machine with this hardware, which is made if it is new. A NIC of it that was taken for a machine
+/// of its own (it had asked for an address before the machine said that both are its) is folded in.
+fn know_hardware(
+    fleet: &mut Fleet,
+    id: MachineId,
+    name: &str,
+    hardware: &Hardware,
+    at: Timestamp,
+    change: impl FnOnce(&mut Machine),
+) {
+    let macs: Vec<Mac> = hardware.nics.iter().map(|nic| nic.mac).collect();
+    let nodes: Vec<NodeId> = macs.iter().flat_map(|mac| fleet.index.nodes_by_mac(*mac)).collect();
+    for node in nodes {
+        if let NodeId::Machine(other) = node
+            && let Some(machine) = fleet.machines.get(&other)
+            && machine.id != id
+            && machine.phase == Phase::Sighted
+            && machine.macs.iter().all(|mac| macs.contains(mac))
+        {
+            rack::fold(fleet, other, id);
+            fleet.remove_machine(other);
+        }
+    }
+    fleet.last_machine = fleet.last_machine.max(id.0);
+    if !fleet.machines.contains_key(&id) {
+        fleet.put_machine(first_seen(id, name, at));
+    }
+    fleet.change_machine(id, |machine| {
+        for mac in macs.into_iter().chain([hardware.boot_mac]) {
+            if !machine.macs.contains(&mac) {
+                machine.macs.push(mac);
+            }
+        }
+        machine.uuid = hardware.uuid.or(machine.uuid);
+        machine.hardware = Some(hardware.clone());
+        change(machine);
+    });
+}
