@@ -166,7 +166,7 @@ pub fn export(fleet: &Fleet) -> Document {
             .collect(),
         vms: vms
             .map(|vm| VmPart {
-                name: vm.name.clone(),
+                name: vm.name.to_string(),
                 vcpus: Some(vm.vcpus),
                 memory_mib: Some(vm.memory_mib),
                 disk_gib: Some(vm.disk_gib),
@@ -202,7 +202,7 @@ fn machine_part(fleet: &Fleet, machine: &crate::machine::Machine) -> MachinePart
         Phase::Sighted | Phase::Reported | Phase::Failed { .. } => false,
     };
     MachinePart {
-        name: Some(machine.name.clone()),
+        name: Some(machine.name.to_string()),
         mac: machine.macs.first().copied(),
         adopt: wanted,
         rack,

@@ -140,7 +140,7 @@ pub fn place_of(fleet: &Fleet, what: &Occupant) -> Option<Place> {
 pub fn name_of(fleet: &Fleet, what: &Occupant) -> String {
     match what {
         Occupant::Machine(id) => {
-            fleet.machines.get(id).map_or_else(|| id.to_string(), |machine| machine.name.clone())
+            fleet.machines.get(id).map_or_else(|| id.to_string(), |machine| machine.name.to_string())
         }
         Occupant::Switch(name) => name.clone(),
     }

@@ -336,7 +336,7 @@ impl Work {
     fn find(&self, part: &MachinePart) -> Option<&Machine> {
         match (part.mac, &part.name) {
             (Some(mac), _) => machine::by_mac(&self.after, mac),
-            (None, Some(name)) => self.after.machines.values().find(|machine| machine.name == *name),
+            (None, Some(name)) => machine::by_name(&self.after, name),
             (None, None) => None,
         }
     }
