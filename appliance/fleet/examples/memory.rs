@@ -1,21 +1,49 @@
-//! What a fleet of N VMs takes of memory: `cargo run --release -p fleet --example memory -- 100000`.
+//! What a fleet of N VMs takes of memory, and how long a snapshot of it takes:
+//! `cargo run --release -p fleet --example memory -- 100000`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-#[expect(clippy::disallowed_methods, reason = "a measurement")]
+use fleet::{Decoded, Part, Restore, parts, state_hash};
+
 fn main() {
     let vms = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(100_000);
     let before = resident_kib();
-    let start = Instant::now();
-    let fleet = sample::fleet(vms);
-    let took = start.elapsed();
+    let (took, fleet) = timed(|| sample::fleet(vms));
     let taken = resident_kib() - before;
+    println!("{vms} VMs on {} hosts", fleet.hosts.len());
     println!(
-        "{vms} VMs on {} hosts: {} MiB, {} bytes for each VM; folded in {took:.1?}",
-        fleet.hosts.len(),
+        "folded from its log in {took:.1?}: {} MiB, {} bytes for each VM",
         taken / 1024,
         taken * 1024 / vms
     );
+    let (took, hash) = timed(|| state_hash(&fleet));
+    println!("state hash {hash} in {took:.1?}");
+    let (took, parts) = timed(|| parts(&fleet).collect::<Vec<Part>>());
+    let bytes: usize = parts.iter().map(|part| part.body.len()).sum();
+    println!("snapshot of {} MiB in {} parts written in {took:.1?}", bytes >> 20, parts.len());
+    drop(fleet);
+    let (took, decoded) =
+        timed(|| parts.iter().map(|part| part.decode().expect("it is whole")).collect::<Vec<Decoded>>());
+    println!("read in {took:.1?}");
+    let (took, fleet) = timed(|| {
+        let mut restore = Restore::default();
+        for part in decoded {
+            restore.add(part).expect("it is whole");
+        }
+        restore.finish().expect("it is whole")
+    });
+    println!("put together with its index in {took:.1?}");
+    drop(parts);
+    let held = resident_kib();
+    drop(fleet);
+    println!("it held {} MiB", (held - resident_kib()) / 1024);
+}
+
+#[expect(clippy::disallowed_methods, reason = "a measurement")]
+fn timed<T>(what: impl FnOnce() -> T) -> (Duration, T) {
+    let start = Instant::now();
+    let result = what();
+    (start.elapsed(), result)
 }
 
 /// proc_pid_status(5): VmRSS is in kB.

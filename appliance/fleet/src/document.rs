@@ -146,7 +146,7 @@ pub struct ServicePart {
 /// one, it makes the same of what is there.
 pub fn export(fleet: &Fleet) -> Document {
     let Policy { adopt, ssh_keys } = &fleet.policy;
-    let carries_service = |id| fleet.services.values().any(|service| service.nodes.contains(&id));
+    let carries_service = |id| service::of_vm(fleet, id).next().is_some();
     let vms = fleet.vms.values().filter(|vm| vm.phase != vm::Phase::Removing && !carries_service(vm.id));
     let services = fleet.services.values().filter(|service| service.phase != service::Phase::Removing);
     Document {

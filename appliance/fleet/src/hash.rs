@@ -4,16 +4,16 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest as _, Sha256};
 
-use crate::{Fleet, ParseError};
+use crate::{Fleet, ParseError, parts};
 
-/// SHA-256 of a fleet: two fleets with the same hash are the same, ids, times and counters included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// SHA-256 of a fleet's snapshot: two fleets with the same hash are the same, ids, times and counters included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StateHash(pub [u8; 32]);
 
 pub fn state_hash(fleet: &Fleet) -> StateHash {
-    StateHash(Sha256::digest(serde_json::to_vec(fleet).unwrap_or_default()).into())
+    // The last part holds the digests of all others.
+    parts(fleet).last().map_or(StateHash([0; 32]), |end| end.digest())
 }
 
 impl fmt::Display for StateHash {
@@ -41,7 +41,6 @@ impl Serialize for StateHash {
 
 impl<'de> Deserialize<'de> for StateHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        crate::id::from_text(deserializer)
     }
 }

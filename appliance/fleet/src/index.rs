@@ -1,10 +1,11 @@
 //! Ways to the nouns other than by id: by MAC address, key, name, host; and what hosts have room for.
 //!
-//! All of it follows from the rest of the fleet and is rebuilt from it ([`Fleet::indexed`]); it is neither
+//! All of it follows from the rest of the fleet and is rebuilt from it ([`Fleet::make_index`]); it is neither
 //! stored nor compared. `evolve` changes machines, hosts, VMs and services only by the functions at the end of
 //! this file, which take what they change out of the index before and put it back afterwards.
 
 mod addresses;
+mod bulk;
 mod noun;
 
 use std::cmp::Reverse;
@@ -19,6 +20,7 @@ use crate::vm::{Image, Vm};
 use crate::{Fleet, Mac, MachineId, NodeId, ServiceId, VmId};
 
 use addresses::Addresses;
+pub(crate) use bulk::map_of;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Index {
@@ -45,6 +47,20 @@ pub struct Usage {
     pub vms: u64,
     pub memory_mib: u64,
     pub disk_bytes: u64,
+}
+
+impl Usage {
+    fn add(&mut self, memory_mib: u64, disk_gib: u64) {
+        self.vms += 1;
+        self.memory_mib = self.memory_mib.wrapping_add(memory_mib);
+        self.disk_bytes = self.disk_bytes.wrapping_add(disk_gib << 30);
+    }
+
+    fn subtract(&mut self, memory_mib: u64, disk_gib: u64) {
+        self.vms -= 1;
+        self.memory_mib = self.memory_mib.wrapping_sub(memory_mib);
+        self.disk_bytes = self.disk_bytes.wrapping_sub(disk_gib << 30);
+    }
 }
 
 /// How gladly a host takes another VM: the greater, the rather.
@@ -208,28 +224,13 @@ impl Fleet {
         self.replace_service(id, None);
     }
 
-    /// The same fleet with its index made anew.
+    /// The same fleet with its index made anew, and with its images shared.
     pub(crate) fn indexed(mut self) -> Fleet {
-        self.index = Index::default();
-        for (address, _) in &self.leases.by_address {
-            self.index.addresses.take(*address);
-        }
-        for (id, machine) in &self.machines.clone() {
-            self.index_machine(*id, None, Some(noun::Machine::of(machine)));
-        }
         for (id, vm) in &self.vms.clone() {
-            let image = self.index.image(&vm.image);
-            if !Arc::ptr_eq(&image, &vm.image) {
-                self.vms.insert(*id, Arc::new(Vm { image, ..Vm::clone(vm) }));
-            }
-            self.index_vm(*id, None, self.vms.get(id).map(|vm| noun::Vm::of(vm)));
+            self.vms.remove(id);
+            self.put_vm(Vm::clone(vm));
         }
-        for (id, service) in &self.services.clone() {
-            self.index_service(*id, None, Some(noun::Service::of(service)));
-        }
-        for id in self.hosts.clone().keys() {
-            self.rank(*id);
-        }
+        self.make_index();
         self
     }
 }

@@ -26,6 +26,7 @@ pub mod restore;
 pub mod service;
 mod simulate;
 pub mod site;
+mod snapshot;
 pub mod switch;
 pub mod vm;
 pub mod wire;
@@ -42,6 +43,7 @@ pub use id::{Mac, MachineId, NodeId, ParseError, ServiceId, Timestamp, VmId};
 pub use index::{Index, Usage};
 pub use plan::{Item, Observed, ObservedNode, Plan, Subject, Waiting, heard_since, news_of_neighbours, plan};
 pub use simulate::{Digest, Effect, Forecast, Placement, Step, Wait, digest, name_of, simulate};
+pub use snapshot::{BadPart, Decoded, Part, Restore, SNAPSHOT_VERSION, parts};
 
 /// Everything that was decided: the fold of the log.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

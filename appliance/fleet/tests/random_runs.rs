@@ -12,8 +12,8 @@ use fleet::rack::Occupant;
 use fleet::switch::Plugged;
 use fleet::wire::Neighbour;
 use fleet::{
-    Command, Event, Fleet, Mac, MachineId, NodeId, Observed, ServiceId, VmId, compact, digest, host,
-    simulate, vm,
+    Command, Event, Fleet, Mac, MachineId, NodeId, Observed, Restore, ServiceId, VmId, compact, digest, host,
+    parts, simulate, state_hash, vm,
 };
 use proptest::prelude::*;
 
@@ -208,6 +208,13 @@ proptest! {
         let read: Fleet = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(&read, &world.fleet);
         prop_assert_eq!(&read.index, &world.fleet.index, "the index follows from the rest");
+        let mut restore = Restore::default();
+        for part in parts(&world.fleet) {
+            restore.part(&part).unwrap();
+        }
+        let restored = restore.finish().unwrap();
+        prop_assert_eq!(&restored, &world.fleet);
+        prop_assert_eq!(&restored.index, &world.fleet.index);
         let mut replayed = Fleet::default();
         for event in &world.log {
             let body = serde_json::to_string(event).unwrap();
@@ -215,6 +222,7 @@ proptest! {
             prop_assert_eq!(&read, event);
             fleet::evolve(&mut replayed, &read);
         }
+        prop_assert_eq!(state_hash(&replayed), state_hash(&world.fleet));
         prop_assert_eq!(replayed, world.fleet);
     }
 }

@@ -244,7 +244,7 @@ impl Work {
 
     fn services(&mut self, document: &Document, image: Option<&vm::Image>) {
         for ServicePart { package, version } in &document.services {
-            let known = self.after.services.values().find(|service| service.name == *package);
+            let known = service::by_name(&self.after, package);
             if let Some(known) = known {
                 let (phase, has) = (known.phase, known.version.clone());
                 if phase == service::Phase::Removing {
@@ -295,7 +295,7 @@ impl Work {
         }
         if prune.vms {
             let named = |name: &str| document.vms.iter().any(|part| part.name == name);
-            let node = |id| self.after.services.values().any(|service| service.nodes.contains(&id));
+            let node = |id| service::of_vm(&self.after, id).next().is_some();
             let gone = self.after.vms.values();
             let gone = gone.filter(|vm| vm.phase != vm::Phase::Removing && !named(&vm.name) && !node(vm.id));
             for (vm, name) in gone.map(|vm| (vm.id, vm.name.clone())).collect::<Vec<_>>() {

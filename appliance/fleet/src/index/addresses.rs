@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 
 use imbl::OrdMap;
 
+use super::map_of;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Addresses {
     /// First and last of each run; between two runs there is at least one free address.
@@ -18,6 +20,18 @@ impl Addresses {
             Some((_, last)) => last.checked_add(1).map(Ipv4Addr::from),
             None => Some(from),
         }
+    }
+
+    /// Of addresses that ascend.
+    pub(super) fn of(addresses: impl Iterator<Item = Ipv4Addr>) -> Addresses {
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        for address in addresses.map(u32::from) {
+            match runs.last_mut() {
+                Some((_, last)) if last.checked_add(1) == Some(address) => *last = address,
+                Some(_) | None => runs.push((address, address)),
+            }
+        }
+        Addresses { runs: map_of(runs) }
     }
 
     pub(crate) fn take(&mut self, address: Ipv4Addr) {

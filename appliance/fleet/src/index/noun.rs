@@ -160,10 +160,7 @@ impl Fleet {
 
     fn load(&mut self, vm: &Vm) {
         *self.index.images.entry(Arc::clone(&vm.image)).or_default() += 1;
-        let usage = self.index.usage.entry(vm.host).or_default();
-        usage.vms += 1;
-        usage.memory_mib = usage.memory_mib.wrapping_add(vm.memory_mib);
-        usage.disk_bytes = usage.disk_bytes.wrapping_add(vm.disk_gib << 30);
+        self.index.usage.entry(vm.host).or_default().add(vm.memory_mib, vm.disk_gib);
         self.rank(vm.host);
     }
 
@@ -175,9 +172,7 @@ impl Fleet {
             }
         }
         if let Some(usage) = self.index.usage.get_mut(&vm.host) {
-            usage.vms -= 1;
-            usage.memory_mib = usage.memory_mib.wrapping_sub(vm.memory_mib);
-            usage.disk_bytes = usage.disk_bytes.wrapping_sub(vm.disk_gib << 30);
+            usage.subtract(vm.memory_mib, vm.disk_gib);
             if usage.vms == 0 {
                 self.index.usage.remove(&vm.host);
             }

@@ -1,0 +1,88 @@
+//! The index of a whole fleet at once: sorted runs instead of a search for each entry.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+
+use super::addresses::Addresses;
+use super::{Index, Usage, noun};
+use crate::{Fleet, MachineId, NodeId};
+
+impl Fleet {
+    pub(crate) fn make_index(&mut self) {
+        let machines = || self.machines.iter();
+        let vms = || self.vms.iter();
+        let services = || self.services.iter();
+        let macs = machines()
+            .flat_map(|(id, machine)| machine.macs.iter().map(|mac| (*mac, NodeId::Machine(*id))))
+            .chain(vms().map(|(id, vm)| (vm.mac, NodeId::Vm(*id))));
+        let machine_keys = machines().map(|(id, machine)| (machine.key.as_deref(), NodeId::Machine(*id)));
+        let keys = machine_keys
+            .chain(vms().map(|(id, vm)| (vm.key.as_deref(), NodeId::Vm(*id))))
+            .filter_map(|(key, node)| Some((noun::digest(key?), node)));
+        let mut usage = BTreeMap::<MachineId, Usage>::new();
+        let mut images = BTreeMap::new();
+        for (_, vm) in vms() {
+            usage.entry(vm.host).or_default().add(vm.memory_mib, vm.disk_gib);
+            let count: &mut (u64, _) =
+                images.entry(Arc::as_ptr(&vm.image)).or_insert_with(|| (0, Arc::clone(&vm.image)));
+            count.0 += 1;
+        }
+        self.index = Index {
+            by_mac: set_of(macs.collect()),
+            by_key: set_of(keys.collect()),
+            machines_by_name: names(machines().map(|(id, machine)| (Arc::clone(&machine.name), *id))),
+            vms_by_name: names(vms().map(|(id, vm)| (Arc::clone(&vm.name), *id))),
+            vms_by_host: set_of(vms().map(|(id, vm)| (vm.host, *id)).collect()),
+            services_by_name: set_of(services().map(|(id, service)| (service.name.clone(), *id)).collect()),
+            services_by_vm: set_of(
+                services().flat_map(|(id, service)| service.nodes.iter().map(|vm| (*vm, *id))).collect(),
+            ),
+            usage: map_of(usage.into_iter().collect()),
+            rooms: OrdMap::new(),
+            by_room: OrdSet::new(),
+            images: images.into_values().map(|(count, image)| (image, count)).collect(),
+            addresses: Addresses::of(self.leases.by_address.keys().copied()),
+        };
+        for id in self.hosts.clone().keys() {
+            self.rank(*id);
+        }
+    }
+}
+
+/// By their first bytes as a number, and by all of them only where these are the same: names lie all over memory.
+fn names<Id: Ord + Copy>(names: impl Iterator<Item = (Arc<str>, Id)>) -> OrdSet<(Arc<str>, Id)> {
+    let mut named: Vec<_> = names.map(|(name, id)| (head(&name), name, id)).collect();
+    named.sort_unstable();
+    woven(named).map(|(_, name, id)| (name, id)).collect()
+}
+
+fn head(name: &str) -> u128 {
+    let mut head = [0; 16];
+    let length = name.len().min(16);
+    head[..length].copy_from_slice(&name.as_bytes()[..length]);
+    u128::from_be_bytes(head)
+}
+
+fn set_of<T: Ord + Clone>(mut all: Vec<T>) -> OrdSet<T> {
+    all.sort_unstable();
+    all.dedup();
+    woven(all).collect()
+}
+
+/// Of keys that ascend.
+pub(crate) fn map_of<K: Ord + Clone, V: Clone>(sorted: Vec<(K, V)>) -> OrdMap<K, V> {
+    woven(sorted).collect()
+}
+
+/// Every other one first, then those in between: a B-tree that is filled in order keeps half of each leaf empty, and
+/// these find their place there.
+fn woven<T>(sorted: Vec<T>) -> impl Iterator<Item = T> {
+    let mut between = Vec::with_capacity(sorted.len() / 2);
+    let mut first = Vec::with_capacity(sorted.len().div_ceil(2));
+    for (place, item) in sorted.into_iter().enumerate() {
+        if place % 2 == 0 { first.push(item) } else { between.push(item) }
+    }
+    first.into_iter().chain(between)
+}

@@ -1,0 +1,102 @@
+//! One part read: it needs no other, so that several threads can read a snapshot.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use super::{BadPart, Contents, END, Part, Root};
+use crate::host::Host;
+use crate::machine::Machine;
+use crate::package::Package;
+use crate::rack::Rack;
+use crate::service::Service;
+use crate::switch::Switch;
+use crate::vm::{Image, Vm};
+use crate::{Mac, MachineId, ServiceId, StateHash, VmId};
+
+/// A part that was read, for [`super::Restore::add`].
+#[derive(Debug)]
+pub struct Decoded {
+    pub(super) noun: String,
+    pub(super) digest: StateHash,
+    pub(super) objects: Objects,
+}
+
+/// By the keys of their maps, in their order.
+#[derive(Debug)]
+pub(super) enum Objects {
+    Root(Box<Root>),
+    Leases(Vec<(Mac, Ipv4Addr)>),
+    Machines(Vec<(MachineId, Arc<Machine>)>),
+    Hosts(Vec<(MachineId, Arc<Host>)>),
+    Vms(Vec<(VmId, Arc<Vm>)>),
+    Packages(Vec<(String, Arc<Package>)>),
+    Services(Vec<(ServiceId, Arc<Service>)>),
+    Racks(Vec<(String, Arc<Rack>)>),
+    Switches(Vec<(String, Arc<Switch>)>),
+    End(Contents),
+}
+
+impl Part {
+    pub fn decode(&self) -> Result<Decoded, BadPart> {
+        let objects = match self.noun.as_str() {
+            "site" => self.root(),
+            "lease" => self.read(|lease| lease).map(Objects::Leases),
+            "machine" => self.read(|it: Machine| (it.id, Arc::new(it))).map(Objects::Machines),
+            "host" => self.read(|it: Host| (it.machine, Arc::new(it))).map(Objects::Hosts),
+            "vm" => self.vms(),
+            "package" => self.read(package).map(Objects::Packages),
+            "service" => self.read(|it: Service| (it.id, Arc::new(it))).map(Objects::Services),
+            "rack" => self.read(|it: Rack| (it.name.clone(), Arc::new(it))).map(Objects::Racks),
+            "switch" => self.read(|it: Switch| (it.name.clone(), Arc::new(it))).map(Objects::Switches),
+            END => serde_json::from_slice(&self.body).map(Objects::End).map_err(|error| error.to_string()),
+            _ => Err("this version does not know such a noun".to_owned()),
+        };
+        match objects {
+            Ok(objects) => Ok(Decoded { noun: self.noun.clone(), digest: self.digest(), objects }),
+            Err(why) => {
+                Err(BadPart(format!("a part of the snapshot, of the noun {:?}, is bad: {why}", self.noun)))
+            }
+        }
+    }
+
+    fn root(&self) -> Result<Objects, String> {
+        let mut roots = self.read(|root: Root| root)?;
+        match (roots.pop(), roots.is_empty()) {
+            (Some(root), true) => Ok(Objects::Root(Box::new(root))),
+            (None, _) | (Some(_), false) => Err("it must hold one object".to_owned()),
+        }
+    }
+
+    /// VMs of one image mostly follow each other; they are to share it.
+    fn vms(&self) -> Result<Objects, String> {
+        let mut last: Option<Arc<Image>> = None;
+        let vms = self.read(|mut vm: Vm| {
+            match last.as_ref().filter(|image| **image == vm.image) {
+                Some(image) => vm.image = Arc::clone(image),
+                None => last = Some(Arc::clone(&vm.image)),
+            }
+            (vm.id, Arc::new(vm))
+        })?;
+        Ok(Objects::Vms(vms))
+    }
+
+    fn read<T: DeserializeOwned, R>(&self, mut made: impl FnMut(T) -> R) -> Result<Vec<R>, String> {
+        let Some(lines) = self.body.strip_suffix(b"\n") else {
+            return Err("its last line has no end".to_owned());
+        };
+        lines
+            .split(|byte| *byte == b'\n')
+            .enumerate()
+            .map(|(place, line)| match serde_json::from_slice(line) {
+                Ok(object) => Ok(made(object)),
+                Err(error) => Err(format!("line {}: {error}", place + 1)),
+            })
+            .collect()
+    }
+}
+
+fn package(package: Package) -> (String, Arc<Package>) {
+    (package.bundle.manifest.name.clone(), Arc::new(package))
+}

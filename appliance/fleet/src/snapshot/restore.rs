@@ -1,0 +1,140 @@
+//! Parts put together to a fleet.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::decode::Objects;
+use super::{BadPart, Contents, Decoded, Part, Root};
+use crate::host::Host;
+use crate::index::map_of;
+use crate::lease::Leases;
+use crate::machine::Machine;
+use crate::package::Package;
+use crate::rack::Rack;
+use crate::service::Service;
+use crate::switch::Switch;
+use crate::vm::{Image, Vm};
+use crate::{Fleet, Index, Mac, MachineId, ServiceId, VmId};
+
+/// Takes the parts in the order in which [`super::parts`] gave them.
+#[derive(Debug, Default)]
+pub struct Restore {
+    root: Option<Box<Root>>,
+    leases: Vec<(Mac, Ipv4Addr)>,
+    machines: Vec<(MachineId, Arc<Machine>)>,
+    hosts: Vec<(MachineId, Arc<Host>)>,
+    vms: Vec<(VmId, Arc<Vm>)>,
+    packages: Vec<(String, Arc<Package>)>,
+    services: Vec<(ServiceId, Arc<Service>)>,
+    racks: Vec<(String, Arc<Rack>)>,
+    switches: Vec<(String, Arc<Switch>)>,
+    images: Vec<Arc<Image>>,
+    seen: Contents,
+    end: Option<Contents>,
+}
+
+impl Restore {
+    pub fn part(&mut self, part: &Part) -> Result<(), BadPart> {
+        self.add(part.decode()?)
+    }
+
+    pub fn add(&mut self, decoded: Decoded) -> Result<(), BadPart> {
+        let Decoded { noun, digest, objects } = decoded;
+        if self.end.is_some() {
+            return Err(BadPart(format!("a part of the noun {noun:?} follows the snapshot's end")));
+        }
+        let in_order = match objects {
+            Objects::Root(root) => self.root.replace(root).is_none(),
+            Objects::Leases(leases) => append(&mut self.leases, leases),
+            Objects::Machines(machines) => append(&mut self.machines, machines),
+            Objects::Hosts(hosts) => append(&mut self.hosts, hosts),
+            Objects::Vms(mut vms) => {
+                share_images(&mut self.images, &mut vms);
+                append(&mut self.vms, vms)
+            }
+            Objects::Packages(packages) => append(&mut self.packages, packages),
+            Objects::Services(services) => append(&mut self.services, services),
+            Objects::Racks(racks) => append(&mut self.racks, racks),
+            Objects::Switches(switches) => append(&mut self.switches, switches),
+            Objects::End(end) => {
+                self.end = Some(end);
+                return Ok(());
+            }
+        };
+        if !in_order {
+            return Err(BadPart(format!(
+                "the snapshot has objects of the noun {noun:?} twice or out of order"
+            )));
+        }
+        self.seen.parts.push((noun, digest));
+        Ok(())
+    }
+
+    pub fn finish(self) -> Result<Fleet, BadPart> {
+        let Some(end) = self.end else {
+            return Err(BadPart("the snapshot's end is missing".to_owned()));
+        };
+        if end != self.seen {
+            return Err(BadPart(difference(&end, &self.seen)));
+        }
+        let Some(root) = self.root else {
+            return Err(BadPart("the snapshot has no site".to_owned()));
+        };
+        let mut addresses: Vec<_> = self.leases.iter().map(|(mac, address)| (*address, *mac)).collect();
+        addresses.sort_unstable();
+        if let Some([(address, _), _]) = addresses.array_windows().find(|[(a, _), (b, _)]| a == b) {
+            return Err(BadPart(format!("the snapshot gives {address} to two MAC addresses")));
+        }
+        let mut fleet = Fleet {
+            site: root.site,
+            policy: root.policy,
+            leases: Leases { by_mac: map_of(self.leases), by_address: map_of(addresses) },
+            machines: map_of(self.machines),
+            hosts: map_of(self.hosts),
+            vms: map_of(self.vms),
+            packages: map_of(self.packages),
+            services: map_of(self.services),
+            racks: map_of(self.racks),
+            switches: map_of(self.switches),
+            last_machine: root.last_machine,
+            last_vm: root.last_vm,
+            last_service: root.last_service,
+            index: Index::default(),
+        };
+        fleet.make_index();
+        Ok(fleet)
+    }
+}
+
+/// False if the keys do not ascend.
+fn append<K: Ord, V>(all: &mut Vec<(K, V)>, more: Vec<(K, V)>) -> bool {
+    let joint = match (all.last(), more.first()) {
+        (Some((last, _)), Some((first, _))) => last < first,
+        (None, _) | (_, None) => true,
+    };
+    let ascend = more.is_sorted_by(|(a, _), (b, _)| a < b);
+    all.extend(more);
+    joint && ascend
+}
+
+fn share_images(images: &mut Vec<Arc<Image>>, vms: &mut [(VmId, Arc<Vm>)]) {
+    for vm in vms.iter_mut().filter_map(|(_, vm)| Arc::get_mut(vm)) {
+        match images.iter().find(|image| **image == vm.image) {
+            Some(image) => vm.image = Arc::clone(image),
+            None => images.push(Arc::clone(&vm.image)),
+        }
+    }
+}
+
+fn difference(end: &Contents, seen: &Contents) -> String {
+    let pairs = end.parts.iter().zip(&seen.parts).enumerate();
+    match pairs.into_iter().find(|(_, (wanted, found))| wanted != found) {
+        Some((place, ((noun, _), (found, _)))) if noun == found => {
+            format!("part {} of the snapshot, of the noun {noun:?}, was changed or is missing", place + 1)
+        }
+        Some((place, ((noun, _), (found, _)))) => {
+            format!("part {} of the snapshot must be of the noun {noun:?} and is of {found:?}", place + 1)
+        }
+        None => format!("the snapshot has {} parts and must have {}", seen.parts.len(), end.parts.len()),
+    }
+}
