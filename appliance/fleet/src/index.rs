@@ -9,13 +9,16 @@ mod bulk;
 mod noun;
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
 
 use crate::host::Host;
 use crate::machine::Machine;
+use crate::rack::{Occupant, Rack};
 use crate::service::Service;
+use crate::switch::{Socket, Switch};
 use crate::vm::{Image, Vm};
 use crate::{Fleet, Mac, MachineId, NodeId, ServiceId, VmId};
 
@@ -33,6 +36,9 @@ pub struct Index {
     vms_by_host: OrdSet<(MachineId, VmId)>,
     services_by_name: OrdSet<(String, ServiceId)>,
     services_by_vm: OrdSet<(VmId, ServiceId)>,
+    switches_by_chassis: OrdSet<(String, String)>,
+    sockets: OrdSet<(Mac, Socket)>,
+    racks_by_occupant: OrdSet<(Occupant, String)>,
     usage: OrdMap<MachineId, Usage>,
     rooms: OrdMap<MachineId, Room>,
     by_room: OrdSet<(Room, Reverse<MachineId>)>,
@@ -100,6 +106,23 @@ impl Index {
 
     pub(crate) fn service_by_name(&self, name: &str) -> Option<ServiceId> {
         named(&self.services_by_name, name, ServiceId(0))
+    }
+
+    pub(crate) fn switch_by_chassis(&self, chassis: &str) -> Option<&str> {
+        let (found, name) = self.switches_by_chassis.range((chassis.to_owned(), String::new())..).next()?;
+        (found == chassis).then_some(name)
+    }
+
+    /// Of the ports that a NIC is in, by LLDP or by hand.
+    pub(crate) fn socket_of(&self, mac: Mac) -> Option<&Socket> {
+        let first = Socket { switch: String::new(), port: String::new() };
+        let (found, socket) = self.sockets.range((mac, first)..).next()?;
+        (*found == mac).then_some(socket)
+    }
+
+    pub(crate) fn rack_of(&self, what: &Occupant) -> Option<&str> {
+        let (found, rack) = self.racks_by_occupant.range((what.clone(), String::new())..).next()?;
+        (found == what).then_some(rack)
     }
 
     pub(crate) fn vms_on(&self, host: MachineId) -> impl Iterator<Item = VmId> {
@@ -222,6 +245,46 @@ impl Fleet {
 
     pub(crate) fn remove_service(&mut self, id: ServiceId) {
         self.replace_service(id, None);
+    }
+
+    pub(crate) fn put_switch(&mut self, switch: Switch) {
+        let after = noun::Switch::of(&switch);
+        let name = switch.name.clone();
+        let before = self.switches.insert(name.clone(), Arc::new(switch));
+        self.index.switch(&name, before.as_deref().map(noun::Switch::of), Some(after));
+    }
+
+    pub(crate) fn change_switch(&mut self, name: &str, change: impl FnOnce(&mut Switch)) {
+        let Some(switch) = self.switches.get_mut(name) else { return };
+        let before = noun::Switch::of(switch);
+        change(Arc::make_mut(switch));
+        let after = noun::Switch::of(switch);
+        self.index.switch(name, Some(before), Some(after));
+    }
+
+    pub(crate) fn remove_switch(&mut self, name: &str) {
+        let before = self.switches.remove(name);
+        self.index.switch(name, before.as_deref().map(noun::Switch::of), None);
+    }
+
+    pub(crate) fn put_rack(&mut self, rack: Rack) {
+        let after = noun::occupants(&rack);
+        let name = rack.name.clone();
+        let before = self.racks.insert(name.clone(), Arc::new(rack));
+        self.index.rack(&name, before.as_deref().map(noun::occupants).unwrap_or_default(), after);
+    }
+
+    pub(crate) fn change_rack(&mut self, name: &str, change: impl FnOnce(&mut Rack)) {
+        let Some(rack) = self.racks.get_mut(name) else { return };
+        let before = noun::occupants(rack);
+        change(Arc::make_mut(rack));
+        let after = noun::occupants(rack);
+        self.index.rack(name, before, after);
+    }
+
+    pub(crate) fn remove_rack(&mut self, name: &str) {
+        let before = self.racks.remove(name);
+        self.index.rack(name, before.as_deref().map(noun::occupants).unwrap_or_default(), BTreeSet::new());
     }
 
     /// The same fleet with its index made anew, and with its images shared.

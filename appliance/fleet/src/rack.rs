@@ -130,10 +130,9 @@ pub fn subject(name: &str) -> String {
 
 /// Where something stands.
 pub fn place_of(fleet: &Fleet, what: &Occupant) -> Option<Place> {
-    fleet.racks.values().find_map(|rack| {
-        let (unit, held) = rack.holds.iter().find(|(_, held)| held.what == *what)?;
-        Some(Place { rack: rack.name.clone(), unit: *unit, height: held.height })
-    })
+    let rack = fleet.racks.get(fleet.index.rack_of(what)?)?;
+    let (unit, held) = rack.holds.iter().find(|(_, held)| held.what == *what)?;
+    Some(Place { rack: rack.name.clone(), unit: *unit, height: held.height })
 }
 
 /// What an occupant is called.
@@ -223,17 +222,13 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
     match event {
         Event::Added { rack, units } => {
             let added = Rack { name: rack.clone(), units: *units, holds: BTreeMap::new() };
-            fleet.racks.insert(rack.clone(), added.into());
+            fleet.put_rack(added);
         }
-        Event::Removed { rack, .. } => {
-            fleet.racks.remove(rack);
-        }
+        Event::Removed { rack, .. } => fleet.remove_rack(rack),
         Event::Placed { what, place, .. } => {
             take_out(fleet, what);
-            if let Some(rack) = fleet.racks.get_mut(&place.rack) {
-                let held = Held { what: what.clone(), height: place.height };
-                std::sync::Arc::make_mut(rack).holds.insert(place.unit, held);
-            }
+            let held = Held { what: what.clone(), height: place.height };
+            fleet.change_rack(&place.rack, |rack| drop(rack.holds.insert(place.unit, held)));
         }
         Event::Unplaced { what, .. } => take_out(fleet, what),
     }
@@ -242,20 +237,18 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
 /// It stands nowhere any more.
 pub(crate) fn take_out(fleet: &mut Fleet, what: &Occupant) {
     let Some(place) = place_of(fleet, what) else { return };
-    if let Some(rack) = fleet.racks.get_mut(&place.rack) {
-        std::sync::Arc::make_mut(rack).holds.remove(&place.unit);
-    }
+    fleet.change_rack(&place.rack, |rack| drop(rack.holds.remove(&place.unit)));
 }
 
 /// One machine turned out to be another: it stands where that one stood, if it stands nowhere itself.
 pub(crate) fn fold(fleet: &mut Fleet, from: MachineId, into: MachineId) {
     let Some(place) = place_of(fleet, &Occupant::Machine(from)) else { return };
     let stands = place_of(fleet, &Occupant::Machine(into)).is_some();
-    let Some(rack) = fleet.racks.get_mut(&place.rack) else { return };
-    let rack = std::sync::Arc::make_mut(rack);
-    if stands {
-        rack.holds.remove(&place.unit);
-    } else if let Some(held) = rack.holds.get_mut(&place.unit) {
-        held.what = Occupant::Machine(into);
-    }
+    fleet.change_rack(&place.rack, |rack| {
+        if stands {
+            rack.holds.remove(&place.unit);
+        } else if let Some(held) = rack.holds.get_mut(&place.unit) {
+            held.what = Occupant::Machine(into);
+        }
+    });
 }

@@ -256,10 +256,10 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
             fleet.put_host(host.clone());
         }
         Object::Switch { switch } => {
-            fleet.switches.insert(switch.name.clone(), Arc::new(switch.clone()));
+            fleet.put_switch(switch.clone());
         }
         Object::Rack { rack } => {
-            fleet.racks.insert(rack.name.clone(), Arc::new(rack.clone()));
+            fleet.put_rack(rack.clone());
         }
         Object::Package { package } => {
             fleet.packages.insert(package.bundle.manifest.name.clone(), Arc::new(package.clone()));

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -207,15 +206,11 @@ pub fn subject(name: &str) -> String {
 
 /// The port that a NIC is in.
 pub fn socket_of(fleet: &Fleet, mac: Mac) -> Option<Socket> {
-    let has = |port: &Port| port.heard.contains(&mac) || port.by_hand == Some(Plugged::Nic { mac });
-    fleet.switches.values().find_map(|switch| {
-        let (port, _) = switch.ports.iter().find(|(_, port)| has(port))?;
-        Some(Socket { switch: switch.name.clone(), port: port.clone() })
-    })
+    fleet.index.socket_of(mac).cloned()
 }
 
 pub fn by_chassis<'a>(fleet: &'a Fleet, chassis: &str) -> Option<&'a Switch> {
-    fleet.switches.values().map(AsRef::as_ref).find(|switch| switch.chassis.as_deref() == Some(chassis))
+    fleet.switches.get(fleet.index.switch_by_chassis(chassis)?).map(AsRef::as_ref)
 }
 
 /// What a plugged thing is called.
@@ -509,12 +504,12 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::Added { switch, ports } => {
             let ports = ports.iter().map(|port| (port.clone(), Port::default())).collect();
             let added = Switch { name: switch.clone(), chassis: None, ports };
-            fleet.switches.insert(switch.clone(), Arc::new(added));
+            fleet.put_switch(added);
         }
         Event::Found { switch, chassis } => {
             let found =
                 Switch { name: switch.clone(), chassis: Some(chassis.clone()), ports: BTreeMap::new() };
-            fleet.switches.insert(switch.clone(), Arc::new(found));
+            fleet.put_switch(found);
         }
         Event::ChassisLearned { switch, chassis } => {
             change(fleet, switch, |switch| switch.chassis = Some(chassis.clone()));
@@ -537,16 +532,14 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
             for port in ports {
                 empty(fleet, &Socket { switch: switch.clone(), port });
             }
-            fleet.switches.remove(switch);
+            fleet.remove_switch(switch);
             rack::take_out(fleet, &Occupant::Switch(switch.clone()));
         }
     }
 }
 
 fn change(fleet: &mut Fleet, switch: &str, change: impl FnOnce(&mut Switch)) {
-    if let Some(switch) = fleet.switches.get_mut(switch) {
-        change(Arc::make_mut(switch));
-    }
+    fleet.change_switch(switch, change);
 }
 
 fn change_port(fleet: &mut Fleet, at: &Socket, with: impl FnOnce(&mut Port)) {

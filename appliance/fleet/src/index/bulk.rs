@@ -14,6 +14,8 @@ impl Fleet {
         let machines = || self.machines.iter();
         let vms = || self.vms.iter();
         let services = || self.services.iter();
+        let switches = || self.switches.iter();
+        let racks = self.racks.iter();
         let macs = machines()
             .flat_map(|(id, machine)| machine.macs.iter().map(|mac| (*mac, NodeId::Machine(*id))))
             .chain(vms().map(|(id, vm)| (vm.mac, NodeId::Vm(*id))));
@@ -39,6 +41,13 @@ impl Fleet {
             services_by_vm: set_of(
                 services().flat_map(|(id, service)| service.nodes.iter().map(|vm| (*vm, *id))).collect(),
             ),
+            switches_by_chassis: switches()
+                .filter_map(|(name, it)| Some((it.chassis.clone()?, name.clone())))
+                .collect(),
+            sockets: switches().flat_map(|(_, switch)| noun::Switch::of(switch).nics).collect(),
+            racks_by_occupant: racks
+                .flat_map(|(name, rack)| noun::occupants(rack).into_iter().map(|what| (what, name.clone())))
+                .collect(),
             usage: map_of(usage.into_iter().collect()),
             rooms: OrdMap::new(),
             by_room: OrdSet::new(),

@@ -1,11 +1,14 @@
 //! What the index knows of each noun.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::OrdSet;
 
-use super::{Reverse, Room};
-use crate::{Fleet, Mac, MachineId, NodeId, ServiceId, VmId, host, machine, service, vm};
+use super::{Index, Reverse, Room};
+use crate::rack::Occupant;
+use crate::switch::{Plugged, Socket};
+use crate::{Fleet, Mac, MachineId, NodeId, ServiceId, VmId, host, machine, rack, service, switch, vm};
 
 #[derive(PartialEq, Eq)]
 pub(super) struct Machine {
@@ -60,6 +63,53 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn of(service: &service::Service) -> Service {
         Service { name: service.name.clone(), nodes: service.nodes.clone() }
+    }
+}
+
+#[derive(Default, PartialEq, Eq)]
+pub(super) struct Switch {
+    pub(super) chassis: Option<String>,
+    pub(super) nics: BTreeSet<(Mac, Socket)>,
+}
+
+impl Switch {
+    pub(super) fn of(switch: &switch::Switch) -> Switch {
+        let nics = switch.ports.iter().flat_map(|(name, port)| {
+            let socket = Socket { switch: switch.name.clone(), port: name.clone() };
+            let by_hand = match port.by_hand {
+                Some(Plugged::Nic { mac }) => Some(mac),
+                Some(Plugged::Port { .. } | Plugged::Note { .. }) | None => None,
+            };
+            port.heard.iter().copied().chain(by_hand).map(move |mac| (mac, socket.clone()))
+        });
+        Switch { chassis: switch.chassis.clone(), nics: nics.collect() }
+    }
+}
+
+pub(super) fn occupants(rack: &rack::Rack) -> BTreeSet<Occupant> {
+    rack.holds.values().map(|held| held.what.clone()).collect()
+}
+
+impl Index {
+    pub(super) fn switch(&mut self, name: &str, before: Option<Switch>, after: Option<Switch>) {
+        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+        let named = |chassis: Option<String>| Some((chassis?, name.to_owned()));
+        swap(&mut self.switches_by_chassis, named(before.chassis), named(after.chassis));
+        for gone in before.nics.difference(&after.nics) {
+            self.sockets.remove(gone);
+        }
+        for new in after.nics.difference(&before.nics) {
+            self.sockets.insert(new.clone());
+        }
+    }
+
+    pub(super) fn rack(&mut self, name: &str, before: BTreeSet<Occupant>, after: BTreeSet<Occupant>) {
+        for gone in before.difference(&after) {
+            self.racks_by_occupant.remove(&(gone.clone(), name.to_owned()));
+        }
+        for new in after.difference(&before) {
+            self.racks_by_occupant.insert((new.clone(), name.to_owned()));
+        }
     }
 }
 
