@@ -156,6 +156,19 @@ mod tests {
     }
 
     #[test]
+    fn a_vm_that_was_forgotten_while_its_host_was_away_is_removed_when_it_is_back() {
+        let (kept, forgotten) = (spec(1, "a"), spec(2, "b"));
+        // The host comes back with both running and its image; the appliance knows of one.
+        let here = all_there(&[kept.clone(), forgotten.clone()]);
+        assert_eq!(plan_node(&[kept], &here), [Step::Remove(vm(&forgotten, true))]);
+        assert_eq!(
+            plan_node(&[], &all_there(std::slice::from_ref(&forgotten))).len(),
+            1,
+            "and if it was its last"
+        );
+    }
+
+    #[test]
     fn a_stopped_machine_is_started_and_a_changed_one_redefined() {
         let one = spec(1, "a");
         let mut here = all_there(std::slice::from_ref(&one));

@@ -9,7 +9,7 @@ use crate::id::{Mac, MachineId, NodeId, ServiceId, Timestamp, VmId};
 use crate::rack::{Occupant, Place};
 use crate::switch::Socket;
 use crate::wire::{Capacity, Hardware, Neighbour};
-use crate::{Event, Fleet, host, lease, machine, package, rack, restore, service, site, switch, vm};
+use crate::{Event, Fleet, Subject, host, lease, machine, package, rack, restore, service, site, switch, vm};
 
 /// An order. Who may give it is checked where it comes in; whether it can be done is decided here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,26 @@ pub enum Command {
         step: String,
         error: String,
     },
+    /// Stops what goes on with it.
+    Cancel {
+        subject: Subject,
+    },
+    /// A phase lasts longer than it should; `what` says what it waits for.
+    RecordLate {
+        subject: Subject,
+        what: String,
+    },
     RemoveMachine {
+        machine: MachineId,
+        /// With all that is on it, and whatever it says.
+        #[serde(default)]
+        force: bool,
+    },
+    /// No new VM is placed on it.
+    Drain {
+        machine: MachineId,
+    },
+    Undrain {
         machine: MachineId,
     },
     /// A node proved who it is and gets a certificate for its key.
@@ -79,6 +98,9 @@ pub enum Command {
     },
     RemoveVm {
         vm: VmId,
+        /// Without waiting for its host's word.
+        #[serde(default)]
+        force: bool,
     },
     ObserveVmGone {
         vm: VmId,
@@ -92,6 +114,14 @@ pub enum Command {
     },
     RemoveService {
         service: ServiceId,
+        /// Without waiting for its VMs.
+        #[serde(default)]
+        force: bool,
+    },
+    RemovePackage {
+        name: String,
+        #[serde(default)]
+        force: bool,
     },
     AddRack {
         name: String,
@@ -170,6 +200,10 @@ impl Command {
         match self {
             Command::SetPolicy { .. }
             | Command::Adopt { .. }
+            | Command::Cancel { .. }
+            | Command::Drain { .. }
+            | Command::Undrain { .. }
+            | Command::RemovePackage { .. }
             | Command::RemoveMachine { .. }
             | Command::CreateVm { .. }
             | Command::RemoveVm { .. }
@@ -200,6 +234,7 @@ impl Command {
             | Command::ObserveVmGone { .. }
             | Command::ObserveAnswering { .. }
             | Command::ObserveNeighbour { .. }
+            | Command::RecordLate { .. }
             | Command::Restore { .. } => false,
         }
     }
@@ -240,17 +275,30 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::FailInstall { machine, attempt, step, error } => {
             machine::fail_install(fleet, *machine, *attempt, step, error, ctx)
         }
-        Command::RemoveMachine { machine } => machine::remove(fleet, *machine),
+        Command::Cancel { subject } => match subject {
+            Subject::Machine(machine) => machine::cancel(fleet, *machine, ctx),
+            Subject::Vm(vm) => vm::cancel(fleet, *vm, ctx),
+            Subject::Service(service) => service::cancel(fleet, *service, ctx),
+        },
+        Command::RecordLate { subject, what } => match subject {
+            Subject::Machine(machine) => machine::record_late(fleet, *machine, what, ctx),
+            Subject::Vm(vm) => vm::record_late(fleet, *vm, what, ctx),
+            Subject::Service(service) => service::record_late(fleet, *service, what, ctx),
+        },
+        Command::RemoveMachine { machine, force } => machine::remove(fleet, *machine, *force),
+        Command::Drain { machine } => host::drain(fleet, *machine, ctx),
+        Command::Undrain { machine } => host::undrain(fleet, *machine, ctx),
         Command::Enroll { node: NodeId::Machine(machine), key } => machine::enroll(fleet, *machine, key, ctx),
         Command::Enroll { node: NodeId::Vm(vm), key } => vm::enroll(fleet, *vm, key),
         Command::ObserveHost { machine, capacity } => host::observe(fleet, *machine, capacity, ctx),
         Command::CreateVm { spec } => vm::create(fleet, spec, ctx),
         Command::ObserveVmRunning { vm } => vm::observe_running(fleet, *vm, ctx),
-        Command::RemoveVm { vm } => vm::remove(fleet, *vm, ctx),
+        Command::RemoveVm { vm, force } => vm::remove(fleet, *vm, *force, ctx),
         Command::ObserveVmGone { vm } => vm::observe_gone(fleet, *vm),
         Command::InstallPackage { bundle, image } => service::install(fleet, bundle, image, ctx),
         Command::ObserveAnswering { service } => service::observe_answering(fleet, *service, ctx),
-        Command::RemoveService { service } => service::remove(fleet, *service, ctx),
+        Command::RemoveService { service, force } => service::remove(fleet, *service, *force, ctx),
+        Command::RemovePackage { name, force } => package::remove(fleet, name, *force, ctx),
         Command::AddRack { name, units } => rack::add(fleet, name, *units),
         Command::RemoveRack { name, force } => rack::remove(fleet, name, *force),
         Command::PlaceMachine { machine, rack, unit, height } => {

@@ -43,21 +43,26 @@ impl Event {
     /// What is left over by it and nobody looks after any more, as sentences.
     pub fn leftovers(&self) -> &[String] {
         match self {
+            Event::Machine(event) => event.leftovers(),
+            Event::Vm(event) => event.leftovers(),
+            Event::Package(event) => event.leftovers(),
+            Event::Service(event) => event.leftovers(),
             Event::Rack(event) => event.leftovers(),
             Event::Switch(event) => event.leftovers(),
-            Event::Site(_)
-            | Event::Lease(_)
-            | Event::Machine(_)
-            | Event::Host(_)
-            | Event::Vm(_)
-            | Event::Package(_)
-            | Event::Service(_)
-            | Event::Restore(_) => &[],
+            Event::Site(_) | Event::Lease(_) | Event::Host(_) | Event::Restore(_) => &[],
         }
     }
 
     /// The event as a sentence of the timeline.
     pub fn sentence(&self) -> String {
+        let fact = self.fact();
+        match self.leftovers() {
+            [] => fact,
+            leftovers => format!("{fact}. Left over: {}", leftovers.join("; ")),
+        }
+    }
+
+    fn fact(&self) -> String {
         match self {
             Event::Site(event) => event.to_string(),
             Event::Lease(event) => event.to_string(),

@@ -9,6 +9,9 @@ use crate::machine::Phase;
 use crate::wire::Capacity;
 use crate::{Ctx, Fleet, MachineId, Refusal, Timestamp, machine};
 
+/// How long draining may last until the log says that it is late.
+pub const DRAIN_LIMIT_SECS: u64 = 3600;
+
 /// Memory kept for the host itself, and on the appliance's machine for the appliance too.
 const RESERVED_MIB: u64 = 768;
 const RESERVED_APPLIANCE_MIB: u64 = 1536;
@@ -21,6 +24,9 @@ pub struct Host {
     pub memory_mib: u64,
     pub volume_bytes: u64,
     pub ready_since: Timestamp,
+    /// No new VM is placed here since then.
+    #[serde(default)]
+    pub draining_since: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,12 +34,15 @@ pub struct Host {
 pub enum Event {
     Ready(Host),
     CapacityChanged(Host),
+    Draining { machine: MachineId, at: Timestamp },
+    Undrained { machine: MachineId, at: Timestamp },
 }
 
 impl Event {
     pub(crate) fn machine(&self) -> MachineId {
         match self {
             Event::Ready(host) | Event::CapacityChanged(host) => host.machine,
+            Event::Draining { machine, .. } | Event::Undrained { machine, .. } => *machine,
         }
     }
 }
@@ -45,6 +54,8 @@ impl fmt::Display for Event {
             Event::CapacityChanged(host) => {
                 write!(f, "Has {} MiB memory and {} threads now", host.memory_mib, host.threads)
             }
+            Event::Draining { .. } => f.write_str("Being drained: no new VM is placed on it"),
+            Event::Undrained { .. } => f.write_str("Not drained any more: VMs are placed on it again"),
         }
     }
 }
@@ -103,6 +114,7 @@ pub(crate) fn observe(
         memory_mib: capacity.memory_mib,
         volume_bytes: capacity.volume_bytes,
         ready_since: known.map_or(ctx.now, |host| host.ready_since),
+        draining_since: known.and_then(|host| host.draining_since),
     };
     let event = match known {
         Some(known) if **known == host => return Ok(Vec::new()),
@@ -110,6 +122,25 @@ pub(crate) fn observe(
         None => Event::Ready(host),
     };
     Ok(vec![crate::Event::Host(event)])
+}
+
+fn find(fleet: &Fleet, id: MachineId) -> Result<&Host, Refusal> {
+    let Some(machine) = fleet.machines.get(&id) else {
+        return Err(Refusal::Missing { what: "machine", name: id.to_string() });
+    };
+    fleet.hosts.get(&id).map(Arc::as_ref).ok_or_else(|| {
+        Refusal::Conflict(format!("{} is {}; only a host can be drained", machine.name, machine.phase.word()))
+    })
+}
+
+pub(crate) fn drain(fleet: &Fleet, id: MachineId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+    let event = crate::Event::Host(Event::Draining { machine: id, at: ctx.now });
+    Ok(find(fleet, id)?.draining_since.is_none().then_some(event).into_iter().collect())
+}
+
+pub(crate) fn undrain(fleet: &Fleet, id: MachineId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+    let event = crate::Event::Host(Event::Undrained { machine: id, at: ctx.now });
+    Ok(find(fleet, id)?.draining_since.is_some().then_some(event).into_iter().collect())
 }
 
 pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
@@ -121,5 +152,15 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::CapacityChanged(host) => {
             fleet.put_host(host.clone());
         }
+        Event::Draining { machine, at } => set_draining(fleet, *machine, Some(*at)),
+        Event::Undrained { machine, .. } => set_draining(fleet, *machine, None),
     }
+}
+
+fn set_draining(fleet: &mut Fleet, id: MachineId, since: Option<Timestamp>) {
+    if let Some(host) = fleet.hosts.get(&id) {
+        let host = Host { draining_since: since, ..Host::clone(host) };
+        fleet.put_host(host);
+    }
+    fleet.change_machine(id, |machine| machine.late = None);
 }

@@ -6,11 +6,14 @@
 //! Sighted ──report──▶ Reported ──adopt──▶ Adopted ──report──▶ Installing ──phone home──▶ Installed ──host agent──▶ Ready
 //!                                            ▲                    │ failed, or 5 attempts
 //!                                            └──────adopt──── Failed
+//!
+//! cancel: Adopted, Installing ──▶ Reported and held. remove: from every phase.
 //! ```
 
 mod disk;
 mod event;
 mod install;
+mod removal;
 mod report;
 
 use std::sync::Arc;
@@ -18,13 +21,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::Hardware;
-use crate::{Ctx, Fleet, Mac, MachineId, NodeId, Refusal, Timestamp, lease, vm};
+use crate::{Ctx, Fleet, Mac, MachineId, NodeId, Refusal, Timestamp, vm};
 
 use disk::holds_data;
 pub use disk::{MIN_DISK_BYTES, TargetDisk, contents, target_disk};
 pub use event::{By, Event};
 pub(crate) use event::{enter, evolve};
 pub(crate) use install::{adopt, fail_install, phone_home, serve_kickstart};
+pub(crate) use removal::{cancel, record_late, remove};
 pub use report::MAX_ATTEMPTS;
 pub(crate) use report::{record_appliance, report, sighted};
 
@@ -46,6 +50,12 @@ pub struct Machine {
     pub attempts: u32,
     /// The appliance runs on it.
     pub appliance: bool,
+    /// What went on with it was cancelled: the policy leaves it alone until a person adopts it.
+    #[serde(default)]
+    pub held: bool,
+    /// When it was said that this phase lasts longer than it should.
+    #[serde(default)]
+    pub late: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +87,17 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// How long it may last until the log says that it is late; `None` if it does not pass by itself.
+    pub fn limit_secs(&self) -> Option<u64> {
+        match self {
+            Phase::Sighted => Some(180),
+            Phase::Adopted { .. } => Some(1800),
+            Phase::Installing { .. } => Some(900),
+            Phase::Installed => Some(600),
+            Phase::Reported | Phase::Ready | Phase::Failed { .. } => None,
+        }
+    }
+
     /// The phase as an adjective of a sentence and as the word on the page.
     pub fn word(&self) -> &'static str {
         match self {
@@ -140,31 +161,6 @@ fn find(fleet: &Fleet, id: MachineId) -> Result<&Machine, Refusal> {
         .get(&id)
         .map(Arc::as_ref)
         .ok_or_else(|| Refusal::Missing { what: "machine", name: id.to_string() })
-}
-
-pub(crate) fn remove(fleet: &Fleet, id: MachineId) -> Result<Vec<crate::Event>, Refusal> {
-    let machine = find(fleet, id)?;
-    if machine.appliance {
-        return Err(Refusal::Conflict(format!(
-            "{} is the machine that this appliance runs on",
-            machine.name
-        )));
-    }
-    let vms: Vec<&str> = vm::on_host(fleet, id).map(|vm| vm.name.as_ref()).collect();
-    if !vms.is_empty() {
-        return Err(Refusal::Conflict(format!(
-            "{} carries {}; remove or move that first",
-            machine.name,
-            vms.join(", ")
-        )));
-    }
-    let released = machine
-        .macs
-        .iter()
-        .filter(|mac| fleet.leases.by_mac.contains_key(*mac))
-        .map(|mac| crate::Event::Lease(lease::Event::Released { mac: *mac }));
-    let removed = crate::Event::Machine(Event::Removed { machine: id });
-    Ok(released.chain([removed]).collect())
 }
 
 pub(crate) fn enroll(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Fleet;
+use crate::{Ctx, Fleet, Refusal, service};
 
 /// A bundle as it came in: its checksum and what its manifest says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,13 +106,30 @@ pub struct Package {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    Added { bundle: Bundle },
+    Added {
+        bundle: Bundle,
+    },
+    Removed {
+        name: String,
+        #[serde(default)]
+        leftovers: Vec<String>,
+    },
 }
 
 impl Event {
     pub(crate) fn name(&self) -> &str {
         match self {
             Event::Added { bundle } => &bundle.manifest.name,
+            Event::Removed { name, .. } => name,
+        }
+    }
+}
+
+impl Event {
+    pub(crate) fn leftovers(&self) -> &[String] {
+        match self {
+            Event::Removed { leftovers, .. } => leftovers,
+            Event::Added { .. } => &[],
         }
     }
 }
@@ -123,8 +140,32 @@ impl fmt::Display for Event {
             Event::Added { bundle } => {
                 write!(f, "Package {} {} was added", bundle.manifest.name, bundle.manifest.version)
             }
+            Event::Removed { name, .. } => write!(f, "Package {name} was removed"),
         }
     }
+}
+
+/// By force, the service that it is installed as is removed with it: without its package it could be neither
+/// configured nor moved.
+pub(crate) fn remove(fleet: &Fleet, name: &str, force: bool, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+    if !fleet.packages.contains_key(name) {
+        return Err(Refusal::Missing { what: "package", name: name.to_owned() });
+    }
+    let mut events = Vec::new();
+    let mut leftovers = Vec::new();
+    if let Some(service) = service::by_name(fleet, name).filter(|it| it.phase != service::Phase::Removing) {
+        if !force {
+            return Err(Refusal::Conflict(format!(
+                "{name} is {} at {}; remove the service first, or remove the package by force, which removes both",
+                service.phase.word(),
+                service.url()
+            )));
+        }
+        events = service::remove(fleet, service.id, false, ctx)?;
+        leftovers.push(format!("the service {name} is still being removed"));
+    }
+    events.push(crate::Event::Package(Event::Removed { name: name.to_owned(), leftovers }));
+    Ok(events)
 }
 
 pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
@@ -132,6 +173,9 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::Added { bundle } => {
             let package = Package { bundle: bundle.clone() };
             fleet.packages.insert(bundle.manifest.name.clone(), Arc::new(package));
+        }
+        Event::Removed { name, .. } => {
+            fleet.packages.remove(name);
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{self, SoftwareState, VmState};
 use crate::{
-    Command, Fleet, MachineId, NodeId, ServiceId, Timestamp, VmId, machine, service, site, switch, vm,
+    Command, Fleet, MachineId, NodeId, ServiceId, Timestamp, VmId, host, machine, service, site, switch, vm,
 };
 
 /// What the nodes said last.
@@ -61,7 +61,8 @@ pub struct Waiting {
     pub hint: Option<Cow<'static, str>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+/// As JSON and text its id: `m1`, `v2`, `s3`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Subject {
     Machine(MachineId),
@@ -95,13 +96,6 @@ impl Plan {
 
 /// A node that has not been heard of for so long is shown as silent.
 const SILENT_SECS: u64 = 45;
-
-/// Limits of the states that should pass by themselves, in seconds: after them the page says what is late.
-const REPORT_LIMIT: u64 = 180;
-const INSTALL_LIMIT: u64 = 900;
-const JOIN_LIMIT: u64 = 600;
-const VM_LIMIT: u64 = 600;
-const SERVICE_LIMIT: u64 = 900;
 
 /// Looks at everything.
 pub fn plan(fleet: &Fleet, observed: &Observed, now: Timestamp) -> Plan {
@@ -155,9 +149,18 @@ impl Look {
         self.item.waiting.push(Waiting { subject: self.subject, since, what: what.into(), hint });
     }
 
-    /// Whether the phase lasts longer than it should.
-    fn late(&mut self, limit_secs: u64) -> bool {
-        self.over(self.since, limit_secs)
+    /// Whether the phase lasts longer than it should. The first time, `what` it waits for goes into the log.
+    fn late(
+        &mut self,
+        limit_secs: Option<u64>,
+        known: Option<Timestamp>,
+        what: impl FnOnce() -> String,
+    ) -> bool {
+        let late = limit_secs.is_some_and(|limit| self.over(self.since, limit));
+        if late && known.is_none() {
+            self.act(Command::RecordLate { subject: self.subject, what: what() });
+        }
+        late
     }
 
     /// Whether more than `limit_secs` whole seconds have passed; if not, the item is due when they have.
@@ -179,31 +182,40 @@ fn plan_machine(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, 
             Some("look at the cable; then plug in by hand what is there, or unplug the port"),
         );
     }
+    let late = |look: &mut Look, what: &'static str| {
+        look.late(machine.phase.limit_secs(), machine.late, || what.to_owned())
+    };
     match &machine.phase {
-        machine::Phase::Sighted if look.late(REPORT_LIMIT) => look.wait(
-            "asked for an address but never reported what it is",
-            Some(
-                "see its timeline for the last file it fetched; is it set to start from its own disk first?",
-            ),
-        ),
-        machine::Phase::Sighted => look.wait("starts from the network and will report what it is", None),
+        machine::Phase::Sighted => {
+            let what = "asked for an address but never reported what it is";
+            let hint =
+                "see its timeline for the last file it fetched; is it set to start from its own disk first?";
+            match late(&mut look, what) {
+                true => look.wait(what, Some(hint)),
+                false => look.wait("starts from the network and will report what it is", None),
+            }
+        }
         machine::Phase::Reported => wait_for_adoption(fleet, machine, &mut look),
-        machine::Phase::Adopted { .. } => look.wait(
-            "will be installed as soon as it has started from the network",
-            Some("restart it if its screen does not say that it waits for the appliance"),
-        ),
-        machine::Phase::Installing { .. } if look.late(INSTALL_LIMIT) => look.wait(
-            "the installation takes longer than it should",
-            Some("look at its screen; restart it, and the installation starts over"),
-        ),
-        machine::Phase::Installing { .. } => look.wait("the installation goes on", None),
+        machine::Phase::Adopted { .. } => {
+            let what = "will be installed as soon as it has started from the network";
+            late(&mut look, what);
+            look.wait(what, Some("restart it if its screen does not say that it waits for the appliance"));
+        }
+        machine::Phase::Installing { .. } => {
+            let what = "the installation takes longer than it should";
+            match late(&mut look, what) {
+                true => look.wait(
+                    what,
+                    Some("look at its screen; restart it, and the installation starts over, or cancel it"),
+                ),
+                false => look.wait("the installation goes on", None),
+            }
+        }
         machine::Phase::Failed { step, error } => look.wait(
             format!("the installation failed while {step}: {error}"),
             Some("adopt it again to try once more"),
         ),
-        machine::Phase::Installed | machine::Phase::Ready => {
-            join(fleet, machine, observed, &mut look);
-        }
+        machine::Phase::Installed | machine::Phase::Ready => join(fleet, machine, observed, &mut look),
     }
     look.item
 }
@@ -231,6 +243,9 @@ fn contradictions(fleet: &Fleet, machine: &machine::Machine) -> BTreeSet<String>
 
 fn wait_for_adoption(fleet: &Fleet, machine: &machine::Machine, look: &mut Look) {
     let Some(hardware) = &machine.hardware else { return };
+    if machine.held {
+        return look.wait("what went on with it was cancelled", Some("adopt it, or remove it"));
+    }
     match machine::target_disk(hardware, false) {
         Err(_) if hardware.disks.iter().any(|disk| !disk.removable && !disk.contents.is_empty()) => {
             for disk in hardware.disks.iter().filter(|disk| !disk.removable && !disk.contents.is_empty()) {
@@ -268,13 +283,17 @@ fn join(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, look: &m
         } else if changed {
             look.act(Command::ObserveHost { machine: machine.id, capacity: capacity.clone() });
         }
-    } else if machine.phase == machine::Phase::Installed && look.late(JOIN_LIMIT) {
-        look.wait(
-            "is installed but its host agent has not spoken",
-            Some("look at its screen: does it start from its own disk?"),
-        );
     } else if machine.phase == machine::Phase::Installed {
-        look.wait("starts from its own disk", None);
+        let what = "is installed but its host agent has not spoken";
+        match look.late(machine.phase.limit_secs(), machine.late, || what.to_owned()) {
+            true => look.wait(what, Some("look at its screen: does it start from its own disk?")),
+            false => look.wait("starts from its own disk", None),
+        }
+    }
+    if let Some(host) = fleet.hosts.get(&machine.id)
+        && let Some(since) = host.draining_since
+    {
+        drained(fleet, machine, since, look);
     }
     if let Some(node) = seen
         && look.over(node.at, SILENT_SECS)
@@ -283,21 +302,44 @@ fn join(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, look: &m
     }
 }
 
+fn drained(fleet: &Fleet, machine: &machine::Machine, since: Timestamp, look: &mut Look) {
+    let vms: Vec<&str> = vm::on_host(fleet, machine.id).map(|vm| vm.name.as_ref()).collect();
+    if vms.is_empty() {
+        return look.wait_since(since, "is drained: no VM is on it", None);
+    }
+    let what = format!("is being drained; still on it: {}", vms.join(", "));
+    if look.over(since, host::DRAIN_LIMIT_SECS) && machine.late.is_none() {
+        look.act(Command::RecordLate { subject: look.subject, what: what.clone() });
+    }
+    look.wait_since(since, what, Some("remove them; they can be made anew elsewhere"));
+}
+
 fn plan_vm(vm: &vm::Vm, observed: &Observed, now: Timestamp) -> Item {
     let mut look = Look::at(Subject::Vm(vm.id), vm.since, now);
     let host = observed.get(&NodeId::Machine(vm.host));
     let state =
         host.and_then(|node| node.said.vms.iter().find(|seen| seen.id == vm.id)).map(|seen| &seen.state);
+    let limit = vm.phase.limit_secs();
     match (vm.phase, state) {
         (vm::Phase::Wanted, Some(VmState::Running)) => look.act(Command::ObserveVmRunning { vm: vm.id }),
-        (vm::Phase::Wanted | vm::Phase::Running, Some(VmState::Failing { reason })) => {
+        (vm::Phase::Wanted, Some(VmState::Failing { reason })) => {
+            look.late(limit, vm.late, || format!("its host cannot make it: {reason}"));
+            look.wait(reason.clone(), Some("its host tries again by itself; cancel it to stop that"));
+        }
+        (vm::Phase::Running, Some(VmState::Failing { reason })) => {
             look.wait(reason.clone(), Some("its host tries again by itself"));
         }
-        (vm::Phase::Wanted, Some(VmState::Creating { step })) => look.wait(step.clone(), None),
-        (vm::Phase::Wanted, None | Some(VmState::Stopped)) if look.late(VM_LIMIT) => {
-            look.wait("its host has not made it yet", Some("look at the host's timeline"));
+        (vm::Phase::Wanted, Some(VmState::Creating { step })) => {
+            look.late(limit, vm.late, || format!("its host is still at: {step}"));
+            look.wait(step.clone(), None);
         }
-        (vm::Phase::Wanted, None | Some(VmState::Stopped)) => look.wait("its host will make it", None),
+        (vm::Phase::Wanted, None | Some(VmState::Stopped)) => {
+            let what = "its host has not made it yet";
+            match look.late(limit, vm.late, || what.to_owned()) {
+                true => look.wait(what, Some("look at the host's timeline, or cancel it")),
+                false => look.wait("its host will make it", None),
+            }
+        }
         (vm::Phase::Running, Some(VmState::Running)) => {}
         (vm::Phase::Running, Some(VmState::Stopped | VmState::Creating { .. }) | None) => {
             look.wait("is not running; its host starts it again", None);
@@ -305,12 +347,20 @@ fn plan_vm(vm: &vm::Vm, observed: &Observed, now: Timestamp) -> Item {
         // Gone is what the host says after it carried out a desired state in which the VM was no more.
         (vm::Phase::Removing, None) => match host {
             Some(node) if node.at > vm.since => look.act(Command::ObserveVmGone { vm: vm.id }),
-            Some(_) | None => look.wait("its host has not confirmed that it is gone", None),
+            Some(_) | None => {
+                let what = "its host has not confirmed that it is gone";
+                let late = look.late(limit, vm.late, || what.to_owned());
+                look.wait(what, late.then_some("if the host is away for good, remove it by force"));
+            }
         },
         (
             vm::Phase::Removing,
             Some(VmState::Running | VmState::Stopped | VmState::Creating { .. } | VmState::Failing { .. }),
-        ) => look.wait("its host is removing it", None),
+        ) => {
+            let what = "its host is removing it";
+            let late = look.late(limit, vm.late, || what.to_owned());
+            look.wait(what, late.then_some("look at the host's timeline"));
+        }
     }
     look.item
 }
@@ -326,12 +376,16 @@ fn plan_service(fleet: &Fleet, service: &service::Service, observed: &Observed, 
             (software.version == service.version).then_some(&software.state)
         })
         .collect();
+    let limit = service.phase.limit_secs();
     match service.phase {
         service::Phase::Removing => {
-            if service.nodes.iter().any(|vm| fleet.vms.contains_key(vm)) {
-                look.wait("its nodes are being removed", None);
+            let vms: Vec<&str> =
+                service.nodes.iter().filter_map(|vm| fleet.vms.get(vm)).map(|vm| vm.name.as_ref()).collect();
+            if vms.is_empty() {
+                look.act(Command::RemoveService { service: service.id, force: false });
             } else {
-                look.act(Command::RemoveService { service: service.id });
+                let late = look.late(limit, service.late, || format!("{} is not gone yet", vms.join(", ")));
+                look.wait("its nodes are being removed", late.then_some("look at the timeline of its VM"));
             }
         }
         service::Phase::Installing | service::Phase::Answering => {
@@ -342,16 +396,25 @@ fn plan_service(fleet: &Fleet, service: &service::Service, observed: &Observed, 
                 }
                 return look.item;
             }
-            match states.into_iter().flatten().find(|state| !matches!(state, SoftwareState::Healthy)) {
-                Some(SoftwareState::Installing { step }) => look.wait(step.clone(), None),
-                Some(SoftwareState::Failing { reason }) => {
-                    look.wait(reason.clone(), Some("its node tries again by itself"));
-                }
-                Some(SoftwareState::Healthy) | None if look.late(SERVICE_LIMIT) => {
-                    look.wait("its node has not spoken yet", Some("look at the timeline of its VM"));
-                }
-                Some(SoftwareState::Healthy) | None => look.wait("its node is starting", None),
-            }
+            let stands =
+                match states.into_iter().flatten().find(|state| !matches!(state, SoftwareState::Healthy)) {
+                    Some(SoftwareState::Installing { step }) => step.clone(),
+                    Some(SoftwareState::Failing { reason }) => {
+                        look.late(limit, service.late, || reason.clone());
+                        look.wait(reason.clone(), Some("its node tries again by itself"));
+                        return look.item;
+                    }
+                    Some(SoftwareState::Healthy) | None => {
+                        let what = "its node has not spoken yet";
+                        match look.late(limit, service.late, || what.to_owned()) {
+                            true => look.wait(what, Some("look at the timeline of its VM")),
+                            false => look.wait("its node is starting", None),
+                        }
+                        return look.item;
+                    }
+                };
+            look.late(limit, service.late, || format!("its node is still at: {stands}"));
+            look.wait(stands, None);
         }
     }
     look.item

@@ -3,6 +3,8 @@
 //! ```text
 //! Installing ──health check answers──▶ Answering ──remove──▶ Removing ──its VMs are gone──▶ (removed)
 //! ```
+//!
+//! cancel: Installing ──▶ Removing; Removing ──▶ Installing while its VMs are there. remove by force: from every phase.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -25,6 +27,9 @@ pub struct Service {
     pub protocol: String,
     pub phase: Phase,
     pub since: Timestamp,
+    /// When it was said that this phase lasts longer than it should.
+    #[serde(default)]
+    pub late: Option<Timestamp>,
 }
 
 impl Service {
@@ -43,6 +48,15 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// How long it may last until the log says that it is late; `None` if it does not pass by itself.
+    pub fn limit_secs(self) -> Option<u64> {
+        match self {
+            Phase::Installing => Some(900),
+            Phase::Removing => Some(600),
+            Phase::Answering => None,
+        }
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Phase::Installing => "installing",
@@ -56,9 +70,29 @@ impl Phase {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     Created(Service),
-    Answering { service: ServiceId, at: Timestamp },
-    Removing { service: ServiceId, at: Timestamp },
-    Removed { service: ServiceId },
+    Answering {
+        service: ServiceId,
+        at: Timestamp,
+    },
+    Removing {
+        service: ServiceId,
+        at: Timestamp,
+    },
+    /// It was to be removed, and is wanted again.
+    Kept {
+        service: ServiceId,
+        at: Timestamp,
+    },
+    Late {
+        service: ServiceId,
+        what: String,
+        at: Timestamp,
+    },
+    Removed {
+        service: ServiceId,
+        #[serde(default)]
+        leftovers: Vec<String>,
+    },
 }
 
 impl Event {
@@ -67,7 +101,22 @@ impl Event {
             Event::Created(service) => service.id,
             Event::Answering { service, .. }
             | Event::Removing { service, .. }
-            | Event::Removed { service } => *service,
+            | Event::Kept { service, .. }
+            | Event::Late { service, .. }
+            | Event::Removed { service, .. } => *service,
+        }
+    }
+}
+
+impl Event {
+    pub(crate) fn leftovers(&self) -> &[String] {
+        match self {
+            Event::Removed { leftovers, .. } => leftovers,
+            Event::Created(_)
+            | Event::Answering { .. }
+            | Event::Removing { .. }
+            | Event::Kept { .. }
+            | Event::Late { .. } => &[],
         }
     }
 }
@@ -86,6 +135,8 @@ impl fmt::Display for Event {
             }
             Event::Answering { .. } => f.write_str("Answering"),
             Event::Removing { .. } => f.write_str("To be removed"),
+            Event::Kept { .. } => f.write_str("Not removed: it is installed again"),
+            Event::Late { what, .. } => write!(f, "Is late: {what}"),
             Event::Removed { .. } => f.write_str("Removed"),
         }
     }
@@ -155,6 +206,7 @@ pub(crate) fn install(
         protocol: manifest.service.protocol.clone(),
         phase: Phase::Installing,
         since: ctx.now,
+        late: None,
     })));
     Ok(events)
 }
@@ -188,19 +240,75 @@ pub(crate) fn observe_answering(
     }
 }
 
-pub(crate) fn remove(fleet: &Fleet, id: ServiceId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+pub(crate) fn remove(
+    fleet: &Fleet,
+    id: ServiceId,
+    force: bool,
+    ctx: Ctx,
+) -> Result<Vec<crate::Event>, Refusal> {
     let service = find(fleet, id)?;
-    let nodes = service.nodes.iter().filter_map(|vm| fleet.vms.get(vm));
+    let nodes = || service.nodes.iter().filter_map(|vm| fleet.vms.get(vm));
+    let removed = |leftovers| crate::Event::Service(Event::Removed { service: id, leftovers });
+    if force {
+        let leftovers = nodes().map(|vm| format!("its VM {} is still being removed", vm.name)).collect();
+        let vms = nodes().filter_map(|node| vm::removing(node, ctx));
+        return Ok(vms.chain([removed(leftovers)]).collect());
+    }
     if service.phase == Phase::Removing {
-        let gone = nodes.count() == 0;
-        return Ok(gone
-            .then_some(crate::Event::Service(Event::Removed { service: id }))
-            .into_iter()
-            .collect());
+        let gone = nodes().count() == 0;
+        return Ok(gone.then(|| removed(Vec::new())).into_iter().collect());
     }
     let mut events = vec![crate::Event::Service(Event::Removing { service: id, at: ctx.now })];
-    events.extend(nodes.filter_map(|node| vm::removing(node, ctx)));
+    events.extend(nodes().filter_map(|node| vm::removing(node, ctx)));
     Ok(events)
+}
+
+pub(crate) fn cancel(fleet: &Fleet, id: ServiceId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+    let service = find(fleet, id)?;
+    match service.phase {
+        Phase::Installing => remove(fleet, id, false, ctx),
+        Phase::Removing => {
+            let vms: Option<Vec<_>> = service.nodes.iter().map(|vm| fleet.vms.get(vm)).collect();
+            let Some(vms) = vms.filter(|_| fleet.packages.contains_key(&service.name)) else {
+                return Err(Refusal::Conflict(format!(
+                    "{} cannot be kept: its VM or its package is gone already",
+                    service.name
+                )));
+            };
+            let removing = vms.into_iter().filter(|vm| vm.phase == vm::Phase::Removing);
+            let kept = removing.map(|vm| vm::kept(vm, ctx));
+            Ok(kept.chain([crate::Event::Service(Event::Kept { service: id, at: ctx.now })]).collect())
+        }
+        Phase::Answering => Err(Refusal::Conflict(format!(
+            "{} is answering; nothing goes on with it that could be cancelled",
+            service.name
+        ))),
+    }
+}
+
+/// Events that remove the services that lost their last node with this VM.
+pub(crate) fn without_nodes(fleet: &Fleet, vm: VmId) -> Vec<crate::Event> {
+    of_vm(fleet, vm)
+        .filter(|service| !service.nodes.iter().any(|node| fleet.vms.contains_key(node)))
+        .map(|service| {
+            let leftovers = vec![format!("nothing answers at {} any more", service.url())];
+            crate::Event::Service(Event::Removed { service: service.id, leftovers })
+        })
+        .collect()
+}
+
+/// The phase lasts longer than it should: said once.
+pub(crate) fn record_late(
+    fleet: &Fleet,
+    id: ServiceId,
+    what: &str,
+    ctx: Ctx,
+) -> Result<Vec<crate::Event>, Refusal> {
+    let service = find(fleet, id)?;
+    if service.late.is_some() || service.phase.limit_secs().is_none() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![crate::Event::Service(Event::Late { service: id, what: what.to_owned(), at: ctx.now })])
 }
 
 pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
@@ -208,6 +316,7 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         fleet.change_service(*id, |service| {
             service.phase = phase;
             service.since = *at;
+            service.late = None;
         });
     };
     match event {
@@ -217,6 +326,10 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         }
         Event::Answering { service, at } => enter(service, Phase::Answering, at),
         Event::Removing { service, at } => enter(service, Phase::Removing, at),
-        Event::Removed { service } => fleet.remove_service(*service),
+        Event::Kept { service, at } => enter(service, Phase::Installing, at),
+        Event::Late { service, at, .. } => {
+            fleet.change_service(*service, |service| service.late = Some(*at));
+        }
+        Event::Removed { service, .. } => fleet.remove_service(*service),
     }
 }

@@ -4,6 +4,9 @@
 //! Wanted ──seen running──▶ Running ──remove──▶ Removing ──host says gone──▶ (removed)
 //!    └───────────────────────remove───────────────▲
 //! ```
+//!
+//! cancel: Wanted ──▶ Removing; Removing ──▶ Wanted. remove by force: forgotten at once, from every phase; if its host
+//! still has it, the host removes it as soon as it speaks again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +30,16 @@ pub struct Vm {
     pub key: Option<Box<str>>,
     pub phase: Phase,
     pub since: Timestamp,
+    /// When it was said that this phase lasts longer than it should.
+    #[serde(default)]
+    pub late: Option<Timestamp>,
+}
+
+impl Vm {
+    /// Of its volume, in the pool of its host.
+    pub fn volume_name(&self) -> String {
+        format!("{}-{}", self.name, self.id)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +51,15 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// How long it may last until the log says that it is late; `None` if it does not pass by itself.
+    pub fn limit_secs(self) -> Option<u64> {
+        match self {
+            Phase::Wanted => Some(600),
+            Phase::Removing => Some(300),
+            Phase::Running => None,
+        }
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Phase::Wanted => "starting",
@@ -68,11 +90,41 @@ pub struct NewVm {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    Created { vm: Vm, host_name: String },
-    Enrolled { vm: VmId, key: String },
-    Running { vm: VmId, at: Timestamp },
-    Removing { vm: VmId, at: Timestamp },
-    Gone { vm: VmId },
+    Created {
+        vm: Vm,
+        host_name: String,
+    },
+    Enrolled {
+        vm: VmId,
+        key: String,
+    },
+    Running {
+        vm: VmId,
+        at: Timestamp,
+    },
+    Removing {
+        vm: VmId,
+        at: Timestamp,
+    },
+    Gone {
+        vm: VmId,
+    },
+    /// It was to be removed, and is wanted again.
+    Kept {
+        vm: VmId,
+        at: Timestamp,
+    },
+    Late {
+        vm: VmId,
+        what: String,
+        at: Timestamp,
+    },
+    /// By force, without its host's word.
+    Forgotten {
+        vm: VmId,
+        name: String,
+        leftovers: Vec<String>,
+    },
 }
 
 impl Event {
@@ -82,7 +134,25 @@ impl Event {
             Event::Enrolled { vm, .. }
             | Event::Running { vm, .. }
             | Event::Removing { vm, .. }
-            | Event::Gone { vm } => *vm,
+            | Event::Gone { vm }
+            | Event::Kept { vm, .. }
+            | Event::Late { vm, .. }
+            | Event::Forgotten { vm, .. } => *vm,
+        }
+    }
+}
+
+impl Event {
+    pub(crate) fn leftovers(&self) -> &[String] {
+        match self {
+            Event::Forgotten { leftovers, .. } => leftovers,
+            Event::Created { .. }
+            | Event::Enrolled { .. }
+            | Event::Running { .. }
+            | Event::Removing { .. }
+            | Event::Gone { .. }
+            | Event::Kept { .. }
+            | Event::Late { .. } => &[],
         }
     }
 }
@@ -99,6 +169,9 @@ impl fmt::Display for Event {
             Event::Running { .. } => f.write_str("Running"),
             Event::Removing { .. } => f.write_str("To be removed"),
             Event::Gone { .. } => f.write_str("Gone from its host"),
+            Event::Kept { .. } => f.write_str("Not removed: it is wanted again"),
+            Event::Late { what, .. } => write!(f, "Is late: {what}"),
+            Event::Forgotten { name, .. } => write!(f, "VM {name} was forgotten without its host's word"),
         }
     }
 }
@@ -165,6 +238,7 @@ pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::
         key: None,
         phase: Phase::Wanted,
         since: ctx.now,
+        late: None,
     };
     let host_name = fleet
         .machines
@@ -187,7 +261,8 @@ fn place<'a>(fleet: &'a Fleet, new: &NewVm) -> Result<&'a host::Host, Refusal> {
         new.name, new.memory_mib, new.vcpus, new.disk_gib
     );
     Err(Refusal::Conflict(match host::roomiest(fleet) {
-        None => format!("{wanted}, and there is no host yet"),
+        None if fleet.hosts.is_empty() => format!("{wanted}, and there is no host yet"),
+        None => format!("{wanted}, and every host is being drained"),
         Some(host) => format!(
             "{wanted}; no host has room for it. The most there is: {} has {} MiB free, {} threads and {} GiB for volumes",
             fleet
@@ -226,15 +301,85 @@ pub(crate) fn observe_running(fleet: &Fleet, id: VmId, ctx: Ctx) -> Result<Vec<c
     }
 }
 
-pub(crate) fn remove(fleet: &Fleet, id: VmId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+pub(crate) fn remove(fleet: &Fleet, id: VmId, force: bool, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
     let vm = find(fleet, id)?;
-    if let Some(service) = service::of_vm(fleet, id).next() {
-        return Err(Refusal::Conflict(format!(
-            "{} carries the service {}; remove that",
-            vm.name, service.name
-        )));
+    if !force {
+        carries_nothing(fleet, vm, "remove that, or remove the VM by force")?;
+        return Ok(removing(vm, ctx).into_iter().collect());
     }
-    Ok(removing(vm, ctx).into_iter().collect())
+    let host = host_name(fleet, vm);
+    let mut leftovers = vec![format!(
+        "volume {} stays on {host}'s disk until {host} speaks again and removes it",
+        vm.volume_name()
+    )];
+    leftovers.extend(fleet.leases.by_mac.get(&vm.mac).map(|address| {
+        format!("if {host} still runs it, it still uses {address}, which is free for others now")
+    }));
+    let mut events = forgotten(fleet, vm, leftovers);
+    let mut after = fleet.clone();
+    for event in &events {
+        crate::evolve(&mut after, event);
+    }
+    events.extend(service::without_nodes(&after, id));
+    Ok(events)
+}
+
+fn carries_nothing(fleet: &Fleet, vm: &Vm, hint: &str) -> Result<(), Refusal> {
+    match service::of_vm(fleet, vm.id).next() {
+        Some(service) => {
+            Err(Refusal::Conflict(format!("{} carries the service {}; {hint}", vm.name, service.name)))
+        }
+        None => Ok(()),
+    }
+}
+
+fn host_name(fleet: &Fleet, vm: &Vm) -> String {
+    fleet.machines.get(&vm.host).map_or_else(|| vm.host.to_string(), |machine| machine.name.to_string())
+}
+
+/// Its address becomes free, and nothing is known of it any more.
+pub(crate) fn forgotten(fleet: &Fleet, vm: &Vm, leftovers: Vec<String>) -> Vec<crate::Event> {
+    let released = fleet.leases.by_mac.contains_key(&vm.mac);
+    let released = released.then_some(crate::Event::Lease(lease::Event::Released { mac: vm.mac }));
+    let forgotten = Event::Forgotten { vm: vm.id, name: vm.name.to_string(), leftovers };
+    released.into_iter().chain([crate::Event::Vm(forgotten)]).collect()
+}
+
+pub(crate) fn cancel(fleet: &Fleet, id: VmId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+    let vm = find(fleet, id)?;
+    match vm.phase {
+        Phase::Wanted => {
+            carries_nothing(fleet, vm, "cancel that")?;
+            Ok(removing(vm, ctx).into_iter().collect())
+        }
+        Phase::Removing => {
+            carries_nothing(fleet, vm, "cancel that")?;
+            Ok(vec![kept(vm, ctx)])
+        }
+        Phase::Running => Err(Refusal::Conflict(format!(
+            "{} is running; nothing goes on with it that could be cancelled",
+            vm.name
+        ))),
+    }
+}
+
+/// What its host has not deleted yet stays; a disk that is gone is made anew.
+pub(crate) fn kept(vm: &Vm, ctx: Ctx) -> crate::Event {
+    crate::Event::Vm(Event::Kept { vm: vm.id, at: ctx.now })
+}
+
+/// The phase lasts longer than it should: said once.
+pub(crate) fn record_late(
+    fleet: &Fleet,
+    id: VmId,
+    what: &str,
+    ctx: Ctx,
+) -> Result<Vec<crate::Event>, Refusal> {
+    let vm = find(fleet, id)?;
+    if vm.late.is_some() || vm.phase.limit_secs().is_none() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![crate::Event::Vm(Event::Late { vm: id, what: what.to_owned(), at: ctx.now })])
 }
 
 pub(crate) fn removing(vm: &Vm, ctx: Ctx) -> Option<crate::Event> {
@@ -259,6 +404,7 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         fleet.change_vm(*id, |vm| {
             vm.phase = phase;
             vm.since = *at;
+            vm.late = None;
         });
     };
     match event {
@@ -269,6 +415,8 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::Enrolled { vm, key } => fleet.change_vm(*vm, |vm| vm.key = Some(key.as_str().into())),
         Event::Running { vm, at } => enter(vm, Phase::Running, at),
         Event::Removing { vm, at } => enter(vm, Phase::Removing, at),
-        Event::Gone { vm } => fleet.remove_vm(*vm),
+        Event::Kept { vm, at } => enter(vm, Phase::Wanted, at),
+        Event::Late { vm, at, .. } => fleet.change_vm(*vm, |vm| vm.late = Some(*at)),
+        Event::Gone { vm } | Event::Forgotten { vm, .. } => fleet.remove_vm(*vm),
     }
 }

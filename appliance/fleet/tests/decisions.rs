@@ -171,9 +171,9 @@ fn vms_go_where_there_is_room_and_are_refused_with_the_figures_where_there_is_no
     assert_eq!(world.fleet, before);
     world.refuses(Command::CreateVm { spec: common::new_vm("web", 128) });
     world.refuses(Command::CreateVm { spec: common::new_vm("Not a name", 128) });
-    world.refuses(Command::RemoveMachine { machine: MachineId(1) });
+    world.refuses(Command::RemoveMachine { machine: MachineId(1), force: false });
 
-    world.does(Command::RemoveVm { vm: VmId(1) });
+    world.does(Command::RemoveVm { vm: VmId(1), force: false });
     world.does(Command::ObserveVmGone { vm: VmId(1) });
     assert!(!world.fleet.leases.by_address.contains_key(&address));
     world.does(Command::CreateVm { spec: common::new_vm("big", 2048) });
@@ -190,18 +190,18 @@ fn a_package_gets_a_node_an_address_and_an_entry_in_the_registry() {
     assert_eq!(service.address, world.fleet.leases.by_mac[&mac]);
     assert_eq!(service.url(), format!("http://{}:8080/", service.address));
     world.refuses(Command::InstallPackage { bundle: common::bundle("hello", 512), image: common::image() });
-    world.refuses(Command::RemoveVm { vm: VmId(1) });
+    world.refuses(Command::RemoveVm { vm: VmId(1), force: false });
 
     let before = world.fleet.clone();
     world
         .refuses(Command::InstallPackage { bundle: common::bundle("huge", 1 << 20), image: common::image() });
     assert_eq!(world.fleet, before);
 
-    world.does(Command::RemoveService { service: service.id });
+    world.does(Command::RemoveService { service: service.id, force: false });
     assert_eq!(world.fleet.vms[&VmId(1)].phase, vm::Phase::Removing);
     world.does(Command::ObserveVmGone { vm: VmId(1) });
     let actions = world.plan().actions().cloned().collect::<Vec<_>>();
-    assert_eq!(actions, [Command::RemoveService { service: service.id }]);
+    assert_eq!(actions, [Command::RemoveService { service: service.id, force: false }]);
     world.does(actions[0].clone());
     assert!(world.fleet.services.is_empty());
 }

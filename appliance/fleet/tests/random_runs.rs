@@ -12,8 +12,8 @@ use fleet::rack::Occupant;
 use fleet::switch::Plugged;
 use fleet::wire::Neighbour;
 use fleet::{
-    Command, Event, Fleet, Mac, MachineId, NodeId, Observed, Restore, ServiceId, VmId, compact, digest, host,
-    parts, simulate, state_hash, vm,
+    Command, Event, Fleet, Mac, MachineId, NodeId, Observed, Restore, ServiceId, Subject, VmId, compact, digest,
+    host, parts, service, simulate, state_hash, vm,
 };
 use proptest::prelude::*;
 
@@ -47,7 +47,23 @@ fn command() -> impl Strategy<Value = Command> {
             step: "copying".into(),
             error: "no".into()
         }),
-        machine.clone().prop_map(|machine| Command::RemoveMachine { machine }),
+        (machine.clone(), any::<bool>())
+            .prop_map(|(machine, force)| Command::RemoveMachine { machine, force }),
+        machine.clone().prop_map(|machine| Command::Drain { machine }),
+        machine.clone().prop_map(|machine| Command::Undrain { machine }),
+        (0u8..3, 1u64..6, any::<bool>()).prop_map(|(kind, id, late)| {
+            let subject = match kind {
+                0 => Subject::Machine(MachineId(id)),
+                1 => Subject::Vm(VmId(id)),
+                _ => Subject::Service(ServiceId(id)),
+            };
+            match late {
+                true => Command::RecordLate { subject, what: "a word".into() },
+                false => Command::Cancel { subject },
+            }
+        }),
+        (0u8..2, any::<bool>())
+            .prop_map(|(name, force)| Command::RemovePackage { name: format!("app-{name}"), force }),
         (0u8..6).prop_map(|last| Command::RecordAppliance {
             hardware: hardware(Mac([0x52, 0x54, 0, 0, 0, last]), vec![blank_disk("A")]),
         }),
@@ -58,14 +74,14 @@ fn command() -> impl Strategy<Value = Command> {
         (0u8..4, memory.clone())
             .prop_map(|(name, memory)| Command::CreateVm { spec: new_vm(&format!("vm-{name}"), memory) }),
         vm.clone().prop_map(|vm| Command::ObserveVmRunning { vm }),
-        vm.clone().prop_map(|vm| Command::RemoveVm { vm }),
+        (vm.clone(), any::<bool>()).prop_map(|(vm, force)| Command::RemoveVm { vm, force }),
         vm.prop_map(|vm| Command::ObserveVmGone { vm }),
         (0u8..2, memory).prop_map(|(name, memory)| Command::InstallPackage {
             bundle: bundle(&format!("app-{name}"), memory),
             image: image()
         }),
         service.clone().prop_map(|service| Command::ObserveAnswering { service }),
-        service.prop_map(|service| Command::RemoveService { service }),
+        (service, any::<bool>()).prop_map(|(service, force)| Command::RemoveService { service, force }),
         wiring(),
     ]
 }
@@ -173,7 +189,8 @@ fn roomiest(fleet: &Fleet, vm: &vm::Vm) -> Option<MachineId> {
             && host.volume_bytes.saturating_sub(taken(host.machine, |vm| vm.disk_gib << 30))
                 >= vm.disk_gib << 30
     };
-    let hosts = fleet.hosts.values().map(AsRef::as_ref).filter(fits);
+    let open = |host: &&host::Host| host.draining_since.is_none();
+    let hosts = fleet.hosts.values().map(AsRef::as_ref).filter(open).filter(fits);
     let most = hosts
         .max_by_key(|host| (!fleet.machines[&host.machine].appliance, free(host), Reverse(host.machine)));
     most.map(|host| host.machine)
@@ -199,6 +216,12 @@ proptest! {
             for vm in world.fleet.vms.values() {
                 prop_assert!(world.fleet.hosts.contains_key(&vm.host), "a VM's host is there");
                 prop_assert!(leases.by_mac.contains_key(&vm.mac), "a VM has an address");
+            }
+            for service in world.fleet.services.values().filter(|it| it.phase != service::Phase::Removing) {
+                prop_assert!(world.fleet.packages.contains_key(&service.name), "a service has its package");
+                for vm in &service.nodes {
+                    prop_assert!(world.fleet.vms.contains_key(vm), "a service has its VMs");
+                }
             }
             wiring_holds(&world.fleet)?;
             // Planned steps may be refused when the world moved on, but planning never fails.

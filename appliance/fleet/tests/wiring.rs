@@ -212,7 +212,7 @@ fn a_vm_is_in_no_port_and_a_removed_machine_neither() {
     world.does(put(2, 1, 1));
     let refusal = world.refuses(Command::RemovePorts { switch: "sw1".into(), ports: vec!["1".into()] });
     assert_eq!(refusal.to_string(), "host-2 (52:54:00:00:00:02) is in port 1 of sw1; unplug it first");
-    world.does(Command::RemoveMachine { machine: MachineId(2) });
+    world.does(Command::RemoveMachine { machine: MachineId(2), force: false });
     assert_eq!(socket_of(&world.fleet, mac(2)), None);
     assert!(world.fleet.racks["r1"].holds.is_empty());
     world.does(Command::RemovePorts { switch: "sw1".into(), ports: vec!["1".into()] });

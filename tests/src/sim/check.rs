@@ -81,7 +81,7 @@ impl World {
                     self.installed.insert(*machine);
                 }
                 Event::Machine(
-                    machine::Event::Removed { machine }
+                    machine::Event::Removed { machine, .. }
                     | machine::Event::Adopted { machine, by: machine::By::Person, .. },
                 ) => {
                     self.installed.remove(machine);

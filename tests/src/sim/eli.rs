@@ -64,17 +64,19 @@ impl World {
                     image: image(),
                 },
             },
-            ["vm", "delete", name, ..] => {
-                Command::RemoveVm { vm: self.vm(name).ok_or_else(|| missing("VM", name))? }
-            }
+            ["vm", "delete", name, ..] => Command::RemoveVm {
+                vm: self.vm(name).ok_or_else(|| missing("VM", name))?,
+                force: flag("--force"),
+            },
             ["adopt", name, ..] => Command::Adopt {
                 machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
                 wipe: flag("--wipe"),
             },
             ["delete", name, ..] => match self.vm(name) {
-                Some(vm) => Command::RemoveVm { vm },
+                Some(vm) => Command::RemoveVm { vm, force: flag("--force") },
                 None => Command::RemoveMachine {
                     machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
+                    force: flag("--force"),
                 },
             },
             ["policy", ..] => Command::SetPolicy {
@@ -88,6 +90,7 @@ impl World {
             }
             ["remove", name, ..] => Command::RemoveService {
                 service: self.service(name).ok_or_else(|| missing("service", name))?,
+                force: flag("--force"),
             },
             ["rack", "add", name, ..] => Command::AddRack {
                 name: (*name).to_owned(),
@@ -117,6 +120,18 @@ impl World {
             }
             ["unplug", switch, port] => {
                 Command::Unplug { switch: (*switch).to_owned(), port: (*port).to_owned() }
+            }
+            ["cancel", name, ..] => Command::Cancel {
+                subject: (self.vm(name).map(Subject::Vm))
+                    .or_else(|| self.service(name).map(Subject::Service))
+                    .or_else(|| self.machine(name).map(Subject::Machine))
+                    .ok_or_else(|| missing("machine, VM or service", name))?,
+            },
+            ["drain", name, ..] => {
+                Command::Drain { machine: self.machine(name).ok_or_else(|| missing("machine", name))? }
+            }
+            ["undrain", name, ..] => {
+                Command::Undrain { machine: self.machine(name).ok_or_else(|| missing("machine", name))? }
             }
             _ => return Err(format!("eli {} is not understood", words.join(" "))),
         })

@@ -290,7 +290,7 @@ impl Work {
             let gone = gone.filter(|s| s.phase != service::Phase::Removing && !named(&s.name));
             for (service, name) in gone.map(|service| (service.id, service.name.clone())).collect::<Vec<_>>()
             {
-                self.order(&format!("service {name}"), Command::RemoveService { service });
+                self.order(&format!("service {name}"), Command::RemoveService { service, force: false });
             }
         }
         if prune.vms {
@@ -299,7 +299,7 @@ impl Work {
             let gone = self.after.vms.values();
             let gone = gone.filter(|vm| vm.phase != vm::Phase::Removing && !named(&vm.name) && !node(vm.id));
             for (vm, name) in gone.map(|vm| (vm.id, vm.name.clone())).collect::<Vec<_>>() {
-                self.order(&format!("VM {name}"), Command::RemoveVm { vm });
+                self.order(&format!("VM {name}"), Command::RemoveVm { vm, force: false });
             }
         }
         if prune.machines {
@@ -312,7 +312,7 @@ impl Work {
             let gone = self.after.machines.values();
             let gone = gone.filter(|machine| !machine.appliance && !named.contains(&machine.id));
             for (machine, name) in gone.map(|m| (m.id, m.name.clone())).collect::<Vec<_>>() {
-                self.order(&format!("machine {name}"), Command::RemoveMachine { machine });
+                self.order(&format!("machine {name}"), Command::RemoveMachine { machine, force: false });
             }
         }
         if prune.switches {

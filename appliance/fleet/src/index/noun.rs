@@ -162,7 +162,8 @@ impl Fleet {
 
     /// Puts a host at its place among the others; to be called when its room may have changed.
     pub(super) fn rank(&mut self, id: MachineId) {
-        let room = self.hosts.get(&id).map(|host| Room {
+        let open = self.hosts.get(&id).filter(|host| host.draining_since.is_none());
+        let room = open.map(|host| Room {
             preferred: self.machines.get(&id).is_none_or(|machine| !machine.appliance),
             free_memory_mib: host::free_memory_mib(self, host),
         });

@@ -64,8 +64,23 @@ pub enum Event {
         machine: MachineId,
         key: String,
     },
+    /// What went on with it; it is found, and held.
+    Cancelled {
+        machine: MachineId,
+        #[serde(default)]
+        leftovers: Vec<String>,
+        at: Timestamp,
+    },
+    Late {
+        machine: MachineId,
+        /// What it waits for.
+        what: String,
+        at: Timestamp,
+    },
     Removed {
         machine: MachineId,
+        #[serde(default)]
+        leftovers: Vec<String>,
     },
 }
 
@@ -88,7 +103,27 @@ impl Event {
             | Event::Installed { machine, .. }
             | Event::InstallFailed { machine, .. }
             | Event::CertificateIssued { machine, .. }
-            | Event::Removed { machine } => *machine,
+            | Event::Cancelled { machine, .. }
+            | Event::Late { machine, .. }
+            | Event::Removed { machine, .. } => *machine,
+        }
+    }
+}
+
+impl Event {
+    pub(crate) fn leftovers(&self) -> &[String] {
+        match self {
+            Event::Cancelled { leftovers, .. } | Event::Removed { leftovers, .. } => leftovers,
+            Event::Sighted { .. }
+            | Event::Reported { .. }
+            | Event::ApplianceRecorded { .. }
+            | Event::Adopted { .. }
+            | Event::InstallStarted { .. }
+            | Event::KickstartServed { .. }
+            | Event::Installed { .. }
+            | Event::InstallFailed { .. }
+            | Event::CertificateIssued { .. }
+            | Event::Late { .. } => &[],
         }
     }
 }
@@ -132,6 +167,8 @@ impl fmt::Display for Event {
             Event::CertificateIssued { key, .. } => {
                 write!(f, "Was given a certificate for its key {}", short(key))
             }
+            Event::Cancelled { .. } => f.write_str("Cancelled; it is left alone until a person adopts it"),
+            Event::Late { what, .. } => write!(f, "Is late: {what}"),
             Event::Removed { .. } => f.write_str("Removed"),
         }
     }
@@ -158,6 +195,7 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
                 if machine.phase == Phase::Sighted {
                     machine.phase = Phase::Reported;
                     machine.since = *at;
+                    machine.late = None;
                 }
             });
         }
@@ -166,12 +204,14 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
                 machine.appliance = true;
                 if machine.phase != Phase::Ready {
                     machine.phase = Phase::Installed;
+                    machine.late = None;
                 }
             });
         }
         Event::Adopted { machine, disk, wipe, at, .. } => {
             enter(fleet, *machine, *at, |machine| {
                 machine.attempts = 0;
+                machine.held = false;
                 machine.phase = Phase::Adopted { disk: disk.clone(), wipe: *wipe };
             });
         }
@@ -202,19 +242,31 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::CertificateIssued { machine, key } => {
             fleet.change_machine(*machine, |machine| machine.key = Some(key.clone()));
         }
-        Event::Removed { machine: id } => {
-            for mac in fleet.machines.get(id).map(|machine| machine.macs.clone()).unwrap_or_default() {
-                switch::take_out(fleet, mac);
-            }
-            rack::take_out(fleet, &rack::Occupant::Machine(*id));
-            fleet.remove_machine(*id);
+        Event::Cancelled { machine, at, .. } => enter(fleet, *machine, *at, |machine| {
+            machine.phase = Phase::Reported;
+            machine.attempts = 0;
+            machine.held = true;
+        }),
+        Event::Late { machine, at, .. } => {
+            fleet.change_machine(*machine, |machine| machine.late = Some(*at));
         }
+        Event::Removed { machine, .. } => remove(fleet, *machine),
     }
+}
+
+fn remove(fleet: &mut Fleet, id: MachineId) {
+    let macs = fleet.machines.get(&id).map(|machine| machine.macs.clone());
+    for mac in macs.into_iter().flatten() {
+        switch::take_out(fleet, mac);
+    }
+    rack::take_out(fleet, &rack::Occupant::Machine(id));
+    fleet.remove_machine(id);
 }
 
 pub(crate) fn enter(fleet: &mut Fleet, id: MachineId, at: Timestamp, change: impl FnOnce(&mut Machine)) {
     fleet.change_machine(id, |machine| {
         machine.since = at;
+        machine.late = None;
         change(machine);
     });
 }
@@ -232,6 +284,8 @@ fn first_seen(id: MachineId, name: &str, at: Timestamp) -> Machine {
         since: at,
         attempts: 0,
         appliance: false,
+        held: false,
+        late: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Machines say what they are: from the first packet to the decision what becomes of them.
 
+use std::sync::Arc;
+
 use super::disk::{still_there, target, target_disk};
 use super::{By, Event, Machine, Phase, by_mac, by_name};
 use crate::wire::Hardware;
@@ -61,8 +63,8 @@ pub(crate) fn report(
         happen(&mut fleet, crate::Event::Machine(reported));
     }
 
-    let phase = fleet.machines.get(&id).map(|machine| machine.phase.clone());
-    if phase == Some(Phase::Reported)
+    let free = |machine: &Arc<Machine>| machine.phase == Phase::Reported && !machine.held;
+    if fleet.machines.get(&id).is_some_and(free)
         && fleet.policy.adopt == site::Adopt::Blank
         && let Ok(disk) = target_disk(hardware, false)
     {
