@@ -17,7 +17,7 @@ function connect() {
     // A browser gives up for good when the answer is not a stream: the session is over, or the appliance restarts.
     if (stream.readyState === EventSource.CLOSED) setTimeout(again, 2000);
   };
-  for (const name of ['head', 'machines', 'hosts', 'services', 'vms']) {
+  for (const name of ['head', 'machines', 'hosts', 'services', 'vms', 'racks']) {
     stream.addEventListener(name, event => { lay(name, event.data); age(); });
   }
   stream.addEventListener('tick', () => refreshTimelines());
@@ -40,6 +40,7 @@ function link(tone, word) {
 
 function lay(name, html) {
   const old = document.getElementById(name);
+  if (!old) return; // another page's
   const fresh = old.cloneNode(false);
   fresh.innerHTML = html;
   merge(old, fresh);
@@ -198,14 +199,39 @@ const commands = {
     }
     return send('POST', `/machines/${id}/adopt`, { wipe });
   },
+  async cancel({ what, id, name }) {
+    const text = {
+      machines: 'What goes on with it is stopped. It is left alone until you adopt it again.',
+      vms: 'One that starts is removed; one that is being removed is kept, if its host has not removed it yet.',
+      services: 'One that is being installed is removed; one that is being removed is kept, if its VM is there yet.',
+    }[what];
+    if (!await ask(`Cancel ${name}?`, text, 'Cancel it', true)) return;
+    return send('POST', `/${what}/${id}/cancel`);
+  },
+  async drain({ id, name }) {
+    if (!await ask(`Drain ${name}?`, 'No new VM is placed on it. Those that are on it stay until they are removed.', 'Drain', false)) return;
+    return send('POST', `/hosts/${id}/drain`);
+  },
+  undrain({ id }) { return send('POST', `/hosts/${id}/undrain`); },
   async delete({ what, id, name }) {
     const text = {
       machines: 'It is forgotten and its address becomes free. Its disk stays as it is. When it starts from the network again, it is found again.',
       vms: 'It is stopped, and its disk is deleted with all that is on it.',
       services: 'It stops answering, and its VM is deleted with all that is on it.',
+      racks: 'What stands in it stays known, and stands nowhere.',
+      switches: 'What is plugged in stays known. If a machine hears it over LLDP, it appears again.',
     }[what];
     if (!await ask(`Delete ${name}?`, text, 'Delete', true)) return;
-    return send('DELETE', `/${what}/${id}`);
+    const path = `/${what}/${encodeURIComponent(id)}`;
+    try {
+      return await send('DELETE', path);
+    } catch (error) {
+      // The refusal names what is in the way, and whether force helps.
+      if (!/by force/.test(error.message)) throw error;
+      const why = error.message.charAt(0).toUpperCase() + error.message.slice(1);
+      if (!await ask(`Delete ${name} by force?`, `${why}. What is left over is listed afterwards.`, 'Delete by force', true)) return;
+      return send('DELETE', `${path}?force=true`);
+    }
   },
   open({ dialog }) {
     const it = document.getElementById(dialog);
@@ -229,6 +255,7 @@ document.addEventListener('click', async event => {
   try {
     const done = await commands[button.dataset.do](button.dataset, button);
     if (done && done.changed) say(done.changed.join('. ') || 'Nothing had to be changed');
+    if (done && done.leftovers) await ask('Left over', done.leftovers.join('\n'), 'All right', false);
   } catch (error) {
     say(error.message, 'bad');
   }

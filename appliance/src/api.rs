@@ -9,10 +9,12 @@ pub mod hosts;
 pub mod machines;
 pub mod packages;
 pub mod policy;
+pub mod racks;
 pub mod router;
 pub mod services;
 pub mod session;
 pub mod state;
+pub mod switches;
 pub mod timeline;
 pub mod vms;
 
@@ -34,12 +36,24 @@ pub struct Changed {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     pub changed: Vec<String>,
+    /// What nobody looks after any more; it is said in `changed` too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leftovers: Vec<String>,
 }
 
 impl Changed {
     fn by(events: &[Event]) -> axum::Json<Changed> {
-        axum::Json(Changed { id: None, changed: events.iter().map(Event::sentence).collect() })
+        let leftovers = events.iter().flat_map(Event::leftovers).cloned().collect();
+        axum::Json(Changed { id: None, changed: events.iter().map(Event::sentence).collect(), leftovers })
     }
+}
+
+/// `?force=true`: whatever is in the way.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Force {
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Why something is not further than it is.

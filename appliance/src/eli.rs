@@ -6,6 +6,7 @@ mod client;
 mod install;
 mod list;
 mod login;
+mod nouns;
 mod package;
 mod pin;
 mod settings;
@@ -79,29 +80,41 @@ enum Command {
     Registry,
     /// Make a found machine a host
     Adopt {
-        /// Id or name
-        machine: String,
+        #[command(flatten)]
+        machines: nouns::Names,
         /// Wipe the disk although it holds data
         #[arg(long)]
         wipe: bool,
     },
     /// Forget a machine, or delete a VM
-    Delete {
-        /// Id or name
-        id: String,
-    },
-    /// Make or delete a VM
+    Delete(nouns::Names),
+    /// Make, cancel or remove a VM
     #[command(subcommand)]
     Vm(Vm),
+    /// Cancel or forget machines
+    #[command(subcommand)]
+    Machine(nouns::Machine),
+    /// Drain hosts
+    #[command(subcommand)]
+    Host(nouns::Host),
+    /// Cancel or remove services
+    #[command(subcommand)]
+    Service(nouns::Service),
+    /// Remove packages
+    #[command(subcommand)]
+    Package(nouns::Package),
+    /// Racks, and what stands in them
+    #[command(subcommand)]
+    Rack(nouns::Rack),
+    /// Switches, and what is in their ports
+    #[command(subcommand)]
+    Switch(nouns::Switch),
     /// Install a package from a .eli file
     Install(install::Install),
     /// Say what is in a .eli file
     Show { file: PathBuf },
     /// Remove a service and its VM
-    Remove {
-        /// Id or name
-        service: String,
-    },
+    Remove(nouns::Remove),
     /// What happened to a machine, VM, service, package, or to the site
     Timeline {
         /// Id or name, or `site`
@@ -131,11 +144,11 @@ enum Vm {
         #[arg(long)]
         wait: bool,
     },
-    /// Delete a VM with its disk
-    Delete {
-        /// Id or name
-        id: String,
-    },
+    /// Stop its making or its removal
+    Cancel(nouns::Names),
+    /// Delete a VM with its disk; by force without its host's word
+    #[command(alias = "delete")]
+    Remove(nouns::Remove),
 }
 
 #[derive(Args)]
@@ -189,8 +202,10 @@ async fn carry_out(arguments: Arguments, settings_path: &Path) -> anyhow::Result
         Command::Services => list::services(&client.list("/services").await?, output),
         Command::Packages => list::packages(&client.list("/packages").await?, output),
         Command::Registry => list::registry(&client.get("/state").await?, output),
-        Command::Adopt { machine, wipe } => adopt(&client, &machine, wipe).await,
-        Command::Delete { id } => delete(&client, &id).await,
+        Command::Adopt { machines, wipe } => {
+            nouns::each(machines, async |machine| adopt(&client, machine, wipe).await).await
+        }
+        Command::Delete(names) => nouns::each(names, async |name| delete(&client, name).await).await,
         Command::Vm(Vm::Create { name, memory, cpus, disk, wait }) => {
             let new = NewVm { name, memory_mib: memory, vcpus: cpus, disk_gib: disk };
             let created: Changed = client.send("POST", "/vms", &new).await?;
@@ -200,15 +215,16 @@ async fn carry_out(arguments: Arguments, settings_path: &Path) -> anyhow::Result
                 _ => Ok(()),
             }
         }
-        Command::Vm(Vm::Delete { id }) => {
-            say(&client.delete(&format!("/vms/{id}")).await?);
-            Ok(())
-        }
+        Command::Vm(Vm::Cancel(names)) => nouns::post(&client, names, "vms", "cancel").await,
+        Command::Vm(Vm::Remove(remove)) => nouns::remove(&client, remove, "vms").await,
+        Command::Machine(verb) => nouns::machine(&client, verb).await,
+        Command::Host(verb) => nouns::host(&client, verb).await,
+        Command::Service(verb) => nouns::service(&client, verb).await,
+        Command::Package(verb) => nouns::package(&client, verb).await,
+        Command::Rack(verb) => nouns::rack(&client, verb, output).await,
+        Command::Switch(verb) => nouns::switch(&client, verb, output).await,
         Command::Install(install) => install::install(&client, install).await,
-        Command::Remove { service } => {
-            say(&client.delete(&format!("/services/{service}")).await?);
-            Ok(())
-        }
+        Command::Remove(remove) => nouns::remove(&client, remove, "services").await,
         Command::Timeline { id, limit } => {
             list::timeline(&client.list(&format!("/timeline/{id}?limit={limit}")).await?, output)
         }
@@ -232,7 +248,7 @@ fn client(access: &Access, settings_path: &Path) -> anyhow::Result<Client> {
     Client::new(server, fingerprint.parse()?, Some(token))
 }
 
-async fn adopt(client: &Client, id: &str, wipe: bool) -> anyhow::Result<()> {
+async fn adopt(client: &Client, id: &str, wipe: bool) -> anyhow::Result<Changed> {
     let machines: Vec<crate::api::machines::Machine> = client.get("/machines").await?;
     let machine = machines.iter().find(|machine| machine.id.to_string() == id || machine.name == id);
     let question = machine.and_then(|machine| machine.question.as_ref());
@@ -242,20 +258,18 @@ async fn adopt(client: &Client, id: &str, wipe: bool) -> anyhow::Result<()> {
     };
     let done = client.send("POST", &format!("/machines/{id}/adopt"), &json!({ "wipe": serials })).await;
     if question.is_some() && !wipe {
-        return done.map(|changed| say(&changed)).with_context(|| format!("eli adopt {id} --wipe wipes it"));
+        return done.with_context(|| format!("eli adopt {id} --wipe wipes it"));
     }
-    say(&done?);
-    Ok(())
+    done
 }
 
-async fn delete(client: &Client, id: &str) -> anyhow::Result<()> {
+async fn delete(client: &Client, id: &str) -> anyhow::Result<Changed> {
     let state: State = client.get("/state").await?;
     let machine = state.machines.iter().any(|machine| machine.id.to_string() == id || machine.name == id);
     let vm = state.vms.iter().any(|vm| vm.id.to_string() == id || vm.name == id);
     anyhow::ensure!(!(machine && vm), "{id} is the name of a machine and of a VM; say which by its id");
     let noun = if vm { "vms" } else { "machines" };
-    say(&client.delete(&format!("/{noun}/{id}")).await?);
-    Ok(())
+    client.delete(&format!("/{noun}/{}", nouns::segment(id))).await
 }
 
 async fn policy(client: &Client, set: SetPolicy, output: Output) -> anyhow::Result<()> {

@@ -63,10 +63,25 @@ impl Desk {
         self.eli_with(arguments, &[("ELI_PASSWORD", "correct horse")]).await
     }
 
+    /// With text on its standard input.
+    async fn eli_reading(&self, arguments: &[&str], text: &str) -> Said {
+        let input = std::fs::File::open(self.file("input", text.as_bytes())).unwrap();
+        self.eli_from(arguments, &[("ELI_PASSWORD", "correct horse")], input.into()).await
+    }
+
     async fn eli_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Said {
+        self.eli_from(arguments, environment, std::process::Stdio::null()).await
+    }
+
+    async fn eli_from(
+        &self,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        input: std::process::Stdio,
+    ) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_eli"));
         command.args(arguments).env_clear().env("XDG_CONFIG_HOME", self.dir.path().join("home"));
-        command.envs(environment.iter().copied()).stdin(std::process::Stdio::null()).kill_on_drop(true);
+        command.envs(environment.iter().copied()).stdin(input).kill_on_drop(true);
         let output = tokio::time::timeout(std::time::Duration::from_secs(60), command.output());
         let Output { status, stdout, stderr } = output.await.expect("eli did not end").unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -292,4 +307,67 @@ async fn wrong_calls_end_with_2() {
     let unreached = desk.eli(&["login", "https://127.0.0.1:1", "--fingerprint", &"ab".repeat(32)]).await;
     assert_eq!(unreached.code, 1);
     assert!(unreached.err.contains("https://127.0.0.1:1 does not answer"), "{}", unreached.err);
+}
+
+#[tokio::test]
+async fn names_come_from_standard_input_and_force_says_what_is_left_over() {
+    let desk = logged_in().await;
+    host(desk.core(), mac(1)).await;
+    host(desk.core(), mac(2)).await;
+    let drained = desk.eli_reading(&["host", "drain", "-"], "host-1\n\n  m2  \n").await;
+    assert_eq!((drained.code, drained.err.as_str()), (0, ""));
+    assert_eq!(drained.out, "Being drained: no new VM is placed on it\n".repeat(2));
+    let some = desk.eli(&["host", "undrain", "host-1", "nobody", "host-2"]).await;
+    assert_eq!(some.code, 1);
+    assert_eq!(some.err, "eli: nobody: there is no machine nobody\neli: 1 of 3 were refused\n");
+    assert_eq!(some.out.lines().count(), 2, "the others were undrained: {}", some.out);
+
+    assert_eq!(desk.eli(&["vm", "create", "web"]).await.code, 0);
+    let refused = desk.eli(&["machine", "remove", "host-1"]).await;
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.err.contains("host-1 carries web; remove that first, or remove host-1 by force"),
+        "{}",
+        refused.err
+    );
+    let forced = desk.eli(&["machine", "remove", "--force", "host-1"]).await;
+    assert!(
+        forced.out.contains("Left over: volume web-v1 of VM web stays on host-1's disk"),
+        "{}",
+        forced.out
+    );
+    let nothing = desk.eli(&["machine", "cancel", "host-2"]).await;
+    assert_eq!(nothing.err, "eli: host-2 is ready; nothing goes on with it that could be cancelled\n");
+}
+
+#[tokio::test]
+async fn racks_and_switches_are_kept_from_the_console() {
+    let desk = logged_in().await;
+    host(desk.core(), mac(1)).await;
+    let done = async |arguments: &[&str]| {
+        let said = desk.eli(arguments).await;
+        assert_eq!(said.code, 0, "{arguments:?}: {}", said.err);
+        said.out
+    };
+    assert_eq!(done(&["rack", "add", "r1"]).await, "Rack r1 of 42 units was added\n");
+    done(&["switch", "add", "sw1", "--ports", "2", "--port", "uplink"]).await;
+    assert_eq!(
+        done(&["rack", "place", "host-1", "r1", "3", "--height", "2"]).await,
+        "host-1 stands in units 3 to 4 of rack r1\n"
+    );
+    done(&["rack", "place", "sw1", "r1", "42"]).await;
+    done(&["switch", "plug", "sw1", "1", "--machine", "host-1"]).await;
+    done(&["switch", "plug", "sw1", "uplink", "--note", "to the office"]).await;
+    let racks = done(&["rack", "list"]).await;
+    assert!(racks.contains("3-4") && racks.contains("host-1") && racks.contains("sw1"), "{racks}");
+    let switches = done(&["switch", "list"]).await;
+    assert!(switches.contains("\"to the office\"") && switches.contains("host-1 ("), "{switches}");
+    let refused = desk.eli(&["switch", "remove", "sw1"]).await;
+    assert!(refused.err.contains("unplug that first, or remove it by force"), "{}", refused.err);
+    done(&["switch", "unplug", "sw1", "uplink"]).await;
+    done(&["rack", "unplace", "host-1", "sw1"]).await;
+    done(&["switch", "remove", "sw1", "--force"]).await;
+    done(&["rack", "remove", "r1"]).await;
+    let wrong = desk.eli(&["switch", "plug", "sw1", "1"]).await;
+    assert_eq!(wrong.code, 2, "{}", wrong.err);
 }

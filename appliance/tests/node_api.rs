@@ -12,7 +12,7 @@ use appliance::{App, auth, ca, core, node_api, reconcile, tls};
 use fleet::machine::Phase;
 use fleet::wire::{
     Capacity, CertificateReply, CertificateRequest, Cpu, Desired, Disk, Failed, Firmware, Hardware,
-    Installed, Instruction, Nic, Observed, ObservedVm, Report, ReportReply, VmState,
+    Installed, Instruction, Neighbour, Nic, Observed, ObservedVm, Report, ReportReply, VmState,
 };
 use fleet::{Command, Mac, MachineId, NodeId, VmId};
 use rcgen::{CertificateParams, KeyPair};
@@ -313,10 +313,40 @@ async fn a_nodes_certificate_is_good_for_that_node_alone() {
     assert!(timeline.contains(&format!("{second} at 127.0.0.1 tried to act as this node")), "{timeline}");
 
     // Removed: its certificate is worth nothing any more.
-    let remove = Command::RemoveMachine { machine: second };
+    let remove = Command::RemoveMachine { machine: second, force: false };
     site.core().execute(&Actor::Person("admin".into()), remove).await.unwrap();
-    let (status, _) = other.get::<Desired>(&format!("/node/{second}/desired")).await.unwrap_err();
-    assert_eq!(status, StatusCode::FORBIDDEN);
+    for _ in 0..2 {
+        let (status, sentence) = other.get::<Desired>(&format!("/node/{second}/desired")).await.unwrap_err();
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        assert!(sentence.contains("m2 was removed from this site"), "{sentence}");
+    }
+    let shown = site.timeline("site").await;
+    let line = "m2 was removed and still speaks, from 127.0.0.1";
+    assert_eq!(shown.iter().filter(|shown| shown.contains(line)).count(), 1, "{shown:?}");
+}
+
+#[tokio::test]
+async fn what_a_machine_hears_over_lldp_makes_the_switch_and_the_port() {
+    let site = Site::start().await;
+    let (host, node) = site.host(MAC).await;
+    let hears = |port: &str| {
+        let (chassis, system) = ("00:1b:54:aa:bb:00".to_owned(), Some("sw1".to_owned()));
+        let neighbour = Neighbour { mac: MAC, chassis, port: port.into(), system };
+        Observed { neighbours: vec![neighbour], ..observed(vec![]) }
+    };
+    for port in ["7", "8"] {
+        node.post(&format!("/node/{host}/observed"), &hears(port)).await;
+        let there = |fleet: &fleet::Fleet| {
+            fleet::switch::socket_of(fleet, MAC).is_some_and(|socket| socket.port == port)
+        };
+        site.wait_until("the port", there).await;
+    }
+    let (_, waiting) = site.stranger();
+    let second = Mac([0x52, 0x54, 0, 0, 0, 2]);
+    let neighbour = Neighbour { mac: second, chassis: "c2".into(), port: "1".into(), system: None };
+    let body = Report { hardware: hardware(second), neighbours: vec![neighbour] };
+    assert_eq!(waiting.post("/node/report", &body).await, StatusCode::OK);
+    assert!(fleet::switch::socket_of(&site.core().fleet(), second).is_some());
 }
 
 #[tokio::test]

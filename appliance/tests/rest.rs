@@ -344,11 +344,14 @@ async fn everything_is_in_the_state_and_can_be_made_and_removed() {
 
     let carried = client.delete("/api/v1/vms/v2").await;
     assert_eq!(carried.status, StatusCode::CONFLICT);
-    assert_eq!(carried.error(), "hello-1 carries the service hello; remove that");
+    assert_eq!(carried.error(), "hello-1 carries the service hello; remove that, or remove the VM by force");
     assert_eq!(client.delete("/api/v1/services/hello").await.status, StatusCode::OK);
     assert_eq!(client.delete("/api/v1/vms/build-1").await.status, StatusCode::OK);
     let busy = client.delete(&format!("/api/v1/machines/{machine}")).await;
-    assert_eq!(busy.error(), "host-2 carries build-1, hello-1; remove or move that first");
+    assert_eq!(
+        busy.error(),
+        "host-2 carries build-1, hello-1; remove that first, or remove host-2 by force, which forgets it too"
+    );
     assert_eq!(client.delete("/api/v1/machines/host-1").await.status, StatusCode::OK);
 
     tokio::time::sleep(std::time::Duration::from_millis(900)).await;
@@ -364,6 +367,92 @@ async fn everything_is_in_the_state_and_can_be_made_and_removed() {
         assert!(text.contains(part), "{part} is not on the timeline: {text}");
     }
     assert_eq!(client.get("/api/v1/timeline/m77").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn everything_can_be_cancelled_and_removed_and_what_is_left_over_is_said() {
+    let client = logged_in().await;
+    let core = &client.site.app.core;
+    let machine = host(core, mac(2)).await;
+    client.upload(bundle("hello", 384)).await;
+
+    let drained = client.post(&format!("/api/v1/hosts/{machine}/drain"), json!({})).await;
+    assert_eq!(drained.json()["changed"], json!(["Being drained: no new VM is placed on it"]));
+    assert!(client.get("/api/v1/hosts").await.json()[0]["draining_since"].is_u64());
+    let no_room = client
+        .post("/api/v1/vms", json!({ "name": "build-1", "memory_mib": 256, "vcpus": 1, "disk_gib": 1 }))
+        .await;
+    assert!(no_room.error().ends_with("every host is being drained"), "{}", no_room.text);
+    client.post("/api/v1/hosts/host-1/undrain", json!({})).await;
+
+    assert_eq!(client.get("/api/v1/services").await.json()[0]["cancellable"], true);
+    let cancelled = client.post("/api/v1/services/hello/cancel", json!({})).await;
+    assert_eq!(cancelled.json()["changed"], json!(["To be removed", "To be removed"]));
+    assert_eq!(client.post("/api/v1/services/hello/cancel", json!({})).await.status, StatusCode::OK);
+    let vm = client.post("/api/v1/vms/hello-1/cancel", json!({})).await;
+    assert_eq!(vm.error(), "hello-1 carries the service hello; cancel that");
+    let nothing = client.post("/api/v1/machines/host-1/cancel", json!({})).await;
+    assert_eq!(nothing.error(), "host-1 is ready; nothing goes on with it that could be cancelled");
+
+    let refused = client.delete("/api/v1/packages/hello").await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert_eq!(client.delete("/api/v1/packages/hello?force=perhaps").await.status, StatusCode::BAD_REQUEST);
+    let forced = client.delete(&format!("/api/v1/machines/{machine}?force=true")).await;
+    assert_eq!(forced.status, StatusCode::OK, "{}", forced.text);
+    let leftovers = forced.json()["leftovers"].to_string();
+    assert!(leftovers.contains("volume hello-1-v1 of VM hello-1 stays on host-1's disk"), "{leftovers}");
+    assert_eq!(client.get("/api/v1/services").await.json(), json!([]));
+    assert_eq!(client.delete("/api/v1/packages/hello").await.status, StatusCode::OK);
+    assert_eq!(client.kept(), [""; 0], "its bundle is gone too");
+
+    let lines = client.get(&format!("/api/v1/timeline/{machine}")).await;
+    assert!(lines.text.contains("Removed. Left over: host-1's system stays on its disk"), "{}", lines.text);
+}
+
+#[tokio::test]
+async fn racks_and_switches_are_kept() {
+    let client = logged_in().await;
+    let core = &client.site.app.core;
+    let machine = host(core, mac(2)).await;
+    let added = client.post("/api/v1/racks", json!({ "name": "r1", "units": 42 })).await;
+    assert_eq!(added.status, StatusCode::CREATED, "{}", added.text);
+    let put =
+        async |path: &str, body: Value| client.call("PUT", path, "application/json", body.to_string()).await;
+    let placed = put("/api/v1/machines/host-1/place", json!({ "rack": "r1", "unit": 3 })).await;
+    assert_eq!(placed.json()["changed"], json!(["host-1 stands in unit 3 of rack r1"]));
+    let racks = client.get("/api/v1/racks").await.json();
+    assert_eq!(
+        racks[0]["holds"][0],
+        json!({ "unit": 3, "height": 1, "what": "machine", "id": "m1", "name": "host-1" })
+    );
+
+    let switch =
+        json!({ "name": "sw1", "ports": ["Gi1/0/10", "Gi1/0/9"], "place": { "rack": "r1", "unit": 42 } });
+    assert_eq!(client.post("/api/v1/switches", switch).await.status, StatusCode::CREATED);
+    let plug = json!({ "port": "Gi1/0/9", "what": { "is": "nic", "mac": mac(2) } });
+    assert_eq!(client.post("/api/v1/switches/sw1/plug", plug).await.status, StatusCode::OK);
+    let ports = json!({ "add": ["Gi1/0/11"], "remove": ["Gi1/0/10"] });
+    assert_eq!(client.post("/api/v1/switches/sw1/ports", ports).await.status, StatusCode::OK);
+    let switches = client.get("/api/v1/switches").await.json();
+    assert_eq!(switches[0]["ports"][0]["name"], "Gi1/0/9");
+    assert_eq!(switches[0]["ports"][0]["by_hand"]["name"], format!("host-1 ({})", mac(2)));
+    assert_eq!(switches[0]["place"], "unit 42 of rack r1");
+    let machines = client.get("/api/v1/machines").await.json();
+    assert_eq!(machines[0]["place"], "unit 3 of rack r1");
+    assert_eq!(machines[0]["ports"], json!(["port Gi1/0/9 of sw1"]));
+    let page = client.get("/racks").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.text.contains("Gi1/0/9") && page.text.contains("host-1"), "{}", page.text);
+    let lines = client.get("/api/v1/timeline/switch:sw1").await.text;
+    assert!(lines.contains("is in port Gi1/0/9 of sw1, as a person says"), "{lines}");
+
+    let unplug = json!({ "port": "Gi1/0/9" });
+    assert_eq!(client.post("/api/v1/switches/sw1/unplug", unplug).await.status, StatusCode::OK);
+    assert_eq!(client.delete(&format!("/api/v1/machines/{machine}/place")).await.status, StatusCode::OK);
+    assert_eq!(client.delete("/api/v1/switches/sw1/place").await.status, StatusCode::OK);
+    assert_eq!(client.delete("/api/v1/switches/sw1").await.status, StatusCode::OK);
+    assert_eq!(client.delete("/api/v1/racks/r1").await.status, StatusCode::OK);
+    assert_eq!(client.delete("/api/v1/racks/r1").await.error(), "there is no rack r1");
 }
 
 #[tokio::test]

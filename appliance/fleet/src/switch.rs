@@ -35,6 +35,15 @@ pub struct Port {
 }
 
 impl Port {
+    /// Every NIC that LLDP or a person says is in it.
+    pub fn nics(&self) -> BTreeSet<Mac> {
+        let by_hand = match &self.by_hand {
+            Some(Plugged::Nic { mac }) => Some(*mac),
+            Some(Plugged::Port { .. } | Plugged::Note { .. }) | None => None,
+        };
+        self.heard.iter().copied().chain(by_hand).collect()
+    }
+
     /// LLDP says that the NIC is in this port, and a person said that something else is.
     pub fn contradicts(&self, mac: Mac) -> bool {
         self.heard.contains(&mac)

@@ -12,8 +12,8 @@ use fleet::rack::Occupant;
 use fleet::switch::Plugged;
 use fleet::wire::Neighbour;
 use fleet::{
-    Command, Event, Fleet, Mac, MachineId, NodeId, Observed, Restore, ServiceId, Subject, VmId, compact, digest,
-    host, parts, service, simulate, state_hash, vm,
+    Command, Event, Fleet, Mac, MachineId, NodeId, Observed, Restore, ServiceId, Subject, VmId, compact,
+    digest, host, parts, service, simulate, state_hash, vm,
 };
 use proptest::prelude::*;
 

@@ -1,10 +1,13 @@
 //! `/api/v1/hosts`: machines that carry VMs, and the room they have.
 
-use axum::extract::State;
-use fleet::{Fleet, MachineId, NodeId, Observed, Timestamp, VmId, host, vm};
+use axum::Extension;
+use axum::extract::{Path, State};
+use fleet::{Command, Fleet, MachineId, NodeId, Observed, Timestamp, VmId, host, vm};
 use serde::{Deserialize, Serialize};
 
-use crate::App;
+use super::guard::Person;
+use super::{Changed, machines};
+use crate::{App, web};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
@@ -23,10 +26,30 @@ pub struct Host {
     /// When its agent last spoke.
     pub seen_at: Option<Timestamp>,
     pub vms: Vec<VmId>,
+    /// No new VM is placed on it since then.
+    pub draining_since: Option<Timestamp>,
 }
 
 pub async fn list(State(app): State<App>) -> axum::Json<Vec<Host>> {
     axum::Json(all(&app.core.fleet(), &app.core.observed()))
+}
+
+pub async fn drain(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let machine = machines::find(&app.core.fleet(), &id)?.id;
+    Ok(Changed::by(&app.core.execute(&person.actor(), Command::Drain { machine }).await?))
+}
+
+pub async fn undrain(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let machine = machines::find(&app.core.fleet(), &id)?.id;
+    Ok(Changed::by(&app.core.execute(&person.actor(), Command::Undrain { machine }).await?))
 }
 
 pub fn all(fleet: &Fleet, observed: &Observed) -> Vec<Host> {
@@ -49,6 +72,7 @@ fn document(fleet: &Fleet, host: &host::Host, observed: &Observed) -> Host {
             .and_then(|node| node.said.capacity.as_ref())
             .map(|said| said.volume_free_bytes),
         ready_since: host.ready_since,
+        draining_since: host.draining_since,
         seen_at: seen.map(|node| node.at),
         vms: vm::on_host(fleet, host.machine).map(|vm| vm.id).collect(),
     }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use fleet::machine::{self, Phase};
 use fleet::wire::{Disk, Firmware, Hardware};
-use fleet::{Command, Fleet, Mac, MachineId, NodeId, Observed, Plan, Refusal, Subject, Timestamp};
+use fleet::{Command, Fleet, Mac, MachineId, NodeId, Observed, Plan, Refusal, Subject, Timestamp, rack};
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
-use super::{Changed, Wait, waiting};
+use super::{Changed, Force, Wait, switches, waiting};
 use crate::{App, web};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,14 @@ pub struct Machine {
     pub question: Option<Question>,
     /// When its host agent last spoke.
     pub seen_at: Option<Timestamp>,
+    /// Whether something goes on with it that can be cancelled.
+    pub cancellable: bool,
+    /// When it was said that it takes longer than it should.
+    pub late: Option<Timestamp>,
+    /// Where it stands: `unit 3 of rack r1`.
+    pub place: Option<String>,
+    /// The switch ports that its NICs are in: `port 7 of sw1`.
+    pub ports: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,9 +108,20 @@ pub async fn remove(
     State(app): State<App>,
     Extension(person): Extension<Person>,
     Path(id): Path<String>,
+    Query(Force { force }): Query<Force>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     let machine = find(&app.core.fleet(), &id)?.id;
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::RemoveMachine { machine }).await?))
+    let command = Command::RemoveMachine { machine, force };
+    Ok(Changed::by(&app.core.execute(&person.actor(), command).await?))
+}
+
+pub async fn cancel(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let subject = Subject::Machine(find(&app.core.fleet(), &id)?.id);
+    Ok(Changed::by(&app.core.execute(&person.actor(), Command::Cancel { subject }).await?))
 }
 
 pub fn all(fleet: &Fleet, observed: &Observed, plan: &Plan) -> Vec<Machine> {
@@ -126,6 +145,10 @@ fn document(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, plan
         adoptable: adoptable(machine),
         question: question(machine),
         seen_at: observed.get(&NodeId::Machine(machine.id)).map(|node| node.at),
+        cancellable: matches!(machine.phase, Phase::Adopted { .. } | Phase::Installing { .. }),
+        late: machine.late,
+        place: rack::place_of(fleet, &rack::Occupant::Machine(machine.id)).map(|place| place.to_string()),
+        ports: switches::of_machine(fleet, machine),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{FromRequest as _, Multipart, Request, State};
+use axum::extract::{FromRequest as _, Multipart, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use fleet::package::{Bundle, Requires};
 use fleet::{Command, Event, Fleet, service};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::guard::Person;
-use super::{Changed, vms};
+use super::{Changed, Force, vms};
 use crate::{App, core, packages, web};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,11 +58,11 @@ pub async fn install(
     Ok((StatusCode::CREATED, changed))
 }
 
+static TURN: Mutex<()> = Mutex::const_new(());
+
 /// What was refused is not kept; one at a time, so that what one caller is refused is not what another installs.
 async fn decide(app: &App, actor: &core::Actor, bundle: Bundle) -> Result<Vec<Event>, web::Error> {
-    static TURN: Mutex<()> = Mutex::const_new(());
     let _turn = TURN.lock().await;
-    let path = packages::path(&app.bundles, &bundle.sha256);
     let sha256 = bundle.sha256.clone();
     let decided = match vms::guest_image(app) {
         Ok(image) => {
@@ -71,13 +71,34 @@ async fn decide(app: &App, actor: &core::Actor, bundle: Bundle) -> Result<Vec<Ev
         }
         Err(error) => Err(error),
     };
+    forget(app, &sha256).await;
+    decided
+}
+
+/// Deletes a bundle that nothing needs.
+async fn forget(app: &App, sha256: &str) {
     let fleet = app.core.fleet();
     let wanted = fleet.packages.values().any(|package| package.bundle.sha256 == sha256)
         || fleet.services.values().any(|service| service.sha256 == sha256);
+    let path = packages::path(&app.bundles, sha256);
     if !wanted && let Err(error) = tokio::fs::remove_file(&path).await {
-        tracing::warn!(%error, path = %path.display(), "A refused bundle could not be removed");
+        tracing::warn!(%error, path = %path.display(), "A bundle that nothing needs could not be removed");
     }
-    decided
+}
+
+pub async fn remove(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(name): Path<String>,
+    Query(Force { force }): Query<Force>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let sha256 = app.core.fleet().packages.get(&name).map(|package| package.bundle.sha256.clone());
+    let events = app.core.execute(&person.actor(), Command::RemovePackage { name, force }).await?;
+    let _turn = TURN.lock().await;
+    if let Some(sha256) = sha256 {
+        forget(&app, &sha256).await;
+    }
+    Ok(Changed::by(&events))
 }
 
 pub fn all(fleet: &Fleet) -> Vec<Package> {

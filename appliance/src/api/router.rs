@@ -7,7 +7,10 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, post, put};
 use tower_http::set_header::SetResponseHeaderLayer;
 
-use super::{events, guard, hosts, machines, packages, policy, services, session, state, timeline, vms};
+use super::{
+    events, guard, hosts, machines, packages, policy, racks, services, session, state, switches, timeline,
+    vms,
+};
 use crate::{App, web};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,7 @@ pub fn routes() -> Vec<Route> {
         route(Open, "POST",   "/api/v1/login",                  post(session::login)),
 
         route(Page, "GET",    "/",                              get(web::pages::home)),
+        route(Page, "GET",    "/racks",                         get(web::pages::racks)),
         route(Api,  "GET",    "/live",                          get(web::live::get)),
         route(Api,  "GET",    "/timeline/{id}",                 get(web::pages::timeline)),
 
@@ -52,16 +56,35 @@ pub fn routes() -> Vec<Route> {
         route(Api,  "DELETE", "/api/v1/machines/{id}",          delete(machines::remove)),
         route(Api,  "POST",   "/api/v1/machines/{id}/adopt",    post(machines::adopt)),
         route(Api,  "GET",    "/api/v1/machines/{id}/timeline", get(timeline::get)),
+        route(Api,  "POST",   "/api/v1/machines/{id}/cancel",   post(machines::cancel)),
+        route(Api,  "PUT",    "/api/v1/machines/{id}/place",    put(racks::place_machine)),
+        route(Api,  "DELETE", "/api/v1/machines/{id}/place",    delete(racks::unplace_machine)),
         route(Api,  "GET",    "/api/v1/hosts",                  get(hosts::list)),
+        route(Api,  "POST",   "/api/v1/hosts/{id}/drain",       post(hosts::drain)),
+        route(Api,  "POST",   "/api/v1/hosts/{id}/undrain",     post(hosts::undrain)),
         route(Api,  "GET",    "/api/v1/vms",                    get(vms::list)),
         route(Api,  "POST",   "/api/v1/vms",                    post(vms::create)),
         route(Api,  "DELETE", "/api/v1/vms/{id}",               delete(vms::remove)),
+        route(Api,  "POST",   "/api/v1/vms/{id}/cancel",        post(vms::cancel)),
         route(Api,  "GET",    "/api/v1/vms/{id}/timeline",      get(timeline::get)),
         route(Api,  "GET",    "/api/v1/services",               get(services::list)),
         route(Api,  "DELETE", "/api/v1/services/{id}",          delete(services::remove)),
+        route(Api,  "POST",   "/api/v1/services/{id}/cancel",   post(services::cancel)),
         route(Api,  "GET",    "/api/v1/services/{id}/timeline", get(timeline::get)),
         route(Api,  "GET",    "/api/v1/packages",               get(packages::list)),
         route(Api,  "POST",   "/api/v1/packages",               post(packages::install).layer(DefaultBodyLimit::disable())),
+        route(Api,  "DELETE", "/api/v1/packages/{id}",          delete(packages::remove)),
+        route(Api,  "GET",    "/api/v1/racks",                  get(racks::list)),
+        route(Api,  "POST",   "/api/v1/racks",                  post(racks::add)),
+        route(Api,  "DELETE", "/api/v1/racks/{id}",             delete(racks::remove)),
+        route(Api,  "GET",    "/api/v1/switches",               get(switches::list)),
+        route(Api,  "POST",   "/api/v1/switches",               post(switches::add)),
+        route(Api,  "DELETE", "/api/v1/switches/{id}",          delete(switches::remove)),
+        route(Api,  "POST",   "/api/v1/switches/{id}/ports",    post(switches::ports)),
+        route(Api,  "POST",   "/api/v1/switches/{id}/plug",     post(switches::plug)),
+        route(Api,  "POST",   "/api/v1/switches/{id}/unplug",   post(switches::unplug)),
+        route(Api,  "PUT",    "/api/v1/switches/{id}/place",    put(racks::place_switch)),
+        route(Api,  "DELETE", "/api/v1/switches/{id}/place",    delete(racks::unplace_switch)),
         route(Api,  "GET",    "/api/v1/timeline/{id}",          get(timeline::get)),
         route(Api,  "GET",    "/api/v1/policy",                 get(policy::get)),
         route(Api,  "PUT",    "/api/v1/policy",                 put(policy::put)),

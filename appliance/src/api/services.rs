@@ -4,12 +4,12 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use fleet::{Command, Fleet, Plan, Refusal, ServiceId, Subject, Timestamp, VmId, service};
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
-use super::{Changed, Wait, waiting};
+use super::{Changed, Force, Wait, waiting};
 use crate::{App, web};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,10 @@ pub struct Service {
     pub since: Timestamp,
     pub nodes: Vec<Node>,
     pub waiting: Vec<Wait>,
+    /// Whether something goes on with it that can be cancelled.
+    pub cancellable: bool,
+    /// When it was said that it takes longer than it should.
+    pub late: Option<Timestamp>,
 }
 
 /// A VM that carries a part of it.
@@ -45,9 +49,19 @@ pub async fn remove(
     State(app): State<App>,
     Extension(person): Extension<Person>,
     Path(id): Path<String>,
+    Query(Force { force }): Query<Force>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     let service = find(&app.core.fleet(), &id)?.id;
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::RemoveService { service }).await?))
+    Ok(Changed::by(&app.core.execute(&person.actor(), Command::RemoveService { service, force }).await?))
+}
+
+pub async fn cancel(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let subject = Subject::Service(find(&app.core.fleet(), &id)?.id);
+    Ok(Changed::by(&app.core.execute(&person.actor(), Command::Cancel { subject }).await?))
 }
 
 pub fn all(fleet: &Fleet, plan: &Plan) -> Vec<Service> {
@@ -76,6 +90,8 @@ fn document(fleet: &Fleet, service: &service::Service, plan: &Plan) -> Service {
         since: service.since,
         nodes: nodes.collect(),
         waiting: waiting(plan, Subject::Service(service.id)),
+        cancellable: service.phase.limit_secs().is_some(),
+        late: service.late,
     }
 }
 

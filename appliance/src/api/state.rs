@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::hosts::{self, Host};
 use super::machines::{self, Machine};
 use super::packages::{self, Package};
+use super::racks::{self, Rack};
 use super::services::{self, Service};
+use super::switches::{self, Switch};
 use super::vms::{self, Vm};
 use crate::{App, core};
 
@@ -29,6 +31,8 @@ pub struct State {
     pub vms: Vec<Vm>,
     pub services: Vec<Service>,
     pub packages: Vec<Package>,
+    pub racks: Vec<Rack>,
+    pub switches: Vec<Switch>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,6 +77,8 @@ pub fn state(app: &App) -> State {
         vms: vms::all(&fleet, &plan),
         services: services::all(&fleet, &plan),
         packages: packages::all(&fleet),
+        racks: racks::all(&fleet),
+        switches: switches::all(&fleet),
     }
 }
 

@@ -4,13 +4,13 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use fleet::{Command, Event, Fleet, Mac, MachineId, Plan, Refusal, Subject, Timestamp, VmId, service, vm};
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
-use super::{Changed, Json, Wait, waiting};
+use super::{Changed, Force, Json, Wait, waiting};
 use crate::{App, files, web};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,10 @@ pub struct Vm {
     pub phase: String,
     pub since: Timestamp,
     pub waiting: Vec<Wait>,
+    /// Whether something goes on with it that can be cancelled.
+    pub cancellable: bool,
+    /// When it was said that it takes longer than it should.
+    pub late: Option<Timestamp>,
     /// The service that it carries.
     pub service: Option<String>,
 }
@@ -70,9 +74,19 @@ pub async fn remove(
     State(app): State<App>,
     Extension(person): Extension<Person>,
     Path(id): Path<String>,
+    Query(Force { force }): Query<Force>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     let vm = find(&app.core.fleet(), &id)?.id;
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::RemoveVm { vm }).await?))
+    Ok(Changed::by(&app.core.execute(&person.actor(), Command::RemoveVm { vm, force }).await?))
+}
+
+pub async fn cancel(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let subject = Subject::Vm(find(&app.core.fleet(), &id)?.id);
+    Ok(Changed::by(&app.core.execute(&person.actor(), Command::Cancel { subject }).await?))
 }
 
 /// The image that new VMs are made from.
@@ -101,6 +115,8 @@ fn document(fleet: &Fleet, vm: &vm::Vm, plan: &Plan) -> Vm {
         phase: vm.phase.word().to_owned(),
         since: vm.since,
         waiting: waiting(plan, Subject::Vm(vm.id)),
+        cancellable: service.is_none() && vm.phase.limit_secs().is_some(),
+        late: vm.late,
         service: service.map(|service| service.name.clone()),
     }
 }

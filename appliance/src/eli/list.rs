@@ -12,8 +12,10 @@ use crate::api::Wait;
 use crate::api::hosts::Host;
 use crate::api::machines::Machine;
 use crate::api::packages::Package;
+use crate::api::racks::Rack;
 use crate::api::services::Service;
 use crate::api::state::State;
+use crate::api::switches::Switch;
 use crate::api::vms::Vm;
 use crate::core;
 use crate::web::show;
@@ -123,6 +125,45 @@ pub fn packages(packages: &[Package], output: Output) -> anyhow::Result<()> {
         );
     }
     table.print("No packages yet. eli install FILE brings one.");
+    Ok(())
+}
+
+pub fn racks(racks: &[Rack], output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        return json(racks);
+    }
+    let mut table = Table::new(&["RACK", "UNIT", "HOLDS", "ID"]);
+    for rack in racks {
+        let head = vec![rack.name.clone(), format!("of {}", rack.units), String::new(), String::new()];
+        table.row(head, Vec::new());
+        for held in &rack.holds {
+            let unit = match held.height {
+                1 => held.unit.to_string(),
+                height => format!("{}-{}", held.unit, held.unit + height - 1),
+            };
+            table.row(vec![String::new(), unit, held.name.clone(), held.id.clone()], Vec::new());
+        }
+    }
+    table.print("No racks yet. eli rack add NAME adds one.");
+    Ok(())
+}
+
+pub fn switches(switches: &[Switch], output: Output) -> anyhow::Result<()> {
+    if output == Output::Json {
+        return json(switches);
+    }
+    let mut table = Table::new(&["SWITCH", "PORT", "BY LLDP", "BY HAND"]);
+    for switch in switches {
+        let chassis = switch.chassis.clone().unwrap_or_default();
+        table.row(vec![switch.name.clone(), String::new(), chassis, String::new()], Vec::new());
+        for port in &switch.ports {
+            let heard: Vec<&str> = port.heard.iter().map(|thing| thing.name.as_str()).collect();
+            let by_hand = port.by_hand.as_ref().map(|thing| thing.name.clone()).unwrap_or_default();
+            let contradiction = port.contradiction.clone().into_iter().collect();
+            table.row(vec![String::new(), port.name.clone(), heard.join(","), by_hand], contradiction);
+        }
+    }
+    table.print("No switches yet. One that speaks LLDP appears as soon as a machine hears it.");
     Ok(())
 }
 

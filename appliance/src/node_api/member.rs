@@ -1,5 +1,7 @@
 //! Hosts and guests: their certificate, what they should be, and what they are.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -8,13 +10,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use fleet::wire::{CertificateReply, CertificateRequest, Desired, Observed};
-use fleet::{Command, NodeId, machine, service};
+use fleet::{Command, NodeId, Timestamp, machine, service};
 use serde::Deserialize;
 use tokio_util::io::ReaderStream;
 
 use super::{NodeError, desired};
 use crate::App;
-use crate::core::{Actor, ExecuteError};
+use crate::core::{Actor, ExecuteError, now};
 use crate::tls::Peer;
 
 /// A long poll is answered after so long at the latest, whatever was asked for.
@@ -67,9 +69,34 @@ fn myself(app: &App, peer: &Peer, id: &str) -> Result<NodeId, NodeError> {
         NodeId::Vm(vm) => fleet.vms.get(&vm).and_then(|vm| vm.key.as_deref()),
     };
     if key != Some(&peer.key) {
-        return Err(NodeError::forbidden(format!("{node} was removed, or is known by another key now")));
+        let known = match node {
+            NodeId::Machine(machine) => fleet.machines.contains_key(&machine),
+            NodeId::Vm(vm) => fleet.vms.contains_key(&vm),
+        };
+        if known {
+            return Err(NodeError::forbidden(format!("{node} is known by another key now")));
+        }
+        show_forgotten(app, peer, node);
+        return Err(NodeError::forbidden(format!(
+            "{node} was removed from this site; start it from the network to be found again"
+        )));
     }
     Ok(node)
+}
+
+/// One that was removed and speaks on is on the site's timeline and its own, once an hour.
+fn show_forgotten(app: &App, peer: &Peer, node: NodeId) {
+    static SHOWN: Mutex<BTreeMap<NodeId, Timestamp>> = Mutex::new(BTreeMap::new());
+    let at = now();
+    let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    shown.retain(|_, before| at.secs_since(*before) < 3600);
+    if shown.contains_key(&node) {
+        return;
+    }
+    shown.insert(node, at);
+    let line = format!("{node} was removed and still speaks, from {}", peer.address.ip());
+    app.core.note("site", "refused", line.clone());
+    app.core.note(&node.to_string(), "refused", line);
 }
 
 #[derive(Deserialize)]

@@ -25,6 +25,15 @@ struct Home<'a> {
 }
 
 #[derive(Template)]
+#[template(path = "racks_page.html")]
+struct RacksPage<'a> {
+    version: String,
+    person: String,
+    state: &'a State,
+    sections: Vec<Section>,
+}
+
+#[derive(Template)]
 #[template(path = "login.html")]
 struct Login {
     version: String,
@@ -67,6 +76,7 @@ section!(Machines, "machines.html");
 section!(Hosts, "hosts.html");
 section!(Services, "services.html");
 section!(Vms, "vms.html");
+section!(Racks, "racks.html");
 
 pub async fn home(
     Extract(app): Extract<App>,
@@ -78,6 +88,21 @@ pub async fn home(
     Ok(Html(home.render()?))
 }
 
+/// Where machines and switches stand, and what is plugged in where.
+pub async fn racks(
+    Extract(app): Extract<App>,
+    Extension(person): Extension<Person>,
+) -> Result<Html<String>, Error> {
+    let state = state::state(&app);
+    let page = RacksPage {
+        version: assets::version(),
+        person: person.0,
+        sections: sections(&state)?,
+        state: &state,
+    };
+    Ok(Html(page.render()?))
+}
+
 /// Nothing in here depends on the time of day, so that a section differs only when there is something to see.
 pub fn sections(state: &State) -> Result<Vec<Section>, askama::Error> {
     Ok(vec![
@@ -86,6 +111,7 @@ pub fn sections(state: &State) -> Result<Vec<Section>, askama::Error> {
         Section { name: "hosts", html: Hosts { state }.render()? },
         Section { name: "services", html: Services { state }.render()? },
         Section { name: "vms", html: Vms { state }.render()? },
+        Section { name: "racks", html: Racks { state }.render()? },
     ])
 }
 

@@ -128,6 +128,7 @@ impl Log {
             memory_mib: (self.room + 8) * 8192,
             volume_bytes: (self.room + 8) * (40 << 30),
             ready_since: self.at(),
+            draining_since: None,
         };
         self.next.push_back(Event::Host(host::Event::Ready(ready)));
     }
@@ -151,6 +152,7 @@ impl Log {
             key: None,
             phase: vm::Phase::Wanted,
             since: self.at(),
+            late: None,
         };
         self.lease(mac);
         self.next.push_back(Event::Vm(vm::Event::Created { vm, host_name: format!("host-{}", host.0) }));
