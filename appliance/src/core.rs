@@ -5,6 +5,7 @@
 //! comes in between two groups.
 
 mod keep;
+mod snapshots;
 mod writer;
 
 use std::sync::Arc;
@@ -153,6 +154,10 @@ pub async fn start(
     };
     tasks.spawn(writer::run(core.clone(), taken, shutdown.clone()));
     tasks.spawn(keep::run(core.clone(), kept, shutdown.clone()));
+    if let Some(snapshot) = loaded.snapshot {
+        tasks.spawn(snapshots::audit(core.clone(), snapshot, shutdown.clone()));
+    }
+    tasks.spawn(snapshots::take(core.clone(), loaded.snapshot.unwrap_or(0), shutdown.clone()));
     tasks.spawn(show_away(core.clone(), shutdown.clone()));
     tasks.spawn(async move {
         store.follow(shutdown).await;

@@ -9,6 +9,7 @@ mod log;
 mod notes;
 mod pool;
 mod row;
+mod snapshot;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -176,6 +176,84 @@ on_both! {
         }
     }
 
+    async fn a_start_reads_the_snapshot_and_replays_what_came_after_it(database: &Database) {
+        let daemon = Daemon::start(database).await;
+        daemon.give(found()).await.unwrap();
+        for number in 0..50 {
+            daemon.give(sight(number)).await.unwrap();
+        }
+        assert_eq!(daemon.core.save_snapshot().await.unwrap(), 101);
+        for number in 50..60 {
+            daemon.give(sight(number)).await.unwrap();
+        }
+        let live = daemon.core.fleet();
+        daemon.stop().await;
+
+        let store = database.open().await;
+        let loaded = store.load().await.unwrap();
+        assert_eq!((loaded.snapshot, loaded.position), (Some(101), 121));
+        assert_eq!(loaded.fleet, *live);
+        assert_eq!(fleet::state_hash(&loaded.fleet), fleet::state_hash(&live));
+        store.audit(101, true).await.unwrap();
+        // The past before the snapshot is still there.
+        let then = store.load_until(21).await.unwrap();
+        assert_eq!((then.snapshot, then.position, then.fleet.machines.len()), (None, 21, 10));
+        // And after it, with it.
+        let then = store.load_until(105).await.unwrap();
+        assert_eq!((then.snapshot, then.position, then.fleet.machines.len()), (Some(101), 105, 52));
+    }
+
+    async fn a_snapshot_that_is_broken_or_of_another_version_is_left_aside(database: &Database) {
+        let daemon = Daemon::start(database).await;
+        daemon.give(found()).await.unwrap();
+        daemon.give(sight(1)).await.unwrap();
+        let live = daemon.core.fleet();
+        let byte = match daemon.core.store().pool() {
+            Pool::Sqlite(_) => {
+                "UPDATE snapshot_part SET body = CAST(replace(CAST(body AS TEXT), '10.77.0.1', '10.77.0.2') AS BLOB)"
+            }
+            Pool::Postgres(_) => {
+                "UPDATE snapshot_part
+                 SET body = convert_to(replace(convert_from(body, 'UTF8'), '10.77.0.1', '10.77.0.2'), 'UTF8')"
+            }
+        };
+        for damage in [
+            byte,
+            "UPDATE snapshot_part SET body = substr(body, 1, length(body) / 2)",
+            "DELETE FROM snapshot_part WHERE part = 0",
+            "UPDATE snapshot_part SET noun = 'unicorn' WHERE part = 0",
+            "UPDATE snapshot SET version = 999",
+            "UPDATE snapshot SET hash = 'no hash'",
+        ] {
+            daemon.core.save_snapshot().await.unwrap();
+            let store = daemon.core.store();
+            assert_eq!(store.load().await.unwrap().snapshot, Some(3), "good before: {damage}");
+            store.pool().run(damage).await.unwrap();
+            let loaded = store.load().await.unwrap();
+            assert_eq!((loaded.snapshot, loaded.position), (None, 3), "{damage}");
+            assert_eq!(loaded.fleet, *live);
+        }
+        daemon.stop().await;
+    }
+
+    async fn a_log_that_lost_its_end_or_was_altered_before_the_snapshot_is_found_out(database: &Database) {
+        let daemon = Daemon::start(database).await;
+        daemon.give(found()).await.unwrap();
+        daemon.give(sight(1)).await.unwrap();
+        daemon.core.save_snapshot().await.unwrap();
+        let store = daemon.core.store();
+        store.pool().run("UPDATE event SET actor = 'nobody' WHERE position = 2").await.unwrap();
+        assert!(store.load().await.is_ok(), "a start with a snapshot does not look there");
+        for state in [true, false] {
+            let error = store.audit(3, state).await.unwrap_err();
+            assert!(error.is_damage() && error.to_string().contains("position 2"), "{error}");
+        }
+        store.pool().run("DELETE FROM event WHERE position = 3").await.unwrap();
+        let error = store.load().await.unwrap_err();
+        assert!(error.to_string().contains("ends at position 2, but there is a snapshot of position 3"), "{error}");
+        daemon.stop().await;
+    }
+
     async fn a_row_added_by_hand_reaches_the_memory_of_every_daemon(database: &Database) {
         let daemon = Daemon::start(database).await;
         daemon.give(found()).await.unwrap();

@@ -106,7 +106,8 @@ fn part<T: Serialize>(
 }
 
 impl Part {
-    pub(crate) fn digest(&self) -> StateHash {
+    /// SHA-256 of the body; that of the last part is the state hash.
+    pub fn digest(&self) -> StateHash {
         StateHash(Sha256::digest(&self.body).into())
     }
 }

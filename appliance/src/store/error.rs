@@ -79,6 +79,18 @@ impl StoreError {
         matches!(self, StoreError::Away { .. } | StoreError::Doubt { .. })
     }
 
+    /// Whether the log itself is wrong, rather than its being read.
+    pub fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Hole { .. }
+                | StoreError::Unreadable { .. }
+                | StoreError::Altered { .. }
+                | StoreError::Short { .. }
+                | StoreError::Differs { .. }
+        )
+    }
+
     /// The innermost reason, for people.
     pub fn why(&self) -> String {
         let mut error: &dyn std::error::Error = self;

@@ -29,18 +29,31 @@ pub struct Loaded {
 }
 
 impl Store {
-    /// The fold of the whole log.
+    /// The fleet as the log has it: from the newest good snapshot and the events after it.
     pub async fn load(&self) -> Result<Loaded, StoreError> {
-        let mut fleet = Fleet::default();
-        let position = self.replay(&mut fleet, 0, i64::MAX).await?;
-        Ok(Loaded { fleet, position, snapshot: None })
+        self.load_until(i64::MAX).await
     }
 
     /// The fleet as it was after the event at `position`.
     pub async fn load_until(&self, position: i64) -> Result<Loaded, StoreError> {
-        let mut fleet = Fleet::default();
-        let position = self.replay(&mut fleet, 0, position).await?;
-        Ok(Loaded { fleet, position, snapshot: None })
+        let mut loaded = self.load_snapshot(position).await?;
+        loaded.position = self.replay(&mut loaded.fleet, loaded.position, position).await?;
+        Ok(loaded)
+    }
+
+    /// Looks at every row up to `position`: that none is missing, unreadable or altered.
+    pub(super) async fn check(&self, until: i64) -> Result<(), StoreError> {
+        let mut position = 0;
+        while position < until {
+            let rows = self.rows(position, PAGE.min(until - position)).await?;
+            if rows.is_empty() {
+                return Err(StoreError::Hole { after: position, found: until });
+            }
+            for row in rows {
+                position = next(position, row)?.position;
+            }
+        }
+        Ok(())
     }
 
     /// Folds the events after `position`, up to and including `until`, into `fleet`; returns the last one's position.

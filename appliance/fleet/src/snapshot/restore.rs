@@ -14,7 +14,7 @@ use crate::rack::Rack;
 use crate::service::Service;
 use crate::switch::Switch;
 use crate::vm::{Image, Vm};
-use crate::{Fleet, Index, Mac, MachineId, ServiceId, VmId};
+use crate::{Fleet, Index, Mac, MachineId, ServiceId, StateHash, VmId};
 
 /// Takes the parts in the order in which [`super::parts`] gave them.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub struct Restore {
     switches: Vec<(String, Arc<Switch>)>,
     images: Vec<Arc<Image>>,
     seen: Contents,
-    end: Option<Contents>,
+    end: Option<(Contents, StateHash)>,
 }
 
 impl Restore {
@@ -57,7 +57,7 @@ impl Restore {
             Objects::Racks(racks) => append(&mut self.racks, racks),
             Objects::Switches(switches) => append(&mut self.switches, switches),
             Objects::End(end) => {
-                self.end = Some(end);
+                self.end = Some((end, digest));
                 return Ok(());
             }
         };
@@ -70,8 +70,13 @@ impl Restore {
         Ok(())
     }
 
+    /// The state hash, once the last part was added.
+    pub fn hash(&self) -> Option<StateHash> {
+        self.end.as_ref().map(|(_, digest)| *digest)
+    }
+
     pub fn finish(self) -> Result<Fleet, BadPart> {
-        let Some(end) = self.end else {
+        let Some((end, _)) = self.end else {
             return Err(BadPart("the snapshot's end is missing".to_owned()));
         };
         if end != self.seen {
