@@ -105,6 +105,7 @@ pub struct Package {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "few packages are ever removed")]
 pub enum Event {
     Added {
         bundle: Bundle,
