@@ -21,6 +21,7 @@ pub mod lease;
 pub mod machine;
 pub mod package;
 mod plan;
+mod planner;
 pub mod rack;
 pub mod restore;
 pub mod service;
@@ -42,6 +43,7 @@ pub use hash::{StateHash, state_hash};
 pub use id::{Mac, MachineId, NodeId, ParseError, ServiceId, Timestamp, VmId};
 pub use index::{Index, Usage};
 pub use plan::{Item, Observed, ObservedNode, Plan, Subject, Waiting, heard_since, news_of_neighbours, plan};
+pub use planner::Planner;
 pub use simulate::{Digest, Effect, Forecast, Placement, Step, Wait, digest, name_of, simulate};
 pub use snapshot::{BadPart, Decoded, Part, Restore, SNAPSHOT_VERSION, parts};
 

@@ -1,7 +1,8 @@
 //! What is to be done next, and where nothing can be done, why.
 //!
 //! The plan of one subject is a function of that subject, of what nodes said and of the time; [`plan`] puts those
-//! of all subjects together.
+//! of all subjects together, and [`crate::Planner`] keeps them up to date. What a subject's plan looks at besides
+//! stands in planner/touched.rs.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -5,15 +5,17 @@ mod common;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use common::{World, blank_disk, bundle, capacity, disk_with, hardware, image, new_vm};
 use fleet::document::{derive, export};
 use fleet::rack::Occupant;
+use fleet::site::{Adopt, Policy};
 use fleet::switch::Plugged;
-use fleet::wire::Neighbour;
+use fleet::wire::{Neighbour, ObservedSoftware, ObservedVm, SoftwareState, VmState};
 use fleet::{
-    Command, Event, Fleet, Mac, MachineId, NodeId, Observed, Restore, ServiceId, Subject, VmId, compact,
-    digest, host, parts, service, simulate, state_hash, vm,
+    Command, Event, Fleet, Mac, MachineId, NodeId, Observed, ObservedNode, Planner, Restore, ServiceId,
+    Subject, Timestamp, VmId, compact, digest, host, parts, service, simulate, state_hash, vm, wire,
 };
 use proptest::prelude::*;
 
@@ -327,5 +329,110 @@ proptest! {
         let derived = derive(&world.fleet, &document, Some(&image()), common::at(world.clock));
         prop_assert_eq!(derived.commands, vec![]);
         prop_assert_eq!(derived.left, Vec::<String>::new());
+    }
+}
+
+/// What the planner has to follow.
+#[derive(Debug, Clone)]
+enum Happening {
+    Command(Box<Command>),
+    Said(NodeId, Box<wire::Observed>),
+    /// Seconds; negative where the clock is set back.
+    Time(i64),
+    /// The planned commands are given.
+    Obey,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let state = prop_oneof![
+        3 => Just(VmState::Running),
+        1 => Just(VmState::Stopped),
+        1 => Just(VmState::Creating { step: "copying".into() }),
+        1 => Just(VmState::Failing { reason: "no room".into() }),
+    ];
+    let vms = proptest::collection::btree_map((1u64..5).prop_map(VmId), state, 0..4)
+        .prop_map(|vms| vms.into_iter().map(|(id, state)| ObservedVm { id, state }).collect());
+    let mac = (0u8..6).prop_map(|last| Mac([0x52, 0x54, 0, 0, 0, last]));
+    let neighbour = (mac, 0u8..3, 1u8..4).prop_map(|(mac, chassis, port)| Neighbour {
+        mac,
+        chassis: format!("c{chassis}"),
+        port: port.to_string(),
+        system: None,
+    });
+    let neighbours = proptest::collection::vec(neighbour, 0..3);
+    let capacity = proptest::option::of(prop_oneof![Just(capacity(4096)), Just(capacity(8192))]);
+    let host = (1u64..4, capacity, vms, neighbours).prop_map(|(host, capacity, vms, neighbours)| {
+        let said = wire::Observed { vms, capacity, neighbours, ..silence() };
+        Happening::Said(NodeId::Machine(MachineId(host)), Box::new(said))
+    });
+    let software = prop_oneof![
+        Just(SoftwareState::Healthy),
+        Just(SoftwareState::Installing { step: "unpacking".into() }),
+        Just(SoftwareState::Failing { reason: "no".into() }),
+    ];
+    let guest = (1u64..5, 0u8..2, software).prop_map(|(vm, name, state)| {
+        let software = vec![ObservedSoftware { name: format!("app-{name}"), version: "1.0.0".into(), state }];
+        Happening::Said(NodeId::Vm(VmId(vm)), Box::new(wire::Observed { software, ..silence() }))
+    });
+    let policy = any::<bool>().prop_map(|ask| Command::SetPolicy {
+        policy: Policy { adopt: if ask { Adopt::Ask } else { Adopt::Blank }, ssh_keys: vec![] },
+    });
+    prop_oneof![
+        6 => command().prop_map(|command| Happening::Command(Box::new(command))),
+        1 => policy.prop_map(|command| Happening::Command(Box::new(command))),
+        4 => host,
+        2 => guest,
+        3 => prop_oneof![0i64..60, 100i64..1000, Just(-1i64), -400i64..0].prop_map(Happening::Time),
+        2 => Just(Happening::Obey),
+    ]
+}
+
+fn silence() -> wire::Observed {
+    wire::Observed {
+        revision: 1,
+        version: "0.1.0".into(),
+        uptime_secs: 1,
+        capacity: None,
+        vms: vec![],
+        software: vec![],
+        neighbours: vec![],
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// The plan that is kept up to date is the plan that would be made anew.
+    #[test]
+    fn the_planner_forgets_nothing(happenings in proptest::collection::vec((happening(), any::<bool>()), 1..80)) {
+        let mut world = World::with_host(8192);
+        world.clock = 10_000_000;
+        let mut observed = Observed::new();
+        let mut planner = Planner::default();
+        for (happening, look) in happenings {
+            match happening {
+                Happening::Command(command) => drop(world.give(&command)),
+                Happening::Said(node, said) => {
+                    let at = Timestamp(world.clock);
+                    observed.insert(node, Arc::new(ObservedNode { at, said: *said }));
+                }
+                Happening::Time(secs) => world.clock = world.clock.saturating_add_signed(secs * 1000),
+                Happening::Obey => {
+                    let actions: Vec<Command> = planner.actions().cloned().collect();
+                    actions.iter().for_each(|command| drop(world.give(command)));
+                }
+            }
+            if !look {
+                continue;
+            }
+            let now = Timestamp(world.clock);
+            let anew = planner.look(&world.fleet, &observed, now);
+            let plan = fleet::plan(&world.fleet, &observed, now);
+            prop_assert_eq!(planner.plan(), &plan);
+            prop_assert!(planner.actions().eq(plan.actions()));
+            prop_assert!(anew.iter().all(|command| plan.actions().any(|planned| planned == command)));
+            let due = plan.subjects.values().filter_map(|item| item.due).min();
+            prop_assert_eq!(planner.next_due(), due);
+        }
     }
 }

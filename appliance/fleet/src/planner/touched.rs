@@ -1,0 +1,145 @@
+//! Which subjects a difference can matter to: the other side of what the functions of plan.rs look at.
+
+use std::collections::BTreeSet;
+
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+
+use crate::machine::{Machine, Phase};
+use crate::switch::{Plugged, Port, Switch};
+use crate::{Fleet, Mac, NodeId, Observed, ObservedNode, Subject, VmId, vm};
+
+pub(super) fn by_change(
+    before: &Fleet,
+    after: &Fleet,
+    heard_before: &Observed,
+    heard: &Observed,
+) -> BTreeSet<Subject> {
+    let mut touched = Touched { before, after, subjects: BTreeSet::new() };
+    touched.policy();
+    for (id, old, new) in differences(&before.machines, &after.machines) {
+        touched.subjects.insert(Subject::Machine(*id));
+        touched.machine(old.map(AsRef::as_ref), new.map(AsRef::as_ref));
+    }
+    for (id, _, _) in differences(&before.hosts, &after.hosts) {
+        touched.subjects.insert(Subject::Machine(*id));
+    }
+    for (id, old, new) in differences(&before.vms, &after.vms) {
+        touched.subjects.insert(Subject::Vm(*id));
+        if old.is_none() || new.is_none() {
+            touched.services(*id);
+            // It says what is still on it when it is drained.
+            touched.subjects.extend([old, new].into_iter().flatten().map(|vm| Subject::Machine(vm.host)));
+        }
+    }
+    for (id, _, _) in differences(&before.services, &after.services) {
+        touched.subjects.insert(Subject::Service(*id));
+    }
+    for (_, old, new) in differences(&before.switches, &after.switches) {
+        touched.switch(old.map(AsRef::as_ref), new.map(AsRef::as_ref));
+    }
+    for (node, old, new) in differences(heard_before, heard) {
+        touched.heard(*node, old.map(AsRef::as_ref), new.map(AsRef::as_ref));
+    }
+    touched.subjects
+}
+
+struct Touched<'a> {
+    before: &'a Fleet,
+    after: &'a Fleet,
+    subjects: BTreeSet<Subject>,
+}
+
+impl Touched<'_> {
+    /// Whether machines are adopted by themselves is what those wait for that nobody wants yet.
+    fn policy(&mut self) {
+        if self.before.policy.adopt == self.after.policy.adopt {
+            return;
+        }
+        let reported = self.after.machines.values().filter(|machine| machine.phase == Phase::Reported);
+        self.subjects.extend(reported.map(|machine| Subject::Machine(machine.id)));
+    }
+
+    /// What is in the same ports may be called after this machine.
+    fn machine(&mut self, before: Option<&Machine>, after: Option<&Machine>) {
+        let called = |machine: Option<&Machine>| machine.map(|it| (it.name.clone(), it.macs.clone()));
+        if called(before) == called(after) {
+            return;
+        }
+        for mac in [before, after].into_iter().flatten().flat_map(|machine| &machine.macs) {
+            for fleet in [self.before, self.after] {
+                let port = fleet.index.socket_of(*mac).and_then(|socket| {
+                    let switch = fleet.switches.get(&socket.switch)?;
+                    switch.ports.get(&socket.port)
+                });
+                self.nics(port.into_iter().flat_map(nics));
+            }
+        }
+    }
+
+    fn services(&mut self, vm: VmId) {
+        for fleet in [self.before, self.after] {
+            self.subjects.extend(fleet.index.services_of(vm).map(Subject::Service));
+        }
+    }
+
+    /// What is in its ports. Which NIC heard a switch, too, is what the switch's port knows.
+    fn switch(&mut self, before: Option<&Switch>, after: Option<&Switch>) {
+        let chassis = |switch: Option<&Switch>| switch.map(|switch| switch.chassis.clone());
+        let another = chassis(before) != chassis(after);
+        for (switch, other) in [(before, after), (after, before)] {
+            for (name, port) in switch.into_iter().flat_map(|switch| &switch.ports) {
+                if another || other.and_then(|other| other.ports.get(name)) != Some(port) {
+                    self.nics(nics(port));
+                }
+            }
+        }
+    }
+
+    fn nics(&mut self, macs: impl Iterator<Item = Mac>) {
+        for mac in macs {
+            for fleet in [self.before, self.after] {
+                let machines = fleet.index.nodes_by_mac(mac).filter_map(|node| match node {
+                    NodeId::Machine(machine) => Some(Subject::Machine(machine)),
+                    NodeId::Vm(_) => None,
+                });
+                self.subjects.extend(machines);
+            }
+        }
+    }
+
+    /// A host speaks of itself and of its VMs, a guest of the services that it carries.
+    fn heard(&mut self, node: NodeId, before: Option<&ObservedNode>, after: Option<&ObservedNode>) {
+        match node {
+            NodeId::Machine(host) => {
+                self.subjects.insert(Subject::Machine(host));
+                let said = [before, after].map(|node| node.map(|node| &node.said.vms));
+                let same = said[0] == said[1];
+                // One that is to be removed is gone once its host has spoken since.
+                let vms = vm::on_host(self.after, host).filter(|vm| !same || vm.phase == vm::Phase::Removing);
+                self.subjects.extend(vms.map(|vm| Subject::Vm(vm.id)));
+            }
+            NodeId::Vm(vm) => self.services(vm),
+        }
+    }
+}
+
+/// NICs that are in a port, by LLDP's or a person's word.
+fn nics(port: &Port) -> impl Iterator<Item = Mac> {
+    let by_hand = match port.by_hand {
+        Some(Plugged::Nic { mac }) => Some(mac),
+        Some(Plugged::Port { .. } | Plugged::Note { .. }) | None => None,
+    };
+    port.heard.iter().copied().chain(by_hand)
+}
+
+fn differences<'a, K: Ord, V: PartialEq>(
+    before: &'a OrdMap<K, V>,
+    after: &'a OrdMap<K, V>,
+) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
+    before.diff(after).map(|difference| match difference {
+        DiffItem::Add(key, new) => (key, None, Some(new)),
+        DiffItem::Update { old: (_, old), new: (key, new) } => (key, Some(old), Some(new)),
+        DiffItem::Remove(key, old) => (key, Some(old), None),
+    })
+}
