@@ -334,7 +334,7 @@ fn plan_vm(vm: &vm::Vm, observed: &Observed, now: Timestamp) -> Item {
             look.late(limit, vm.late, || format!("its host is still at: {step}"));
             look.wait(step.clone(), None);
         }
-        (vm::Phase::Wanted, None | Some(VmState::Stopped)) => {
+        (vm::Phase::Wanted, None | Some(VmState::Stopped | VmState::Gone)) => {
             let what = "its host has not made it yet";
             match look.late(limit, vm.late, || what.to_owned()) {
                 true => look.wait(what, Some("look at the host's timeline, or cancel it")),
@@ -342,18 +342,15 @@ fn plan_vm(vm: &vm::Vm, observed: &Observed, now: Timestamp) -> Item {
             }
         }
         (vm::Phase::Running, Some(VmState::Running)) => {}
-        (vm::Phase::Running, Some(VmState::Stopped | VmState::Creating { .. }) | None) => {
+        (vm::Phase::Running, Some(VmState::Stopped | VmState::Gone | VmState::Creating { .. }) | None) => {
             look.wait("is not running; its host starts it again", None);
         }
-        // Gone is what the host says after it carried out a desired state in which the VM was no more.
-        (vm::Phase::Removing, None) => match host {
-            Some(node) if node.at > vm.since => look.act(Command::ObserveVmGone { vm: vm.id }),
-            Some(_) | None => {
-                let what = "its host has not confirmed that it is gone";
-                let late = look.late(limit, vm.late, || what.to_owned());
-                look.wait(what, late.then_some("if the host is away for good, remove it by force"));
-            }
-        },
+        (vm::Phase::Removing, Some(VmState::Gone)) => look.act(Command::ObserveVmGone { vm: vm.id }),
+        (vm::Phase::Removing, None) => {
+            let what = "its host has not confirmed that it is gone";
+            let late = look.late(limit, vm.late, || what.to_owned());
+            look.wait(what, late.then_some("if the host is away for good, remove it by force"));
+        }
         (
             vm::Phase::Removing,
             Some(VmState::Running | VmState::Stopped | VmState::Creating { .. } | VmState::Failing { .. }),

@@ -159,6 +159,9 @@ pub struct Desired {
     pub ssh_keys: Vec<String>,
     /// For hosts.
     pub vms: Vec<VmSpec>,
+    /// For hosts: what must not be there any more. A host names each of them as [`VmState::Gone`] once it is not.
+    #[serde(default)]
+    pub gone: Vec<VmId>,
     /// For guests.
     pub software: Vec<SoftwareSpec>,
 }
@@ -291,6 +294,9 @@ pub enum VmState {
     },
     Running,
     Stopped,
+    /// It was to go, and nothing of it is left. Not hearing of it does not mean that: the word may be older than the
+    /// VM itself.
+    Gone,
     /// Tried again all the time; `reason` says what is wrong now.
     Failing {
         reason: String,

@@ -38,11 +38,13 @@ pub fn desired(fleet: &Fleet, sources: &Sources<'_>, node: NodeId) -> anyhow::Re
 fn host(fleet: &Fleet, sources: &Sources<'_>, id: MachineId) -> anyhow::Result<Desired> {
     let machine = fleet.machines.get(&id).with_context(|| format!("there is no {id}"))?;
     let wanted = vm::on_host(fleet, id).filter(|vm| vm.phase != vm::Phase::Removing);
+    let gone = vm::on_host(fleet, id).filter(|vm| vm.phase == vm::Phase::Removing).map(|vm| vm.id);
     Ok(Desired {
         revision: 0,
         hostname: machine.name.to_string(),
         ssh_keys: fleet.policy.ssh_keys.clone(),
         vms: wanted.map(|vm| vm_spec(fleet, sources, vm)).collect::<anyhow::Result<_>>()?,
+        gone: gone.collect(),
         software: Vec::new(),
     })
 }
@@ -105,6 +107,7 @@ fn guest(fleet: &Fleet, sources: &Sources<'_>, id: VmId) -> anyhow::Result<Desir
         hostname: vm.name.to_string(),
         ssh_keys: fleet.policy.ssh_keys.clone(),
         vms: Vec::new(),
+        gone: Vec::new(),
         software,
     })
 }

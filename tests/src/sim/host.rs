@@ -31,6 +31,7 @@ pub struct Host {
 struct Pass {
     number: u64,
     revision: u64,
+    gone: Vec<VmId>,
     steps: VecDeque<Step>,
     failed: BTreeSet<VmId>,
 }
@@ -105,8 +106,13 @@ impl World {
         }
         host.passes += 1;
         let steps = plan_node(&desired.vms, &here).into();
-        host.pass =
-            Some(Pass { number: host.passes, revision: desired.revision, steps, failed: BTreeSet::new() });
+        host.pass = Some(Pass {
+            number: host.passes,
+            revision: desired.revision,
+            gone: desired.gone.clone(),
+            steps,
+            failed: BTreeSet::new(),
+        });
         self.next_step(id);
     }
 
@@ -188,11 +194,10 @@ impl World {
         let here = look(computer);
         let State::Host(host) = &mut computer.state else { return };
         let Some(pass) = host.pass.take() else { return };
-        let states: BTreeMap<VmId, VmState> = here
-            .vms
-            .iter()
-            .map(|vm| (vm.id, if vm.running { VmState::Running } else { VmState::Stopped }))
-            .collect();
+        let gone = pass.gone.iter().map(|vm| (*vm, VmState::Gone));
+        let there =
+            here.vms.iter().map(|vm| (vm.id, if vm.running { VmState::Running } else { VmState::Stopped }));
+        let states: BTreeMap<VmId, VmState> = gone.chain(there).collect();
         let before = host.word.read();
         host.word.settle(pass.revision, states, &pass.failed);
         let news = host.word.read() != before;

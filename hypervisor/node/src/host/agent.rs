@@ -114,7 +114,7 @@ impl Agent {
             }
         }
         match self.look().await {
-            Ok(here) => self.word.settle(desired.revision, states(&here), &failed),
+            Ok(here) => self.word.settle(desired.revision, states(&desired.gone, &here), &failed),
             Err(error) => warn!("{error:#}"),
         }
     }
@@ -203,9 +203,12 @@ impl Agent {
     }
 }
 
-/// What the hypervisor shows.
-fn states(here: &Here) -> BTreeMap<VmId, VmState> {
-    here.vms.iter().map(|vm| (vm.id, if vm.running { VmState::Running } else { VmState::Stopped })).collect()
+/// What the hypervisor shows; what is to be `gone` and is not shown, is.
+fn states(gone: &[VmId], here: &Here) -> BTreeMap<VmId, VmState> {
+    let gone = gone.iter().map(|vm| (*vm, VmState::Gone));
+    let there =
+        here.vms.iter().map(|vm| (vm.id, if vm.running { VmState::Running } else { VmState::Stopped }));
+    gone.chain(there).collect()
 }
 
 /// Asks for the capacity, one question at a time: libvirt takes a minute to answer its first on a slow machine, and

@@ -76,6 +76,7 @@ fn desired(revision: u64, vms: Vec<VmSpec>) -> Desired {
         hostname: nix::unistd::gethostname().unwrap().into_string().unwrap(),
         ssh_keys: vec!["ssh-ed25519 AAAA me".to_owned()],
         vms,
+        gone: vec![],
         software: vec![],
     }
 }
@@ -117,8 +118,13 @@ async fn machines_come_stay_and_go() {
     agent.settle(&desired(7, vec![spec(1, &url), spec(2, &url)]), news).await;
     assert_eq!(states(&agent), [(1, VmState::Running), (2, VmState::Running)]);
 
-    agent.settle(&desired(8, vec![spec(2, &url)]), news).await;
-    assert_eq!(states(&agent), [(2, VmState::Running)]);
+    let without = Desired { gone: vec![VmId(1), VmId(9)], ..desired(8, vec![spec(2, &url)]) };
+    agent.settle(&without, news).await;
+    assert_eq!(
+        states(&agent),
+        [(1, VmState::Gone), (2, VmState::Running), (9, VmState::Gone)],
+        "also what never was"
+    );
     let names = ["vm-2-v2", "vm-2-v2.seed"].map(str::to_owned);
     assert_eq!(hypervisor.volumes().unwrap(), BTreeSet::from(names));
 }
