@@ -103,6 +103,10 @@ impl Writer {
             let head = self.core.head();
             let decided = decide(&head.fleet, &group);
             if decided.facts.is_empty() {
+                let is_refused = |answer: &Result<_, _>| matches!(answer, Err(ExecuteError::Refused(_)));
+                if decided.answers.iter().any(is_refused) && self.is_behind(head.position).await {
+                    continue;
+                }
                 answer(group, decided.answers);
                 return Ok(());
             }
@@ -140,6 +144,12 @@ impl Writer {
         }
         tracing::error!("Other daemons wrote first {CONFLICTS} times in a row; commands were refused");
         refuse(group, StoreError::Conflict)
+    }
+
+    /// Another daemon has written since: what is refused for the state before that may be right by now. With the
+    /// database away it counts as not so, and refusals are those of what is known.
+    async fn is_behind(&mut self, position: i64) -> bool {
+        self.catch_up().await.is_ok() && self.core.position() > position
     }
 
     /// Finds out what became of an append whose answer was lost, by doing it again: the positions can be taken once.
