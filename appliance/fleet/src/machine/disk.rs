@@ -42,8 +42,46 @@ pub fn contents(disk: &Disk) -> String {
     words.join(", ")
 }
 
-/// An installation that was begun has left its own traces on the disk (`data_expected`).
-pub(super) fn still_there(hardware: &Hardware, wanted: &TargetDisk, data_expected: bool) -> bool {
+/// What may be on the chosen disk when it is about to be wiped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    Nothing,
+    /// What an installation leaves that was begun and did not end.
+    OurTraces,
+    /// A person has seen it and said that it may go.
+    Anything,
+}
+
+impl Expected {
+    pub(super) fn of(wipe: bool, attempts: u32) -> Expected {
+        match (wipe, attempts) {
+            (true, _) => Expected::Anything,
+            (false, 0) => Expected::Nothing,
+            (false, _) => Expected::OurTraces,
+        }
+    }
+
+    fn allows(self, disk: &Disk) -> bool {
+        match self {
+            Expected::Nothing => disk.contents.is_empty(),
+            Expected::OurTraces => is_ours(disk),
+            Expected::Anything => true,
+        }
+    }
+}
+
+/// Blank, a new partition table, or parts among which are labels of ours. Serial numbers are not unique in the field:
+/// another disk with the same one, behind the same NIC, may be somebody's.
+fn is_ours(disk: &Disk) -> bool {
+    let labelled = |content: &DiskContent| content.label.as_deref().is_some_and(|l| l.starts_with("ELI-"));
+    let table = |content: &DiskContent| content.what == "gpt";
+    let volumes = |content: &DiskContent| content.what == "LVM2_member" && content.label.is_none();
+    disk.contents.iter().all(table)
+        || (disk.contents.iter().any(labelled)
+            && disk.contents.iter().all(|content| table(content) || labelled(content) || volumes(content)))
+}
+
+pub(super) fn still_there(hardware: &Hardware, wanted: &TargetDisk, expected: Expected) -> bool {
     hardware.disks.iter().any(|disk| {
         disk.bytes == wanted.bytes
             && match (&wanted.serial, &wanted.by_id) {
@@ -51,7 +89,7 @@ pub(super) fn still_there(hardware: &Hardware, wanted: &TargetDisk, data_expecte
                 (None, Some(by_id)) => disk.by_id.as_ref() == Some(by_id),
                 (None, None) => disk.path == wanted.path,
             }
-            && (data_expected || disk.contents.is_empty())
+            && expected.allows(disk)
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::disk::{still_there, target, target_disk};
+use super::disk::{Expected, still_there, target, target_disk};
 use super::{By, Event, Machine, Phase, by_mac, by_name};
 use crate::wire::Hardware;
 use crate::{Ctx, Fleet, Mac, MachineId, Refusal, lease, site};
@@ -87,7 +87,7 @@ pub(crate) fn report(
             happen(&mut fleet, crate::Event::Machine(failed));
         }
         Some(Phase::Adopted { disk, wipe } | Phase::Installing { disk, wipe, .. })
-            if still_there(hardware, disk, *wipe || attempts > 0) =>
+            if still_there(hardware, disk, Expected::of(*wipe, attempts)) =>
         {
             let started = Event::InstallStarted { machine: id, attempt: attempts + 1, at: ctx.now };
             happen(&mut fleet, crate::Event::Machine(started));
