@@ -212,7 +212,7 @@ impl World {
             _ => self.network.stream(&mut self.chance, speaker.computer).into_iter().collect(),
         };
         for delay in arrivals {
-            let daemon = self.any_daemon();
+            let daemon = self.answering_daemon();
             let question = question.clone();
             self.clock.after(delay, Happening::Question { daemon, speaker, ask, question });
         }
@@ -228,15 +228,9 @@ impl World {
         }
     }
 
-    /// The appliance that a question reaches: any that is up.
-    fn any_daemon(&mut self) -> usize {
-        use rand::Rng as _;
-        let up: Vec<usize> = (0..self.daemons.len()).filter(|daemon| self.daemons[*daemon].up).collect();
-        match up.len() {
-            0 => 0,
-            1 => up[0],
-            several => up[self.chance.random_range(0..several)],
-        }
+    /// The appliance that a question of a machine reaches: the first that is up, as all know one address.
+    fn answering_daemon(&self) -> usize {
+        self.daemons.iter().position(|daemon| daemon.up).unwrap_or(0)
     }
 
     fn say(&mut self, text: impl Into<String>) {

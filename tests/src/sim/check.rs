@@ -122,12 +122,14 @@ impl World {
         }
     }
 
-    /// A person has looked at what this machine reported and said that it may be wiped.
+    /// A person has looked at what this machine reported and said that its disk may be wiped. The disk is known by its
+    /// serial number, so another one with the same is meant as well.
     fn allow_wiping(&mut self, machine: fleet::MachineId) {
         let fleet = self.log.replay();
         let Some(machine) = fleet.machines.get(&machine) else { return };
         for computer in &mut self.computers {
-            if machine.macs.contains(&computer.mac) {
+            let disks = machine.hardware.iter().flat_map(|hardware| &hardware.disks);
+            if disks.clone().any(|disk| disk.serial.as_ref() == Some(&computer.serial)) {
                 computer.may_be_wiped = true;
             }
         }

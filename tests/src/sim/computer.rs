@@ -446,10 +446,10 @@ impl World {
     }
 
     fn installed(&mut self, id: usize, token: String) {
-        let initrd = self.initrd(id);
         if let Some(error) = self.computers[id].install_fails.clone() {
             return self.install_failed(id, token, "downloading the system", &error);
         }
+        let initrd = self.initrd(id);
         let computer = &mut self.computers[id];
         computer.content = Content::System { key: initrd.key.clone(), certificate: None };
         computer.may_be_wiped = false;

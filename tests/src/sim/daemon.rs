@@ -11,6 +11,8 @@ use fleet::{Command, Ctx, Event, Fleet, MachineId, NodeId, Observed, ObservedNod
 use pxe::dhcp::{Answer as DhcpAnswer, Need, ServerFacts, answer, need, parse};
 use pxe::script::{self, ScriptFacts};
 
+use rand::Rng as _;
+
 use super::log::Log;
 use super::speech::{Answer, Loader, Question, Speaker};
 use super::{Happening, World};
@@ -81,7 +83,14 @@ impl World {
         let ctx = Ctx { now: self.clock.now() };
         loop {
             let daemon = &mut self.daemons[id];
-            let events = fleet::decide(&daemon.fleet, command, ctx)?;
+            let decided = fleet::decide(&daemon.fleet, command, ctx);
+            // Another appliance may have made right a moment ago what is refused here.
+            if decided.is_err() && daemon.position < self.log.last() {
+                daemon.catch_up(&self.log);
+                self.changed(id);
+                continue;
+            }
+            let events = decided?;
             if events.is_empty() {
                 return Ok(events);
             }
@@ -96,7 +105,7 @@ impl World {
             daemon.position = self.log.last();
             self.changed(id);
             for other in (0..self.daemons.len()).filter(|other| *other != id) {
-                let delay = 5 + self.network.delay(&mut self.chance);
+                let delay = self.chance.random_range(5..50);
                 self.clock.after(delay, Happening::Notice(other));
             }
             self.recorded(actor, command, &events);

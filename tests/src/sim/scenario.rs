@@ -124,9 +124,7 @@ fn carry_out(world: &mut World, line: &str) -> Result<(), String> {
         }
         ["swap", "nics", one, other] => {
             let (one, other) = (world.computer(one)?, world.computer(other)?);
-            let mac = world.computers[one].mac;
-            world.computers[one].mac = world.computers[other].mac;
-            world.computers[other].mac = mac;
+            world.swap_nics(one, other);
             Ok(())
         }
         ["fail", name, request, reason] => {
@@ -254,35 +252,47 @@ impl World {
         Ok(())
     }
 
-    /// Does what the page asks a person to do: adopts again what failed, restarts what is to be installed.
+    /// Does what the page asks a person to do: adopts again what failed, and restarts what does not come on.
     fn forgive(&mut self) {
-        let machines: Vec<_> = self.daemons[0].fleet.machines.values().cloned().collect();
-        for machine in machines {
-            match machine.phase {
-                machine::Phase::Failed { .. } => {
-                    let _ = self.eli(0, &["adopt", &machine.id.to_string(), "--wipe"]);
-                    self.refusal = None;
-                }
-                machine::Phase::Adopted { .. } => {
-                    let own = |id: &usize| match &self.computers[*id].state {
-                        State::Foreign | State::Host(_) => true,
-                        State::Asking(asking) => asking.stage == Stage::System,
-                        State::Off | State::Starting(_) | State::Fetching { .. } | State::Initrd(_) => false,
-                    };
-                    let found = (0..self.computers.len()).filter(own);
-                    let found: Vec<usize> =
-                        found.filter(|id| machine.macs.contains(&self.computers[*id].mac)).collect();
-                    for id in found {
-                        self.power_off(id);
-                        self.power_on(id);
-                    }
-                }
-                machine::Phase::Sighted
-                | machine::Phase::Reported
-                | machine::Phase::Installing { .. }
-                | machine::Phase::Installed
-                | machine::Phase::Ready => {}
+        let fleet = self.daemons[0].fleet.clone();
+        for machine in fleet.machines.values() {
+            if let machine::Phase::Failed { .. } = machine.phase {
+                let _ = self.eli(0, &["adopt", &machine.id.to_string(), "--wipe"]);
+                self.refusal = None;
             }
+        }
+        for id in 0..self.computers.len() {
+            let computer = &self.computers[id];
+            let phase = machine::by_mac(&fleet, computer.mac).map(|machine| &machine.phase);
+            let wanted =
+                matches!(phase, Some(machine::Phase::Adopted { .. } | machine::Phase::Installing { .. }));
+            let system = matches!(computer.content, Content::System { .. });
+            let restart = match &computer.state {
+                State::Foreign | State::Host(_) => wanted,
+                State::Asking(asking) => wanted && asking.stage == Stage::System,
+                State::Initrd(_) => system && !wanted,
+                State::Off | State::Starting(_) | State::Fetching { .. } => false,
+            };
+            if restart {
+                self.say(format!("a person restarts {}", self.computers[id].name));
+                self.power_off(id);
+                self.power_on(id);
+            }
+        }
+    }
+
+    /// Both are off while somebody has them open.
+    fn swap_nics(&mut self, one: usize, other: usize) {
+        let names = (&self.computers[one].name, &self.computers[other].name);
+        self.say(format!("{} and {} swap their NICs", names.0, names.1));
+        for id in [one, other] {
+            self.power_off(id);
+        }
+        let mac = self.computers[one].mac;
+        self.computers[one].mac = self.computers[other].mac;
+        self.computers[other].mac = mac;
+        for id in [one, other] {
+            self.power_on(id);
         }
     }
 
