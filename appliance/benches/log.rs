@@ -13,9 +13,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use appliance::core::{self, Actor, Core};
+use appliance::store::Fact;
+use appliance::web;
+use axum::body::Body;
+use axum::http::{Request, header};
 use fleet::{Command, Mac};
+use futures::StreamExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 use database::{Database, Kind};
 
@@ -29,6 +35,16 @@ fn main() {
         if wanted("append") {
             append(Kind::Sqlite).await;
             append(Kind::Postgres).await;
+        }
+        if wanted("follow") {
+            follow().await;
+        }
+        if wanted("start") {
+            let sizes: Vec<u64> = words.iter().filter_map(|word| word.parse().ok()).collect();
+            for vms in if sizes.is_empty() { vec![100_000, 1_000_000] } else { sizes } {
+                start(Kind::Sqlite, vms).await;
+                start(Kind::Postgres, vms).await;
+            }
         }
     });
 }
@@ -79,6 +95,134 @@ async fn command(core: &Core, commander: u32, stop: &AtomicBool) -> Vec<Duration
         times.push(begun.elapsed());
     }
     times
+}
+
+/// A change that is made through one daemon, until it is on a page of another that is open.
+async fn follow() {
+    let database = Database::new(Kind::Postgres);
+    let folder = tempfile::tempdir().unwrap();
+    let one = example::site_on(folder.path(), database.open().await).await;
+    let two = example::site_on(folder.path(), database.open().await).await;
+    let (from, code) = (std::net::Ipv4Addr::LOCALHOST.into(), two.app.auth.code().unwrap());
+    let token = two
+        .app
+        .auth
+        .set_first_password(from, &code, "correct horse", appliance::auth::Client::Page, core::now())
+        .await
+        .unwrap();
+    let request = Request::get("/live").header(header::AUTHORIZATION, format!("Bearer {token}"));
+    let answer = web::router(two.app.clone()).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert!(answer.status().is_success());
+    let mut page = answer.into_body().into_data_stream();
+    let mut times = Vec::new();
+    for number in 0..100_u8 {
+        // A page that was just changed waits a little before it is changed again.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let mac = Mac([2, 0, 0, 0, 1, number]);
+        let begun = Instant::now();
+        let sight = Command::Sight { mac, arch: Some(7), uuid: None };
+        one.app.core.execute(&Actor::Appliance, sight).await.unwrap();
+        let name = fleet::machine::by_mac(&one.app.core.fleet(), mac).unwrap().name.to_string();
+        loop {
+            let chunk = page.next().await.unwrap().unwrap();
+            if String::from_utf8_lossy(&chunk).contains(&format!(">{name}<")) {
+                break;
+            }
+        }
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    println!(
+        "follow: a change made through one daemon is on a page of another after {:.1} ms (median), {:.1} ms (p99)",
+        millis(times[50]),
+        millis(times[98]),
+    );
+}
+
+/// From the start of the daemon's process to the first answered request, with so many VMs.
+async fn start(kind: Kind, vms: u64) {
+    let database = Database::new(kind);
+    let store = database.open().await;
+    let (mut last, mut facts) = (0, Vec::new());
+    let mut events = sample::log(vms).peekable();
+    let begun = Instant::now();
+    while let Some(event) = events.next() {
+        facts.push(Fact { at: core::now(), actor: "sample".into(), event, command: None });
+        if facts.len() == 16_384 || events.peek().is_none() {
+            store.append(last, &facts).await.unwrap();
+            last += facts.len() as i64;
+            facts.clear();
+        }
+    }
+    eprintln!("{last} events written in {:.0} s", begun.elapsed().as_secs_f64());
+    drop(events);
+    let begun = Instant::now();
+    let fleet = store.load().await.unwrap().fleet;
+    let replay = begun.elapsed();
+    let begun = Instant::now();
+    store.save_snapshot(&fleet, last, core::now()).await.unwrap();
+    let saving = begun.elapsed();
+    for chunk in sample::observed(&fleet, core::now()).into_iter().collect::<Vec<_>>().chunks(1000) {
+        store.keep(&[], chunk).await.unwrap();
+    }
+    drop(fleet);
+    store.pool().close().await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let (page, nodes) = (free_port(), free_port());
+    let run = folder.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    let config = format!(
+        "state = {:?}\nrun = {run:?}\nfiles = {:?}\ndatabase = {:?}\npage = \"127.0.0.1:{page}\"\nnodes = \"127.0.0.1:{nodes}\"\n",
+        folder.path().join("state"),
+        folder.path(),
+        database.url
+    );
+    let path = folder.path().join("elisandra.toml");
+    std::fs::write(&path, config).unwrap();
+    rustls::crypto::ring::default_provider().install_default().ok();
+    let client = reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap();
+    let log = std::fs::File::create(folder.path().join("daemon.log")).unwrap();
+    let begun = Instant::now();
+    let mut daemon = std::process::Command::new(env!("CARGO_BIN_EXE_elisandra"))
+        .args(["--config".as_ref(), path.as_os_str(), "serve".as_ref()])
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let serving = loop {
+        let asked = client.get(format!("https://127.0.0.1:{page}/login")).send().await;
+        if asked.is_ok_and(|answer| answer.status().as_u16() < 500) {
+            break begun.elapsed();
+        }
+        if begun.elapsed() > Duration::from_secs(300) || daemon.try_wait().unwrap().is_some() {
+            panic!("{}", std::fs::read_to_string(folder.path().join("daemon.log")).unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let memory = status(daemon.id(), "VmRSS:");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (later, most) = (status(daemon.id(), "VmRSS:"), status(daemon.id(), "VmHWM:"));
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    println!(
+        "start {kind:?}, {vms} VMs, {last} events: serving after {:.2} s with {memory} MiB resident; {later} MiB ten \
+         seconds later, at most {most} MiB; a replay without the \
+         snapshot takes {:.1} s, making it {:.1} s",
+        serving.as_secs_f64(),
+        replay.as_secs_f64(),
+        saving.as_secs_f64(),
+    );
+}
+
+/// Of proc_pid_status(5), in MiB.
+fn status(process: u32, key: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn found() -> Command {

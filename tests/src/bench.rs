@@ -74,12 +74,12 @@ fn size_row(what: &str, bytes: u64, bar: Option<f64>) -> Row {
     }
 }
 
-/// Writes docs/benchmarks.md.
+/// Writes docs/benchmarks/path.md.
 pub fn write(path: &Path, table: &str, accelerator: &Accelerator) -> Result<()> {
     let text = format!(
         "# Benchmarks\n\n\
          One run of the path, from the ISO to an answering service, in the lab: an appliance, a BIOS machine and \
-         then a UEFI machine, started one after the other. `target/release/story path --bench docs/benchmarks.md` \
+         then a UEFI machine, started one after the other. `target/release/story path --bench docs/benchmarks/path.md` \
          makes this page anew. *Found* means that the machine and its hardware are visible over the API. MB are a \
          million bytes.\n\n\
          {table}\n{}\n",
