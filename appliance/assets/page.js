@@ -147,10 +147,13 @@ async function fill(details) {
 
 // ---- commands ----
 
-async function send(method, path, body) {
+// What is only asked for: the answer tells what would be done, and nothing is.
+const plan = { 'Elisandra-Plan': '1' };
+
+async function send(method, path, body, headers = {}) {
   const answer = await fetch(`/api/v1${path}`, {
     method,
-    headers: body === undefined ? {} : { 'Content-Type': 'application/json' },
+    headers: body === undefined ? headers : { 'Content-Type': 'application/json', ...headers },
     body: body === undefined ? undefined : JSON.stringify(body),
   });
   return read(answer.status, await answer.text());
@@ -175,8 +178,13 @@ function say(text, tone = 'good') {
   saying = setTimeout(() => { said.hidden = true; }, tone === 'bad' ? 12000 : 5000);
 }
 
-function ask(title, text, yes, danger) {
+// `whatIf` asks the appliance what would come of it.
+function ask(title, text, yes, danger, whatIf) {
   const dialog = $('#ask');
+  const forecast = dialog.querySelector('.forecast');
+  forecast.hidden = true;
+  $('#ask-what-if').hidden = !whatIf;
+  $('#ask-what-if').onclick = () => show(forecast, whatIf);
   $('#ask-title').textContent = title;
   $('#ask-text').textContent = text;
   $('#ask-yes').textContent = yes;
@@ -188,13 +196,40 @@ function ask(title, text, yes, danger) {
   });
 }
 
+async function show(place, whatIf) {
+  place.hidden = false;
+  place.replaceChildren();
+  try {
+    const { steps, placements, waiting, position } = await whatIf();
+    const effects = steps.flatMap(step => step.effects);
+    const lines = [
+      ...effects.map(effect => `${effect.name}: ${effect.sentence}`),
+      ...placements.map(({ vm, host, address }) => `${vm} would be on ${host}${address ? `, ${address}` : ''}`),
+      ...waiting.map(wait => `${wait.name} would wait: ${wait.what}`),
+    ];
+    if (!lines.length) lines.push('Nothing would have to be changed');
+    for (const line of lines) {
+      const item = document.createElement('li');
+      item.textContent = line;
+      place.append(item);
+    }
+    place.title = `As of position ${position} of the log; nothing was changed`;
+  } catch (error) {
+    const item = document.createElement('li');
+    item.textContent = `It would be refused: ${error.message}`;
+    item.className = 'refused';
+    place.append(item);
+  }
+}
+
 const commands = {
   async adopt({ id, name, serial, disk, size, question }) {
     let wipe = [];
     if (serial) {
       const title = question.charAt(0).toUpperCase() + question.slice(1);
       const text = `${name} will be installed on ${disk} (${size}, serial ${serial}). What is on it cannot be brought back.`;
-      if (!await ask(title, text, 'Wipe and adopt', true)) return;
+      const whatIf = () => send('POST', `/machines/${id}/adopt`, { wipe: [serial] }, plan);
+      if (!await ask(title, text, 'Wipe and adopt', true, whatIf)) return;
       wipe = [serial];
     }
     return send('POST', `/machines/${id}/adopt`, { wipe });
@@ -221,15 +256,17 @@ const commands = {
       racks: 'What stands in it stays known, and stands nowhere.',
       switches: 'What is plugged in stays known. If a machine hears it over LLDP, it appears again.',
     }[what];
-    if (!await ask(`Delete ${name}?`, text, 'Delete', true)) return;
     const path = `/${what}/${encodeURIComponent(id)}`;
+    const whatIf = () => send('DELETE', path, undefined, plan);
+    if (!await ask(`Delete ${name}?`, text, 'Delete', true, whatIf)) return;
     try {
       return await send('DELETE', path);
     } catch (error) {
       // The refusal names what is in the way, and whether force helps.
       if (!/by force/.test(error.message)) throw error;
       const why = error.message.charAt(0).toUpperCase() + error.message.slice(1);
-      if (!await ask(`Delete ${name} by force?`, `${why}. What is left over is listed afterwards.`, 'Delete by force', true)) return;
+      const byForce = () => send('DELETE', `${path}?force=true`, undefined, plan);
+      if (!await ask(`Delete ${name} by force?`, `${why}. What is left over is listed afterwards.`, 'Delete by force', true, byForce)) return;
       return send('DELETE', `${path}?force=true`);
     }
   },
@@ -237,9 +274,14 @@ const commands = {
     const it = document.getElementById(dialog);
     const form = it.querySelector('form');
     form.reset();
-    for (const part of form.querySelectorAll('.wrong, .progress')) part.hidden = true;
+    for (const part of form.querySelectorAll('.wrong, .progress, .forecast')) part.hidden = true;
     for (const button of form.querySelectorAll('button')) button.disabled = false;
     it.showModal();
+  },
+  async whatif(_, button) {
+    const form = button.closest('form');
+    if (!form.reportValidity()) return;
+    await show(form.querySelector('.forecast'), () => forms[form.dataset.form](form, plan));
   },
   close(_, button) { button.closest('dialog').close(); },
   async logout() {
@@ -274,12 +316,12 @@ document.addEventListener('change', async event => {
 });
 
 const forms = {
-  async vm(form) {
+  async vm(form, headers) {
     const body = { name: form.elements.name.value };
     for (const name of ['memory_mib', 'vcpus', 'disk_gib']) body[name] = Number(form.elements[name].value);
-    return send('POST', '/vms', body);
+    return send('POST', '/vms', body, headers);
   },
-  package(form) {
+  package(form, headers = {}) {
     const file = form.elements.file.files[0];
     const line = form.querySelector('.progress');
     const request = new XMLHttpRequest();
@@ -296,6 +338,7 @@ const forms = {
       request.onabort = () => done({});
       request.open('POST', '/api/v1/packages');
       request.setRequestHeader('Content-Type', 'application/octet-stream');
+      for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
       request.send(file);
     });
   },

@@ -3,13 +3,18 @@
 //! The documents here are what both of them show, so that the page and the console cannot say different
 //! things. Times are milliseconds since 1970-01-01T00:00:00Z; errors are `{"error":"a sentence"}`.
 
+pub mod document;
 pub mod events;
 pub mod guard;
+pub mod history;
 pub mod hosts;
 pub mod machines;
 pub mod packages;
+pub mod plan;
 pub mod policy;
+pub mod query;
 pub mod racks;
+pub mod replay;
 pub mod router;
 pub mod services;
 pub mod session;

@@ -26,6 +26,8 @@ pub struct Config {
     pub nodes: SocketAddr,
     /// DNS domain given to machines.
     pub domain: String,
+    /// For trying things out with another site's log: nothing is served and nothing is carried out.
+    pub rehearsal: bool,
     /// The network to serve; otherwise what `elisandra network` found is read from `run`/network.json.
     pub serve: Option<Served>,
 }
@@ -50,6 +52,7 @@ impl Default for Config {
             page: SocketAddr::from(([0, 0, 0, 0], 443)),
             nodes: SocketAddr::from(([0, 0, 0, 0], 7443)),
             domain: "elisandra".to_owned(),
+            rehearsal: false,
             serve: None,
         }
     }

@@ -5,6 +5,8 @@
 //! comes in between two groups.
 
 mod keep;
+mod order;
+mod rehearsal;
 mod snapshots;
 mod writer;
 
@@ -14,6 +16,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use fleet::{Command, Digest, Event, Fleet, NodeId, Observed, ObservedNode, Plan, Refusal, Timestamp, wire};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+
+pub use order::{Line, What};
+use order::{Order, Work};
+pub use rehearsal::Rehearsal;
 
 use crate::store::{Away, Entry, Note, Record, Store, StoreError};
 
@@ -52,15 +58,6 @@ pub struct Batch {
     pub events: Vec<Event>,
 }
 
-/// Commands that are carried out together or not at all.
-struct Order {
-    actor: Actor,
-    commands: Vec<Command>,
-    /// What a plan showed of them.
-    expect: Option<Digest>,
-    reply: oneshot::Sender<Result<Vec<Event>, ExecuteError>>,
-}
-
 /// Who gave a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Actor {
@@ -70,6 +67,8 @@ pub enum Actor {
     Wire(fleet::Mac),
     /// The appliance itself, by its policy and its reconciler.
     Appliance,
+    /// Nobody: nothing of it is carried out.
+    Rehearsal(Rehearsal),
 }
 
 impl std::fmt::Display for Actor {
@@ -79,6 +78,7 @@ impl std::fmt::Display for Actor {
             Actor::Node(node) => node.fmt(f),
             Actor::Wire(mac) => mac.fmt(f),
             Actor::Appliance => f.write_str("appliance"),
+            Actor::Rehearsal(_) => f.write_str("rehearsal"),
         }
     }
 }
@@ -192,12 +192,23 @@ impl Core {
         commands: Vec<Command>,
         expect: Option<Digest>,
     ) -> Result<Vec<Event>, ExecuteError> {
+        if let Actor::Rehearsal(rehearsal) = actor {
+            return Ok(rehearsal.give(&self.fleet(), commands)?);
+        }
+        self.order(Work::Give { actor: actor.clone(), commands, expect }).await
+    }
+
+    /// Carries out the lines of another log as they were, with their times and actors; all or none.
+    pub async fn replay(&self, lines: Vec<Line>) -> Result<Vec<Event>, ExecuteError> {
+        self.order(Work::Replay(lines)).await
+    }
+
+    async fn order(&self, work: Work) -> Result<Vec<Event>, ExecuteError> {
         if let Some(away) = self.away() {
             return Err(ExecuteError::Away(away.why));
         }
         let (reply, answer) = oneshot::channel();
-        let order = Order { actor: actor.clone(), commands, expect, reply };
-        self.inner.orders.send(order).await.map_err(|_| ExecuteError::Stopping)?;
+        self.inner.orders.send(Order { work, reply }).await.map_err(|_| ExecuteError::Stopping)?;
         answer.await.map_err(|_| ExecuteError::Stopping)?
     }
 

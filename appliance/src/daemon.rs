@@ -28,7 +28,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let writer_shutdown = CancellationToken::new();
 
     std::fs::create_dir_all(config.state.join("bundles")).context("making the folder of bundles")?;
-    let found = found(&config)?;
+    let found = if config.rehearsal { Found::rehearsal() } else { found(&config)? };
     let store = match &config.database {
         Some(url) => Store::open(url).await?,
         None => Store::sqlite(&config.state.join("log.sqlite")).await?,
@@ -43,6 +43,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokens: Arc::new(Tokens::open(&config.state.join("secret"))?),
         auth: Arc::new(auth::Auth::open(core.store().clone()).await.context("looking for a password")?),
         core: core.clone(),
+        rehearsal: config.rehearsal,
     };
     if let Some(served) = &found.serve
         && core.fleet().site.is_none()
@@ -57,9 +58,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
 
     start_servers(&config, &found, &app, &mut tasks, &shutdown).await?;
-    tasks.spawn(reconcile::run(core.clone(), shutdown.clone()));
+    if !config.rehearsal {
+        tasks.spawn(reconcile::run(core.clone(), shutdown.clone()));
+        tasks.spawn(record_own_machine(app.clone(), config.clone(), shutdown.clone()));
+    }
     tasks.spawn(console::write(app.clone(), config.clone(), found.clone(), shutdown.clone()));
-    tasks.spawn(record_own_machine(app.clone(), config.clone(), shutdown.clone()));
     tracing::info!("Ready. {}", found.sentence);
 
     let mut terminate = signal(SignalKind::terminate())?;

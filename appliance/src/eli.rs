@@ -3,12 +3,17 @@
 //! Exit codes: 0 done, 1 refused or not reached (the reason is on stderr), 2 wrongly called.
 
 mod client;
+mod document;
+mod history;
 mod install;
 mod list;
 mod login;
 mod nouns;
 mod package;
 mod pin;
+mod plan;
+mod query;
+mod replay;
 mod settings;
 mod table;
 mod wait;
@@ -58,6 +63,8 @@ struct Access {
 enum Output {
     Table,
     Json,
+    /// One name a line, for pipes
+    Names,
 }
 
 #[derive(Subcommand)]
@@ -111,8 +118,12 @@ enum Command {
     Switch(nouns::Switch),
     /// Install a package from a .eli file
     Install(install::Install),
-    /// Say what is in a .eli file
-    Show { file: PathBuf },
+    /// Say what is in a .eli file; or of a thing, what is wanted and what is
+    Show {
+        /// A .eli file, or machine, host, vm, service, package, rack, switch
+        what: String,
+        name: Option<String>,
+    },
     /// Remove a service and its VM
     Remove(nouns::Remove),
     /// What happened to a machine, VM, service, package, or to the site
@@ -123,6 +134,24 @@ enum Command {
         #[arg(long, default_value_t = 200)]
         limit: u32,
     },
+    /// Say what a command would do, and do nothing: eli plan -- vm create web
+    Plan(plan::Plan),
+    /// Do exactly what a plan showed, or make the site like a document
+    Apply(plan::Apply),
+    /// Write the desired state as a document
+    Export(document::Export),
+    /// Find objects: eli query vms 'memory_mib > 512 && phase == "running"'
+    Query(query::Query),
+    /// The log: every event, since the first
+    History(history::History),
+    /// Position of the log, and the hash of the state that it comes to
+    State {
+        /// A position, an RFC 3339 time, or -2h
+        #[arg(long, allow_hyphen_values = true)]
+        at: Option<String>,
+    },
+    /// Carry out a log again: in memory, or on an appliance that is a rehearsal
+    Replay(replay::Replay),
     /// Show or set which machines are adopted without asking, and whose SSH keys are let in
     Policy(SetPolicy),
 }
@@ -187,15 +216,30 @@ async fn carry_out(arguments: Arguments, settings_path: &Path) -> anyhow::Result
     let Arguments { access, command } = arguments;
     // These two need no session.
     let command = match command {
-        Command::Show { file } => return package::show(&file, access.output),
+        Command::Show { what, name: None } => return package::show(Path::new(&what), access.output),
         Command::Login(login) => return login::login(login, access, settings_path).await,
         command => command,
     };
     let client = client(&access, settings_path)?;
-    let output = access.output;
     match command {
+        Command::Plan(plan) => plan::plan(client, plan, access.output, settings_path).await,
+        command => give(&client, command, access.output, settings_path).await,
+    }
+}
+
+/// What needs a session.
+async fn give(client: &Client, command: Command, output: Output, settings_path: &Path) -> anyhow::Result<()> {
+    match command {
+        Command::Show { what, name: Some(name) } => query::show(client, &what, &name, output).await,
         Command::Show { .. } | Command::Login(_) => Ok(()),
-        Command::Logout => login::logout(&client, settings_path).await,
+        Command::Plan(_) => anyhow::bail!("a plan cannot be planned"),
+        Command::Apply(apply) => plan::apply(client, apply, settings_path).await,
+        Command::Export(export) => document::export(client, &export).await,
+        Command::Query(query) => query::query(client, &query, output).await,
+        Command::History(history) => history::history(client, history, output).await,
+        Command::State { at } => history::state(client, at.as_deref(), output).await,
+        Command::Replay(replay) => replay::replay(client, replay, settings_path).await,
+        Command::Logout => login::logout(client, settings_path).await,
         Command::Machines => list::machines(&client.list("/machines").await?, output),
         Command::Hosts => list::hosts(&client.list("/hosts").await?, output),
         Command::Vms => list::vms(&client.list("/vms").await?, output),
@@ -203,32 +247,32 @@ async fn carry_out(arguments: Arguments, settings_path: &Path) -> anyhow::Result
         Command::Packages => list::packages(&client.list("/packages").await?, output),
         Command::Registry => list::registry(&client.get("/state").await?, output),
         Command::Adopt { machines, wipe } => {
-            nouns::each(machines, async |machine| adopt(&client, machine, wipe).await).await
+            nouns::each(machines, async |machine| adopt(client, machine, wipe).await).await
         }
-        Command::Delete(names) => nouns::each(names, async |name| delete(&client, name).await).await,
+        Command::Delete(names) => nouns::each(names, async |name| delete(client, name).await).await,
         Command::Vm(Vm::Create { name, memory, cpus, disk, wait }) => {
             let new = NewVm { name, memory_mib: memory, vcpus: cpus, disk_gib: disk };
             let created: Changed = client.send("POST", "/vms", &new).await?;
             say(&created);
             match created.id {
-                Some(id) if wait => wait::until_running(&client, &id).await,
+                Some(id) if wait => wait::until_running(client, &id).await,
                 _ => Ok(()),
             }
         }
-        Command::Vm(Vm::Cancel(names)) => nouns::post(&client, names, "vms", "cancel").await,
-        Command::Vm(Vm::Remove(remove)) => nouns::remove(&client, remove, "vms").await,
-        Command::Machine(verb) => nouns::machine(&client, verb).await,
-        Command::Host(verb) => nouns::host(&client, verb).await,
-        Command::Service(verb) => nouns::service(&client, verb).await,
-        Command::Package(verb) => nouns::package(&client, verb).await,
-        Command::Rack(verb) => nouns::rack(&client, verb, output).await,
-        Command::Switch(verb) => nouns::switch(&client, verb, output).await,
-        Command::Install(install) => install::install(&client, install).await,
-        Command::Remove(remove) => nouns::remove(&client, remove, "services").await,
+        Command::Vm(Vm::Cancel(names)) => nouns::post(client, names, "vms", "cancel").await,
+        Command::Vm(Vm::Remove(remove)) => nouns::remove(client, remove, "vms").await,
+        Command::Machine(verb) => nouns::machine(client, verb).await,
+        Command::Host(verb) => nouns::host(client, verb).await,
+        Command::Service(verb) => nouns::service(client, verb).await,
+        Command::Package(verb) => nouns::package(client, verb).await,
+        Command::Rack(verb) => nouns::rack(client, verb, output).await,
+        Command::Switch(verb) => nouns::switch(client, verb, output).await,
+        Command::Install(install) => install::install(client, install).await,
+        Command::Remove(remove) => nouns::remove(client, remove, "services").await,
         Command::Timeline { id, limit } => {
             list::timeline(&client.list(&format!("/timeline/{id}?limit={limit}")).await?, output)
         }
-        Command::Policy(set) => policy(&client, set, output).await,
+        Command::Policy(set) => policy(client, set, output).await,
     }
 }
 

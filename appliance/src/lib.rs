@@ -17,6 +17,7 @@ pub mod files;
 pub mod network;
 pub mod node_api;
 pub mod packages;
+pub mod query;
 pub mod reconcile;
 pub mod store;
 pub mod tls;
@@ -38,6 +39,8 @@ pub struct App {
     pub tokens: Arc<tokens::Tokens>,
     /// Passwords, sessions, and the one-time code that the console shows.
     pub auth: Arc<auth::Auth>,
+    /// Nothing here is real: logs are replayed into it.
+    pub rehearsal: bool,
 }
 
 impl App {

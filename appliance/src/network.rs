@@ -34,6 +34,12 @@ pub struct Found {
     pub sentence: String,
 }
 
+impl Found {
+    pub fn rehearsal() -> Found {
+        Found { sentence: "No network is served: this is a rehearsal.".to_owned(), ..Found::default() }
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Upstream {
     pub interface: String,

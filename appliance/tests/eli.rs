@@ -1,99 +1,14 @@
 //! `eli` as a program, against the REST API over real TLS on loopback.
 
+mod desk;
 mod example;
 
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::process::Output;
 
-use appliance::core::Core;
-use appliance::{tls, web};
-use example::{Site, bundle, guest, host, join, mac, report, site};
+use desk::{desk, logged_in};
+use example::{bundle, guest, host, join, mac, report};
 use fleet::wire::SoftwareState;
-use tokio::net::TcpListener;
 use tokio::process::Command;
-
-struct Desk {
-    site: Site,
-    dir: tempfile::TempDir,
-    address: SocketAddr,
-}
-
-/// What `eli` said and how it ended.
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-async fn desk() -> Desk {
-    let dir = tempfile::tempdir().unwrap();
-    let mut site = site(dir.path()).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let tls = tls::page_config(site.app.ca.server_certificate(&[]).unwrap()).unwrap();
-    site.tasks.spawn(tls::serve(listener, tls, web::router(site.app.clone()), None, site.shutdown.clone()));
-    Desk { site, dir, address }
-}
-
-async fn logged_in() -> Desk {
-    let desk = desk().await;
-    let (code, fingerprint) = (desk.site.app.auth.code().unwrap(), desk.site.app.ca.fingerprint());
-    let server = desk.server();
-    let said = desk.eli(&["login", &server, "--fingerprint", &fingerprint, "--code", &code]).await;
-    assert_eq!((said.code, said.out.as_str()), (0, &*format!("Logged in at {server}\n")), "{}", said.err);
-    desk
-}
-
-impl Desk {
-    fn server(&self) -> String {
-        format!("https://{}", self.address)
-    }
-
-    fn core(&self) -> &Core {
-        &self.site.app.core
-    }
-
-    fn settings(&self) -> PathBuf {
-        self.dir.path().join("home/elisandra/eli.toml")
-    }
-
-    async fn eli(&self, arguments: &[&str]) -> Said {
-        self.eli_with(arguments, &[("ELI_PASSWORD", "correct horse")]).await
-    }
-
-    /// With text on its standard input.
-    async fn eli_reading(&self, arguments: &[&str], text: &str) -> Said {
-        let input = std::fs::File::open(self.file("input", text.as_bytes())).unwrap();
-        self.eli_from(arguments, &[("ELI_PASSWORD", "correct horse")], input.into()).await
-    }
-
-    async fn eli_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Said {
-        self.eli_from(arguments, environment, std::process::Stdio::null()).await
-    }
-
-    async fn eli_from(
-        &self,
-        arguments: &[&str],
-        environment: &[(&str, &str)],
-        input: std::process::Stdio,
-    ) -> Said {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_eli"));
-        command.args(arguments).env_clear().env("XDG_CONFIG_HOME", self.dir.path().join("home"));
-        command.envs(environment.iter().copied()).stdin(input).kill_on_drop(true);
-        let output = tokio::time::timeout(std::time::Duration::from_secs(60), command.output());
-        let Output { status, stdout, stderr } = output.await.expect("eli did not end").unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Said { code: status.code().unwrap(), out: text(stdout), err: text(stderr) }
-    }
-
-    fn file(&self, name: &str, bytes: &[u8]) -> String {
-        let path = self.dir.path().join(name);
-        std::fs::write(&path, bytes).unwrap();
-        path.display().to_string()
-    }
-}
 
 #[tokio::test]
 async fn logging_in_is_remembered_for_its_owner_alone() {

@@ -54,6 +54,7 @@ impl Site {
             core.execute(&Actor::Appliance, found).await.unwrap();
         }
         let app = App {
+            rehearsal: false,
             files: dir.path().join("files"),
             bundles: dir.path().join("bundles"),
             ca: Arc::new(ca::Ca::open(dir.path()).unwrap()),

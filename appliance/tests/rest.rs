@@ -140,7 +140,7 @@ async fn no_route_answers_without_a_login_but_those_one_logs_in_with() {
                     assert_eq!(answer.headers[header::LOCATION], "/login");
                     assert_eq!(answer.text, "");
                 }
-                Access::Api => {
+                Access::Api | Access::Own => {
                     assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{} {path}", route.method);
                     assert_eq!(answer.error(), "log in first");
                 }

@@ -7,25 +7,37 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 
+use super::plan;
 use crate::{App, core, web};
 
 /// The prefix `__Host-` makes browsers insist on TLS, on this host alone, and on no other path.
 pub const COOKIE: &str = "__Host-elisandra";
 
+/// A request with this header is not carried out: the answer is what it would do.
+pub const PLAN: &str = "elisandra-plan";
+
 /// Who asks, as handlers get it.
 #[derive(Debug, Clone)]
-pub struct Person(pub String);
+pub struct Person {
+    pub name: String,
+    /// Only wants to know what the commands would do.
+    pub rehearsal: Option<core::Rehearsal>,
+}
 
 impl Person {
+    /// Who gives the commands of this request.
     pub fn actor(&self) -> core::Actor {
-        core::Actor::Person(self.0.clone())
+        match &self.rehearsal {
+            Some(rehearsal) => core::Actor::Rehearsal(rehearsal.clone()),
+            None => core::Actor::Person(self.name.clone()),
+        }
     }
 }
 
 /// For the REST API: without a session 401, and a line on the site's timeline.
 pub async fn api(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, web::Error> {
     same_origin(&request)?;
-    let Some(person) = person(&app, request.headers()).await? else {
+    let Some(name) = person(&app, request.headers()).await? else {
         if app.auth.worth_a_note(core::now()) {
             let (method, path, from) =
                 (request.method(), request.uri().path(), address(request.extensions()));
@@ -33,29 +45,53 @@ pub async fn api(State(app): State<App>, mut request: Request, next: Next) -> Re
         }
         return Err(web::Error::not_logged_in());
     };
-    request.extensions_mut().insert(person);
-    Ok(next.run(request).await)
+    let rehearsal = wants_a_plan(&request).then(core::Rehearsal::default);
+    request.extensions_mut().insert(Person { name, rehearsal: rehearsal.clone() });
+    let answer = next.run(request).await;
+    match rehearsal {
+        Some(rehearsal) if answer.status().is_success() => {
+            Ok(axum::Json(plan::planned(&app, rehearsal.commands())).into_response())
+        }
+        Some(_) | None => Ok(answer),
+    }
+}
+
+/// For what is about the session itself: as [`api`], but nothing of it is in the log, so it has no plan.
+pub async fn own(app: State<App>, request: Request, next: Next) -> Result<Response, web::Error> {
+    if wants_a_plan(&request) {
+        let sentence = "this changes nothing in the log, so there is nothing to plan";
+        return Err(web::Error::refused(StatusCode::UNPROCESSABLE_ENTITY, sentence));
+    }
+    api(app, request, next).await
 }
 
 /// For pages: without a session, off to where one gets one.
 pub async fn page(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, web::Error> {
-    let Some(person) = person(&app, request.headers()).await? else {
+    let Some(name) = person(&app, request.headers()).await? else {
         let place = if app.auth.code().is_some() { "/welcome" } else { "/login" };
         return Ok(Redirect::to(place).into_response());
     };
-    request.extensions_mut().insert(person);
+    request.extensions_mut().insert(Person { name, rehearsal: None });
     Ok(next.run(request).await)
 }
 
 /// For what is open to everybody: no session is looked for.
 pub async fn open(request: Request, next: Next) -> Result<Response, web::Error> {
     same_origin(&request)?;
+    if wants_a_plan(&request) {
+        let sentence = "this changes nothing in the log, so there is nothing to plan";
+        return Err(web::Error::refused(StatusCode::UNPROCESSABLE_ENTITY, sentence));
+    }
     Ok(next.run(request).await)
 }
 
-async fn person(app: &App, headers: &HeaderMap) -> Result<Option<Person>, web::Error> {
+async fn person(app: &App, headers: &HeaderMap) -> Result<Option<String>, web::Error> {
     let Some(token) = token(headers) else { return Ok(None) };
-    Ok(app.auth.person(token, core::now()).await?.map(Person))
+    Ok(app.auth.person(token, core::now()).await?)
+}
+
+fn wants_a_plan(request: &Request) -> bool {
+    !matches!(*request.method(), Method::GET | Method::HEAD) && request.headers().contains_key(PLAN)
 }
 
 /// The session's token as the request carries it.

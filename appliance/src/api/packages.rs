@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::guard::Person;
 use super::{Changed, Force, vms};
-use crate::{App, core, packages, web};
+use crate::{App, packages, web};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
@@ -49,7 +49,7 @@ pub async fn install(
         packages::receive(&app.bundles, packages::LIMIT, body).await?
     };
     let mut changed = Changed::by(&[]);
-    let events = decide(&app, &person.actor(), bundle).await?;
+    let events = decide(&app, &person, bundle).await?;
     changed.changed = events.iter().map(Event::sentence).collect();
     changed.id = events.iter().find_map(|event| match event {
         Event::Service(service::Event::Created(service)) => Some(service.id.to_string()),
@@ -61,17 +61,20 @@ pub async fn install(
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// What was refused is not kept; one at a time, so that what one caller is refused is not what another installs.
-async fn decide(app: &App, actor: &core::Actor, bundle: Bundle) -> Result<Vec<Event>, web::Error> {
+async fn decide(app: &App, person: &Person, bundle: Bundle) -> Result<Vec<Event>, web::Error> {
     let _turn = TURN.lock().await;
     let sha256 = bundle.sha256.clone();
     let decided = match vms::guest_image(app) {
         Ok(image) => {
             let command = Command::InstallPackage { bundle, image };
-            app.core.execute(actor, command).await.map_err(web::Error::from)
+            app.core.execute(&person.actor(), command).await.map_err(web::Error::from)
         }
         Err(error) => Err(error),
     };
-    forget(app, &sha256).await;
+    // A plan is applied later, and then needs the bundle.
+    if person.rehearsal.is_none() || decided.is_err() {
+        forget(app, &sha256).await;
+    }
     decided
 }
 
@@ -95,7 +98,7 @@ pub async fn remove(
     let sha256 = app.core.fleet().packages.get(&name).map(|package| package.bundle.sha256.clone());
     let events = app.core.execute(&person.actor(), Command::RemovePackage { name, force }).await?;
     let _turn = TURN.lock().await;
-    if let Some(sha256) = sha256 {
+    if let Some(sha256) = sha256.filter(|_| person.rehearsal.is_none()) {
         forget(&app, &sha256).await;
     }
     Ok(Changed::by(&events))

@@ -8,8 +8,8 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
-    events, guard, hosts, machines, packages, policy, racks, services, session, state, switches, timeline,
-    vms,
+    document, events, guard, history, hosts, machines, packages, plan, policy, query, racks, replay,
+    services, session, state, switches, timeline, vms,
 };
 use crate::{App, web};
 
@@ -19,8 +19,10 @@ pub enum Access {
     Open,
     /// With a session; others are shown the login page.
     Page,
-    /// With a session; others get 401.
+    /// With a session; others get 401. What it changes can be planned.
     Api,
+    /// With a session; others get 401. Changes nothing in the log.
+    Own,
 }
 
 pub struct Route {
@@ -35,7 +37,7 @@ const BODY_LIMIT: usize = 256 << 10;
 
 #[rustfmt::skip]
 pub fn routes() -> Vec<Route> {
-    use Access::{Api, Open, Page};
+    use Access::{Api, Open, Own, Page};
     let route = |access, method, path, handler| Route { access, method, path, handler };
     vec![
         route(Open, "GET",    "/login",                         get(web::pages::login)),
@@ -49,7 +51,7 @@ pub fn routes() -> Vec<Route> {
         route(Api,  "GET",    "/live",                          get(web::live::get)),
         route(Api,  "GET",    "/timeline/{id}",                 get(web::pages::timeline)),
 
-        route(Api,  "POST",   "/api/v1/logout",                 post(session::logout)),
+        route(Own,  "POST",   "/api/v1/logout",                 post(session::logout)),
         route(Api,  "GET",    "/api/v1/state",                  get(state::get)),
         route(Api,  "GET",    "/api/v1/events",                 get(events::get)),
         route(Api,  "GET",    "/api/v1/machines",               get(machines::list)),
@@ -88,6 +90,18 @@ pub fn routes() -> Vec<Route> {
         route(Api,  "GET",    "/api/v1/timeline/{id}",          get(timeline::get)),
         route(Api,  "GET",    "/api/v1/policy",                 get(policy::get)),
         route(Api,  "PUT",    "/api/v1/policy",                 put(policy::put)),
+        route(Api,  "GET",    "/api/v1/query",                  get(query::nouns)),
+        route(Api,  "GET",    "/api/v1/query/{noun}",           get(query::get)),
+        route(Own,  "POST",   "/api/v1/plan",                   post(plan::plan).layer(DefaultBodyLimit::max(plan::LIMIT))),
+        route(Api,  "POST",   "/api/v1/apply",                  post(plan::apply).layer(DefaultBodyLimit::max(plan::LIMIT))),
+        route(Api,  "GET",    "/api/v1/document",               get(document::get)),
+        route(Own,  "POST",   "/api/v1/document",               post(document::plan).layer(DefaultBodyLimit::max(plan::LIMIT))),
+        route(Api,  "GET",    "/api/v1/history",                get(history::list)),
+        route(Api,  "GET",    "/api/v1/history/{position}",     get(history::show)),
+        route(Api,  "GET",    "/api/v1/log",                    get(history::lines)),
+        route(Api,  "GET",    "/api/v1/log/compacted",          get(history::compacted)),
+        route(Api,  "GET",    "/api/v1/hash",                   get(history::state)),
+        route(Own,  "POST",   "/api/v1/replay",                 post(replay::post).layer(DefaultBodyLimit::max(replay::LIMIT))),
     ]
 }
 
@@ -99,6 +113,7 @@ pub fn router(app: App) -> Router {
             Access::Open => handler.route_layer(from_fn(guard::open)),
             Access::Page => handler.route_layer(from_fn_with_state(app.clone(), guard::page)),
             Access::Api => handler.route_layer(from_fn_with_state(app.clone(), guard::api)),
+            Access::Own => handler.route_layer(from_fn_with_state(app.clone(), guard::own)),
         };
         router = router.route(path, guarded);
     }

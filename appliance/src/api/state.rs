@@ -53,6 +53,9 @@ pub struct Daemon {
     pub fingerprint: String,
     /// Why nothing survives a restart of this machine, where that is so.
     pub memory_only: Option<String>,
+    /// Nothing here is real; another site's log is tried out.
+    #[serde(default)]
+    pub rehearsal: bool,
     /// Why nothing can be changed now: the database is away.
     #[serde(default)]
     pub away: Option<String>,
@@ -93,6 +96,7 @@ fn daemon(app: &App) -> Daemon {
         resident_bytes: resident_bytes(),
         fingerprint: app.ca.fingerprint(),
         memory_only: memory_only(),
+        rehearsal: app.rehearsal,
         away: app.core.away().map(|away| away.why),
     }
 }

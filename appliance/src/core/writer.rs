@@ -11,12 +11,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet::{Ctx, Event, Fleet};
+use fleet::{Event, Fleet};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Batch, Core, ExecuteError, Head, Order, now};
+use super::order::{Order, decide};
+use super::{Batch, Core, ExecuteError, Head, now};
 use crate::store::{Fact, Record, StoreError};
 
 /// Orders that are decided in one go, and so share a commit.
@@ -81,13 +82,6 @@ struct Writer {
     orders: mpsc::Receiver<Order>,
     /// The log has something in it that this program cannot read; it was said.
     stuck: bool,
-}
-
-/// What a group of orders comes to, decided on one fleet.
-struct Decided {
-    fleet: Fleet,
-    facts: Vec<Fact>,
-    answers: Vec<Result<Vec<Event>, ExecuteError>>,
 }
 
 enum Settled {
@@ -239,56 +233,6 @@ impl Writer {
         let _ = self.core.inner.batches.send(Arc::new(Batch { position, events }));
         self.core.bump();
     }
-}
-
-/// Decides each order on the fleet that the orders before it leave behind. An order is all or nothing.
-fn decide(fleet: &Fleet, group: &[Order]) -> Decided {
-    let at = now();
-    let mut decided =
-        Decided { fleet: fleet.clone(), facts: Vec::new(), answers: Vec::with_capacity(group.len()) };
-    for order in group {
-        let may_be_undone = order.commands.len() > 1 || order.expect.is_some();
-        let before = may_be_undone.then(|| (decided.fleet.clone(), decided.facts.len()));
-        let mut happened = Vec::new();
-        let mut refused = None;
-        for command in &order.commands {
-            match fleet::decide(&decided.fleet, command, Ctx { now: at }) {
-                Ok(events) => {
-                    let mut command = Some(command.clone());
-                    for event in events {
-                        fleet::evolve(&mut decided.fleet, &event);
-                        decided.facts.push(Fact {
-                            at,
-                            actor: order.actor.to_string(),
-                            event: event.clone(),
-                            command: command.take(),
-                        });
-                        happened.push(event);
-                    }
-                }
-                Err(refusal) => {
-                    refused = Some(ExecuteError::Refused(refusal));
-                    break;
-                }
-            }
-        }
-        if refused.is_none()
-            && order.expect.as_ref().is_some_and(|expect| *expect != fleet::digest(&happened))
-        {
-            refused = Some(ExecuteError::Changed);
-        }
-        decided.answers.push(match refused {
-            None => Ok(happened),
-            Some(error) => {
-                if let Some((fleet, facts)) = before {
-                    decided.fleet = fleet;
-                    decided.facts.truncate(facts);
-                }
-                Err(error)
-            }
-        });
-    }
-    decided
 }
 
 /// Whoever asked may have gone away; what was decided stands.

@@ -8,6 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::api::guard;
+use crate::api::plan::Planned;
+
 use super::pin::{self, Fingerprint, Seen};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
@@ -18,7 +21,14 @@ pub struct Client {
     fingerprint: Fingerprint,
     token: Option<String>,
     seen: Seen,
+    /// What would be changed is only planned.
+    planning: bool,
 }
+
+/// What the appliance would do, for each thing that was named; ends a command that was only to be planned.
+#[derive(Debug, thiserror::Error)]
+#[error("this was planned and not done")]
+pub struct PlanMade(pub Vec<Planned>);
 
 /// The appliance did not answer, as opposed to: it refused.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +39,18 @@ impl Client {
     pub fn new(server: String, fingerprint: Fingerprint, token: Option<String>) -> anyhow::Result<Client> {
         let seen = Seen::default();
         let http = http(pin::pinned(fingerprint, seen.clone())?)?;
-        Ok(Client { http, server, fingerprint, token, seen })
+        Ok(Client { http, server, fingerprint, token, seen, planning: false })
+    }
+
+    /// A client whose changes are planned and not made: each ends with [`PlanMade`].
+    pub fn planning(self) -> Client {
+        Client { planning: true, ..self }
+    }
+
+    /// A request that changes nothing although it has a body.
+    pub async fn ask<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        let request = self.request(Method::POST, path).json(body).timeout(Duration::from_secs(120));
+        self.answer(request).await
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
@@ -47,17 +68,25 @@ impl Client {
         body: &impl Serialize,
     ) -> anyhow::Result<T> {
         let request = self.request(Method::from_bytes(method.as_bytes())?, path).json(body);
-        self.answer(request.timeout(Duration::from_secs(60))).await
+        self.change(request.timeout(Duration::from_secs(60))).await
     }
 
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.answer(self.request(Method::DELETE, path).timeout(Duration::from_secs(60))).await
+        self.change(self.request(Method::DELETE, path).timeout(Duration::from_secs(60))).await
     }
 
     /// However long it takes: the upload is as long as the file.
     pub async fn upload<T: DeserializeOwned>(&self, path: &str, bytes: u64, body: Body) -> anyhow::Result<T> {
         let request = self.request(Method::POST, path).header("content-type", "application/octet-stream");
-        self.answer(request.header("content-length", bytes).body(body)).await
+        self.change(request.header("content-length", bytes).body(body)).await
+    }
+
+    async fn change<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        if !self.planning {
+            return self.answer(request).await;
+        }
+        let planned: Planned = self.answer(request.header(guard::PLAN, "1")).await?;
+        Err(PlanMade(vec![planned]).into())
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

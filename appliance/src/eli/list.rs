@@ -3,10 +3,9 @@
 use fleet::Timestamp;
 use fleet::site::{Adopt, Policy};
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::macros::format_description;
 
 use super::Output;
+use super::history;
 use super::table::{Table, plain, span};
 use crate::api::Wait;
 use crate::api::hosts::Host;
@@ -217,10 +216,9 @@ pub fn timeline(lines: &[Line], output: Output) -> anyhow::Result<()> {
     if output == Output::Json {
         return json(lines);
     }
-    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
     let mut before: Option<Timestamp> = None;
     for line in lines {
-        let at = OffsetDateTime::from_unix_timestamp(i64::try_from(line.at.0 / 1000)?)?.format(format)?;
+        let at = history::local(line.at);
         let spent = before.map_or(0, |before| line.at.secs_since(before));
         let spent = if spent >= 2 { format!("+{}", span(spent)) } else { String::new() };
         let kind = if line.kind == "event" { "" } else { &line.kind };

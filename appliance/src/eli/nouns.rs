@@ -9,7 +9,7 @@ use fleet::Mac;
 use fleet::switch::Plugged;
 use serde_json::json;
 
-use super::client::Client;
+use super::client::{Client, PlanMade};
 use super::{Output, list, say};
 use crate::api::Changed;
 use crate::api::machines::Machine as Found;
@@ -257,17 +257,24 @@ pub async fn each(
     let names = names.read()?;
     let alone = names.len() == 1;
     let mut refused = 0;
+    let mut plans = Vec::new();
     for name in &names {
         match carry_out(name).await {
             Ok(changed) => say(&changed),
             Err(error) if alone => return Err(error),
-            Err(error) => {
-                eprintln!("eli: {name}: {error:#}");
-                refused += 1;
-            }
+            Err(error) => match error.downcast::<PlanMade>() {
+                Ok(PlanMade(made)) => plans.extend(made),
+                Err(error) => {
+                    eprintln!("eli: {name}: {error:#}");
+                    refused += 1;
+                }
+            },
         }
     }
     anyhow::ensure!(refused == 0, "{refused} of {} were refused", names.len());
+    if !plans.is_empty() {
+        return Err(PlanMade(plans).into());
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Tables for a terminal: columns as wide as what stands in them, the last one as long as it is.
 
 pub struct Table {
-    heads: Vec<&'static str>,
+    heads: Vec<String>,
     rows: Vec<Row>,
 }
 
@@ -12,8 +12,8 @@ struct Row {
 }
 
 impl Table {
-    pub fn new(heads: &[&'static str]) -> Table {
-        Table { heads: heads.to_vec(), rows: Vec::new() }
+    pub fn new<Head: ToString>(heads: &[Head]) -> Table {
+        Table { heads: heads.iter().map(ToString::to_string).collect(), rows: Vec::new() }
     }
 
     pub fn row(&mut self, cells: Vec<String>, notes: Vec<String>) {
@@ -41,7 +41,7 @@ impl Table {
             let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
             padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
         };
-        let mut text = line(&self.heads);
+        let mut text = line(&self.heads.iter().map(String::as_str).collect::<Vec<_>>());
         for row in &self.rows {
             text += &line(&row.cells.iter().map(String::as_str).collect::<Vec<_>>());
             for note in &row.notes {

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::auth::AuthError;
 use crate::core::ExecuteError;
 use crate::packages::PackageError;
+use crate::query::WrongExpression;
 use crate::store::StoreError;
 
 #[derive(Debug)]
@@ -72,6 +73,12 @@ impl From<ExecuteError> for Error {
                 Error::refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
             }
         }
+    }
+}
+
+impl From<WrongExpression> for Error {
+    fn from(wrong: WrongExpression) -> Error {
+        Error::refused(StatusCode::UNPROCESSABLE_ENTITY, wrong.to_string())
     }
 }
 

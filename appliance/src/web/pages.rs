@@ -84,7 +84,7 @@ pub async fn home(
 ) -> Result<Html<String>, Error> {
     let state = state::state(&app);
     let home =
-        Home { version: assets::version(), person: person.0, sections: sections(&state)?, state: &state };
+        Home { version: assets::version(), person: person.name, sections: sections(&state)?, state: &state };
     Ok(Html(home.render()?))
 }
 
@@ -96,7 +96,7 @@ pub async fn racks(
     let state = state::state(&app);
     let page = RacksPage {
         version: assets::version(),
-        person: person.0,
+        person: person.name,
         sections: sections(&state)?,
         state: &state,
     };

@@ -34,10 +34,19 @@ pub async fn site(dir: &Path) -> Site {
 
 /// A site whose log is elsewhere.
 pub async fn site_on(dir: &Path, store: Store) -> Site {
+    site_or_rehearsal(dir, store, false).await
+}
+
+/// An appliance into which another's log is replayed.
+pub async fn rehearsal(dir: &Path) -> Site {
+    site_or_rehearsal(dir, Store::sqlite(&dir.join("log.sqlite")).await.unwrap(), true).await
+}
+
+async fn site_or_rehearsal(dir: &Path, store: Store, rehearsal: bool) -> Site {
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let core = core::start(store, &mut tasks, shutdown.clone()).await.unwrap();
-    if core.fleet().site.is_none() {
+    if core.fleet().site.is_none() && !rehearsal {
         let found = Command::Found {
             site: uuid::Uuid::new_v4(),
             network: "10.77.0.0/16".parse().unwrap(),
@@ -60,8 +69,11 @@ pub async fn site_on(dir: &Path, store: Store) -> Site {
         tokens: Arc::new(Tokens::open(&dir.join("secret")).unwrap()),
         auth: Arc::new(auth::Auth::open(core.store().clone()).await.unwrap()),
         core: core.clone(),
+        rehearsal,
     };
-    tasks.spawn(reconcile::run(core, shutdown.clone()));
+    if !rehearsal {
+        tasks.spawn(reconcile::run(core, shutdown.clone()));
+    }
     Site { app, tasks, shutdown }
 }
 

@@ -1,0 +1,122 @@
+//! `POST /api/v1/plan`, `POST /api/v1/apply`: what commands would do, and doing exactly that.
+//!
+//! Every request that changes something can also be planned where it is: with the header `Elisandra-Plan: 1` it is
+//! answered by a [`Planned`] and not carried out.
+
+use axum::Extension;
+use axum::extract::State;
+use axum::http::StatusCode;
+use fleet::{Command, Ctx, Digest, Forecast, Refusal, simulate};
+use serde::{Deserialize, Serialize};
+
+use super::guard::Person;
+use super::{Changed, Json};
+use crate::core::ExecuteError;
+use crate::{App, core, packages, web};
+
+/// A plan of a document may hold some thousand commands.
+pub const LIMIT: usize = 16 << 20;
+
+/// A forecast, and the position of the log that it was made at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    pub position: i64,
+    #[serde(flatten)]
+    pub forecast: Forecast,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    pub commands: Vec<Command>,
+}
+
+/// What a plan showed, to be done as it was shown or not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Apply {
+    pub commands: Vec<Command>,
+    pub digest: Digest,
+    /// The sentences of the plan, so that a refusal can say which of them does not hold any more.
+    #[serde(default)]
+    pub sentences: Vec<String>,
+}
+
+pub async fn plan(
+    State(app): State<App>,
+    Json(wanted): Json<Wanted>,
+) -> Result<axum::Json<Planned>, web::Error> {
+    orders(&wanted.commands)?;
+    Ok(axum::Json(planned(&app, wanted.commands)))
+}
+
+pub async fn apply(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Json(wanted): Json<Apply>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    orders(&wanted.commands)?;
+    kept(&app, &wanted.commands)?;
+    let done = app.core.execute_all(&person.actor(), wanted.commands.clone(), Some(wanted.digest)).await;
+    match done {
+        Ok(events) => Ok(Changed::by(&events)),
+        Err(ExecuteError::Changed) => {
+            let now = sentences(&planned(&app, wanted.commands).forecast);
+            let sentence = format!("{}{}", ExecuteError::Changed, difference(&wanted.sentences, &now));
+            Err(web::Error::refused(StatusCode::CONFLICT, sentence))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub fn planned(app: &App, commands: Vec<Command>) -> Planned {
+    let head = app.core.head();
+    let forecast = simulate(&head.fleet, &app.core.observed(), &commands, Ctx { now: core::now() });
+    Planned { position: head.position, forecast }
+}
+
+/// Each effect with the name of what it is about.
+pub fn sentences(forecast: &Forecast) -> Vec<String> {
+    let effects = forecast.steps.iter().flat_map(|step| &step.effects);
+    effects.map(|effect| format!("{}: {}", effect.name, effect.sentence)).collect()
+}
+
+/// What nodes and the wire say is not for people to say.
+fn orders(commands: &[Command]) -> Result<(), Refusal> {
+    let Some(other) = commands.iter().find(|command| !command.is_order()) else { return Ok(()) };
+    let json = serde_json::to_value(other).unwrap_or_default();
+    let word = json["command"].as_str().unwrap_or_default();
+    Err(Refusal::Invalid(format!(
+        "{word} is said by machines and by the appliance itself; nobody can order it"
+    )))
+}
+
+/// A bundle that was only planned to be installed is kept for a day.
+fn kept(app: &App, commands: &[Command]) -> Result<(), Refusal> {
+    for command in commands {
+        if let Command::InstallPackage { bundle, .. } = command
+            && !packages::path(&app.bundles, &bundle.sha256).exists()
+        {
+            let manifest = &bundle.manifest;
+            return Err(Refusal::Conflict(format!(
+                "the bundle of {} {} is not kept here any more; plan its installation again",
+                manifest.name, manifest.version
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn difference(shown: &[String], now: &[String]) -> String {
+    let different = shown.iter().zip(now).find(|(shown, now)| shown != now);
+    match different {
+        Some((shown, now)) => format!(". The plan said {shown:?}, now it would be {now:?}"),
+        None if shown.len() > now.len() => {
+            format!(". The plan said {:?}, which is not so any more", shown[now.len()])
+        }
+        None if shown.len() < now.len() && !shown.is_empty() => {
+            format!(". Now there would also be {:?}", now[shown.len()])
+        }
+        None => String::new(),
+    }
+}

@@ -1,0 +1,46 @@
+//! What a request would do: its commands are decided like any others, and then only told.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fleet::{Command, Ctx, Event, Fleet, Refusal, decide, evolve};
+
+use super::now;
+
+/// Takes the place of whoever gives commands. Clones are the same rehearsal.
+#[derive(Debug, Clone, Default)]
+pub struct Rehearsal {
+    commands: Arc<Mutex<Vec<Command>>>,
+}
+
+impl Rehearsal {
+    /// What was given so far.
+    pub fn commands(&self) -> Vec<Command> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Decides `commands` as if those before had been carried out on `fleet`; a refused one is not kept.
+    pub(super) fn give(&self, fleet: &Fleet, commands: Vec<Command>) -> Result<Vec<Event>, Refusal> {
+        let ctx = Ctx { now: now() };
+        let mut fleet = fleet.clone();
+        let mut given = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        for command in &*given {
+            decide(&fleet, command, ctx)?.iter().for_each(|event| evolve(&mut fleet, event));
+        }
+        let mut happened = Vec::new();
+        for command in &commands {
+            let events = decide(&fleet, command, ctx)?;
+            events.iter().for_each(|event| evolve(&mut fleet, event));
+            happened.extend(events);
+        }
+        given.extend(commands);
+        Ok(happened)
+    }
+}
+
+impl PartialEq for Rehearsal {
+    fn eq(&self, other: &Rehearsal) -> bool {
+        Arc::ptr_eq(&self.commands, &other.commands)
+    }
+}
+
+impl Eq for Rehearsal {}
