@@ -106,6 +106,9 @@ pub struct MachinePart {
     /// It is to be a host. Its disks are never wiped by a document.
     #[serde(default, skip_serializing_if = "is_false")]
     pub adopt: bool,
+    /// No VM is placed on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rack: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -197,6 +200,7 @@ fn switch_part(fleet: &Fleet, switch: &crate::switch::Switch) -> SwitchPart {
 
 fn machine_part(fleet: &Fleet, machine: &crate::machine::Machine) -> MachinePart {
     let (rack, unit, height) = place(fleet, &Occupant::Machine(machine.id));
+    let host = fleet.hosts.get(&machine.id);
     let wanted = match &machine.phase {
         Phase::Adopted { .. } | Phase::Installing { .. } | Phase::Installed | Phase::Ready => true,
         Phase::Sighted | Phase::Reported | Phase::Failed { .. } => false,
@@ -205,6 +209,7 @@ fn machine_part(fleet: &Fleet, machine: &crate::machine::Machine) -> MachinePart
         name: Some(machine.name.to_string()),
         mac: machine.macs.first().copied(),
         adopt: wanted,
+        drained: host.is_some_and(|host| host.draining_since.is_some()).then_some(true),
         rack,
         unit,
         height,

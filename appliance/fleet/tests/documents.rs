@@ -69,6 +69,7 @@ fn machines_are_adopted_and_change_places() {
         name: Some(name.into()),
         mac,
         adopt: true,
+        drained: None,
         rack: Some("a1".into()),
         unit: Some(unit),
         height: None,
@@ -95,6 +96,11 @@ fn machines_are_adopted_and_change_places() {
     document.machines[1].unit = Some(1);
     assert_eq!(apply(&mut world, &document), (4, vec![]), "both are taken out and put back");
     assert_eq!((unit(&world, 1), unit(&world, 2)), (2, 1));
+
+    document.machines[0].drained = Some(true);
+    assert_eq!(apply(&mut world, &document), (1, vec![]));
+    document.machines[0].drained = Some(false);
+    assert_eq!(apply(&mut world, &document), (1, vec![]));
 
     document.machines[1].unit = Some(10);
     let (count, left) = apply(&mut world, &document);

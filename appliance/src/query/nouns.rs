@@ -99,6 +99,7 @@ pub static HOSTS: &[Field<Host>] = &[
         Cell::count(host::free_memory_mib(&scene.fleet, h))
     }),
     field("volume_bytes", Number, "room for volumes", |_, h| Cell::count(h.volume_bytes)),
+    field("draining", Bool, "no VM is placed on it", |_, h| Cell::Bool(h.draining_since.is_some())),
     field("vms", List, "names of the VMs it carries", |scene, h| {
         Cell::list(fleet::vm::on_host(&scene.fleet, h.machine).map(|vm| &vm.name))
     }),

@@ -127,10 +127,20 @@ impl Work {
                 ));
                 continue;
             };
+            let (id, name, phase) = (machine.id, machine.name.clone(), machine.phase.clone());
+            let is_drained = self.after.hosts.get(&id).is_some_and(|host| host.draining_since.is_some());
+            match part.drained {
+                Some(true) if !is_drained => {
+                    self.order(&format!("machine {name}"), Command::Drain { machine: id });
+                }
+                Some(false) if is_drained => {
+                    self.order(&format!("machine {name}"), Command::Undrain { machine: id });
+                }
+                Some(_) | None => {}
+            }
             if !part.adopt {
                 continue;
             }
-            let (id, name, phase) = (machine.id, machine.name.clone(), machine.phase.clone());
             match phase {
                 Phase::Reported => {
                     self.order(&format!("machine {name}"), Command::Adopt { machine: id, wipe: false });
