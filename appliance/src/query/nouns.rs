@@ -122,20 +122,26 @@ pub static VMS: &[Field<Vm>] = &[
     column("id", Text, "v1", |_, vm| Cell::text(vm.id)),
     column("name", Text, "also its host name", |_, vm| Cell::str(&vm.name)),
     column("phase", Text, "starting, running, being removed", |_, vm| Cell::str(vm.phase.word())),
-    column("observed.state", Text, "what its host says: creating, running, stopped, failing", |scene, vm| {
-        Cell::of(scene.state(vm.id), |state| {
-            Cell::str(match state {
-                VmState::Creating { .. } => "creating",
-                VmState::Running => "running",
-                VmState::Stopped => "stopped",
-                VmState::Failing { .. } => "failing",
+    column(
+        "observed.state",
+        Text,
+        "what its host says: creating, running, stopped, failing, gone",
+        |scene, vm| {
+            Cell::of(scene.state(vm.id), |state| {
+                Cell::str(match state {
+                    VmState::Creating { .. } => "creating",
+                    VmState::Running => "running",
+                    VmState::Stopped => "stopped",
+                    VmState::Failing { .. } => "failing",
+                    VmState::Gone => "gone",
+                })
             })
-        })
-    }),
+        },
+    ),
     field("observed.reason", Text, "why it fails, or how far it is", |scene, vm| match scene.state(vm.id) {
         Some(VmState::Creating { step }) => Cell::str(step),
         Some(VmState::Failing { reason }) => Cell::str(reason),
-        Some(VmState::Running | VmState::Stopped) | None => Cell::Null,
+        Some(VmState::Running | VmState::Stopped | VmState::Gone) | None => Cell::Null,
     }),
     field("since", Text, "when it came into this phase, RFC 3339", |_, vm| Cell::text(rfc3339(vm.since))),
     column("age", Number, "seconds in this phase", |scene, vm| scene.age(vm.since)),
