@@ -345,8 +345,11 @@ fn plan_vm(vm: &vm::Vm, observed: &Observed, now: Timestamp) -> Item {
         (vm::Phase::Running, Some(VmState::Stopped | VmState::Gone | VmState::Creating { .. }) | None) => {
             look.wait("is not running; its host starts it again", None);
         }
-        (vm::Phase::Removing, Some(VmState::Gone)) => look.act(Command::ObserveVmGone { vm: vm.id }),
-        (vm::Phase::Removing, None) => {
+        // A word from before may be of an earlier removal, which was cancelled.
+        (vm::Phase::Removing, Some(VmState::Gone)) if host.is_some_and(|node| node.at > vm.since) => {
+            look.act(Command::ObserveVmGone { vm: vm.id });
+        }
+        (vm::Phase::Removing, None | Some(VmState::Gone)) => {
             let what = "its host has not confirmed that it is gone";
             let late = look.late(limit, vm.late, || what.to_owned());
             look.wait(what, late.then_some("if the host is away for good, remove it by force"));
