@@ -3,7 +3,10 @@
 use std::net::Ipv4Addr;
 
 use fleet::wire::VmSpec;
-use fleet::{Command, Ctx, Event, Fleet, Forecast, Plan, Refusal, Subject, machine, service, vm};
+use fleet::{
+    Command, Ctx, Event, Fleet, Forecast, Plan, Refusal, Restore, Subject, document, machine, service,
+    state_hash, vm,
+};
 use hypervisor::Hypervisor as _;
 
 use super::World;
@@ -139,6 +142,9 @@ impl World {
     pub fn check_waiting(&mut self, id: usize) {
         let daemon = &self.daemons[id];
         let now = self.clock.now();
+        if daemon.plan != fleet::plan(&daemon.fleet, &daemon.observed, now) {
+            return self.wrong("the plan that was kept up to date is another one than a new one would be");
+        }
         let silent = on_its_way(&daemon.fleet)
             .into_iter()
             .filter(|(_, _, since)| now.secs_since(*since) > LONGEST_LIMIT)
@@ -160,6 +166,14 @@ impl World {
                 return Err(format!("appliance {id} has another state in memory than the log replays to"));
             }
         }
+        let mut parts = Restore::default();
+        for part in fleet::parts(&replayed) {
+            parts.part(&part).map_err(|bad| bad.to_string())?;
+        }
+        let restored = parts.finish().map_err(|bad| bad.to_string())?;
+        if restored != replayed || state_hash(&restored) != state_hash(&self.daemons[0].fleet) {
+            return Err("a snapshot is read as another state than it was made of".to_owned());
+        }
         let hole = self.log.rows().iter().enumerate().find(|(place, row)| row.position != place + 1);
         match hole {
             Some((place, row)) => Err(format!("row {} has the position {}", place + 1, row.position)),
@@ -180,7 +194,19 @@ impl World {
             let events = fleet::decide(&again, command, ctx).map_err(|refusal| refusal.to_string())?;
             events.iter().for_each(|event| fleet::evolve(&mut again, event));
         }
-        (again == *live).then_some(()).ok_or_else(|| "the short list makes another fleet".to_owned())
+        let same = again == *live && state_hash(&again) == state_hash(live);
+        same.then_some(()).ok_or_else(|| "the short list makes another fleet".to_owned())
+    }
+
+    /// What the site is, written down and applied to it, changes nothing.
+    pub fn check_document(&self) -> Result<(), String> {
+        let live = &self.daemons[0].fleet;
+        let ctx = Ctx { now: self.clock.now() };
+        let derived = document::derive(live, &document::export(live), Some(&super::eli::image()), ctx);
+        match derived.commands.first() {
+            Some(command) => Err(format!("applying its own document would give {command:?}")),
+            None => Ok(()),
+        }
     }
 
     /// Nothing is planned and nothing has been recorded for a while.

@@ -419,7 +419,11 @@ impl World {
             (Doing::FetchingKickstart { token }, Answer::Refused(reason)) => {
                 self.install_failed(id, token, "fetching the kickstart file", &reason);
             }
-            (Doing::PhoningHome { .. }, Answer::Done) => self.restart(id, RESTART),
+            (Doing::PhoningHome { .. }, Answer::Done) => {
+                // What was said of the disk before was of what is not on it any more.
+                self.computers[id].may_be_wiped = false;
+                self.restart(id, RESTART);
+            }
             (Doing::PhoningHome { token }, Answer::Refused(reason)) => {
                 self.install_failed(id, token, "phoning home", &reason);
             }
@@ -452,7 +456,6 @@ impl World {
         let initrd = self.initrd(id);
         let computer = &mut self.computers[id];
         computer.content = Content::System { key: initrd.key.clone(), certificate: None };
-        computer.may_be_wiped = false;
         computer.state = State::Initrd(Initrd { doing: Doing::PhoningHome { token }, ..initrd });
         self.speak(id);
     }

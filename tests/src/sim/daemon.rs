@@ -7,7 +7,7 @@ use appliance::node_api::desired::{Sources, desired};
 use appliance::node_api::machine::instruction;
 use fleet::machine::{self, Phase};
 use fleet::wire::{Desired, Hardware, Instruction, ReportReply};
-use fleet::{Command, Ctx, Event, Fleet, MachineId, NodeId, Observed, ObservedNode, Plan, Refusal};
+use fleet::{Command, Ctx, Event, Fleet, MachineId, NodeId, Observed, ObservedNode, Plan, Planner, Refusal};
 use pxe::dhcp::{Answer as DhcpAnswer, Need, ServerFacts, answer, need, parse};
 use pxe::script::{self, ScriptFacts};
 
@@ -36,6 +36,9 @@ pub struct Daemon {
     pub observed: Observed,
     /// What the reconciler found last.
     pub plan: Plan,
+    planner: Planner,
+    /// When all that is still planned is given again.
+    again: u64,
     look_due: Option<u64>,
     held: Vec<Held>,
     held_due: bool,
@@ -63,6 +66,8 @@ impl Daemon {
             position: log.last(),
             observed,
             plan: Plan::default(),
+            planner: Planner::default(),
+            again: 0,
             look_due: None,
             held: Vec::new(),
             held_due: false,
@@ -150,14 +155,19 @@ impl World {
             return;
         }
         daemon.look_due = None;
-        daemon.plan = fleet::plan(&daemon.fleet, &daemon.observed, self.clock.now());
-        let actions: Vec<_> = daemon.plan.actions().cloned().collect();
+        let mut commands = daemon.planner.look(&daemon.fleet, &daemon.observed, self.clock.now());
+        daemon.plan = daemon.planner.plan().clone();
+        if now >= daemon.again {
+            daemon.again = now + EVERY;
+            commands = daemon.planner.actions().cloned().collect();
+        }
+        let due = daemon.planner.next_due().map(|due| due.0.saturating_sub(self.clock.now().0));
         self.check_waiting(id);
-        for command in actions {
+        for command in commands {
             // Refused when the fleet has moved on since; the next look sees it as it is.
             let _ = self.execute(id, "appliance", &command);
         }
-        self.look_within(id, EVERY);
+        self.look_within(id, due.unwrap_or(EVERY).clamp(SETTLE, EVERY));
     }
 
     pub fn stop_daemon(&mut self, id: usize) {

@@ -71,6 +71,21 @@ impl World {
                 vm: self.vm(name).ok_or_else(|| missing("VM", name))?,
                 force: flag("--force"),
             },
+            ["vm", "cancel", name] => {
+                Command::Cancel { subject: Subject::Vm(self.vm(name).ok_or_else(|| missing("VM", name))?) }
+            }
+            ["machine", "cancel", name] => Command::Cancel {
+                subject: Subject::Machine(self.machine(name).ok_or_else(|| missing("machine", name))?),
+            },
+            ["service", "cancel", name] => Command::Cancel {
+                subject: Subject::Service(self.service(name).ok_or_else(|| missing("service", name))?),
+            },
+            ["host", "drain", name] => {
+                Command::Drain { machine: self.machine(name).ok_or_else(|| missing("machine", name))? }
+            }
+            ["host", "undrain", name] => {
+                Command::Undrain { machine: self.machine(name).ok_or_else(|| missing("machine", name))? }
+            }
             ["adopt", name, ..] => Command::Adopt {
                 machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
                 wipe: flag("--wipe"),
@@ -184,7 +199,7 @@ impl World {
     }
 }
 
-fn image() -> vm::Image {
+pub fn image() -> vm::Image {
     vm::Image { name: "guest.img".to_owned(), sha256: "0".repeat(64), bytes: 1 << 30 }
 }
 

@@ -123,6 +123,7 @@ fn holds(world: &mut World, what: &[&str]) -> Result<(), String> {
         ["quiet"] => world.is_quiet(),
         ["settled"] => world.is_settled(),
         ["replay", "equals", "live"] => world.check_replay(),
+        ["document", "changes", "nothing"] => world.check_document(),
         ["compaction", "equals", "live"] => world.check_compaction(),
         ["shown", text] => {
             let lines = world.shown.as_ref().map(shown).unwrap_or_default();

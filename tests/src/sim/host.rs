@@ -165,6 +165,7 @@ impl World {
             Step::MakeSeed(vm) => hypervisor.ensure_seed(&seed_name(vm), Path::new("")).map(|_| ()),
             Step::Run(vm) => hypervisor.ensure_vm(vm).map(|_| ()),
         };
+        let has_failed = done.is_err();
         if let Err(error) = &done {
             for vm in step.concerns(&desired.vms) {
                 host.word.say(vm, VmState::Failing { reason: error.to_string() });
@@ -184,6 +185,9 @@ impl World {
                 self.start_guest(id, spec.id);
             }
             _ => {}
+        }
+        if has_failed {
+            self.tell(self.speaker(id));
         }
         self.next_step(id);
     }

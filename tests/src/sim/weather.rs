@@ -45,6 +45,7 @@ pub fn script(seed: u64) -> String {
     lines.push(format!("expect {rest} within 60m"));
     lines.push("expect replay equals live".to_owned());
     lines.push("expect compaction equals live".to_owned());
+    lines.push("expect document changes nothing".to_owned());
     lines.join("\n") + "\n"
 }
 
@@ -90,6 +91,11 @@ fn deed(chance: &mut ChaCha8Rng, names: &[String], off: &mut Vec<String>) -> Str
         11 => format!("break install {name} \"the image is broken\""),
         12..=15 => format!("try {eli} vm create {vm} --memory {}", chance.random_range(2..30) * 128),
         16 | 17 => format!("try {eli} vm delete {vm}"),
+        18 if chance.random_bool(0.3) => format!("try {eli} vm cancel {vm}"),
+        18 if chance.random_bool(0.3) => format!("try {eli} service cancel wiki"),
+        18 if chance.random_bool(0.3) => format!("try {eli} machine cancel {name}"),
+        18 if chance.random_bool(0.3) => format!("try {eli} host drain {name}"),
+        18 if chance.random_bool(0.3) => format!("try {eli} host undrain {name}"),
         18 => format!("try {eli} adopt {name}"),
         19 => format!("try {eli} adopt {name} --wipe"),
         20 => format!("try {eli} install wiki"),
