@@ -21,7 +21,10 @@ pub use order::{Line, What};
 use order::{Order, Work};
 pub use rehearsal::Rehearsal;
 
-use crate::store::{Away, Entry, Note, Record, Store, StoreError};
+use crate::store::{Away, Entry, Note, Pool, Record, Store, StoreError};
+
+/// How long a node's question waits for what other daemons have appended.
+const CATCH_UP: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Batches that a follower may be behind before it has to look at everything anew.
 const BATCHES: usize = 1024;
@@ -229,6 +232,25 @@ impl Core {
     /// Wakes when the fleet has changed.
     pub fn watch_fleet(&self) -> watch::Receiver<Head> {
         self.inner.head.subscribe()
+    }
+
+    /// Returns when the fleet is no older than the log was at the call. Where several daemons share a log, a node that
+    /// was told something by another one must not be told something older by this one. With the database away, memory
+    /// is all there is.
+    pub async fn catch_up(&self) {
+        let Pool::Postgres(_) = self.store().pool() else { return };
+        if self.away().is_some() {
+            return;
+        }
+        let reach_end = async {
+            let Ok(end) = self.store().end().await else { return };
+            self.store().hear_of(end);
+            // An error means that the daemon is stopping.
+            let _ = self.watch_fleet().wait_for(|head| head.position >= end).await;
+        };
+        if tokio::time::timeout(CATCH_UP, reach_end).await.is_err() {
+            tracing::warn!("The log could not be followed to its end within {} s", CATCH_UP.as_secs());
+        }
     }
 
     /// Every event from now on, in order. Whoever lags behind by too much is told so by the channel.

@@ -12,8 +12,9 @@ pub mod machine;
 mod member;
 
 use axum::Json;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use fleet::Refusal;
@@ -36,7 +37,14 @@ pub fn router(app: App) -> axum::Router {
         .route("/node/{id}/observed", post(member::observed))
         .route("/node/{id}/bundle/{sha256}", get(member::bundle))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(app.clone(), catch_up))
         .with_state(app)
+}
+
+/// A node hops between appliances that share a log, and each answers for all of it.
+async fn catch_up(State(app): State<App>, request: Request, next: Next) -> Response {
+    app.core.catch_up().await;
+    next.run(request).await
 }
 
 /// A refusal as nodes get it: `{"error":"a sentence"}`.

@@ -416,6 +416,21 @@ async fn while_the_database_is_away_machines_nodes_and_pages_are_answered_from_m
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_asked_by_a_node_is_not_behind() {
+    let database = Database::new(Kind::Postgres);
+    found_site(&database).await;
+    let (one, mut tasks_of_one) = start(database.open().await).await;
+    let (two, mut tasks_of_two) = start(database.open().await).await;
+    for number in 0..100 {
+        one.execute(&Actor::Appliance, sight(number)).await.unwrap();
+        two.catch_up().await;
+        assert_eq!(two.position(), one.position());
+    }
+    tasks_of_one.shutdown().await;
+    tasks_of_two.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_says_to_one_daemon_is_known_to_the_other() {
     let database = Database::new(Kind::Postgres);
     let folder = tempfile::tempdir().unwrap();

@@ -47,6 +47,14 @@ impl Store {
         std::mem::take(&mut *self.heard.heard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Lets the writer know that the log reaches to `position`.
+    pub(crate) fn hear_of(&self, position: i64) {
+        let mut heard = self.heard.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.position = heard.position.max(position);
+        drop(heard);
+        self.heard.wake.notify_one();
+    }
+
     pub(super) fn tell(&self, position: i64) {
         self.heard.tell.send_modify(|tell| tell.position = position);
     }
@@ -83,12 +91,9 @@ impl Store {
         // None: the connection was lost. What was said meanwhile is found by the poll.
         while let Some(notification) = listener.try_recv().await? {
             let said = notification.payload();
-            {
-                let mut heard = self.heard.heard.lock().unwrap_or_else(PoisonError::into_inner);
-                heard.observed |= said.starts_with("observed");
-                heard.position = heard.position.max(said.parse().unwrap_or(0));
-            }
-            self.heard.wake.notify_one();
+            self.heard.heard.lock().unwrap_or_else(PoisonError::into_inner).observed |=
+                said.starts_with("observed");
+            self.hear_of(said.parse().unwrap_or(0));
         }
         Ok(())
     }

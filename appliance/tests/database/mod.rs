@@ -111,7 +111,18 @@ impl Drop for Server {
 }
 
 fn run(data: &Path, socket: &Path) -> Child {
-    // Killed, its children notice by themselves, but their shared memory stays for a moment.
+    // The children of one that was killed hold its shared memory for a moment more.
+    for _ in 0..50 {
+        let mut process = try_to_run(data, socket);
+        std::thread::sleep(Duration::from_millis(100));
+        if process.try_wait().unwrap().is_none() {
+            return process;
+        }
+    }
+    panic!("{}", std::fs::read_to_string(socket.join("postgres.log")).unwrap_or_default());
+}
+
+fn try_to_run(data: &Path, socket: &Path) -> Child {
     let _ = std::fs::remove_file(data.join("postmaster.pid"));
     let log = std::fs::File::create(socket.join("postgres.log")).unwrap();
     as_postgres(&tool("postgres"))
