@@ -29,12 +29,12 @@ pub(crate) use bulk::map_of;
 pub struct Index {
     /// A MAC address is one machine's or one VM's, but what machines say of theirs is not checked.
     by_mac: OrdSet<(Mac, NodeId)>,
-    /// By a digest of the key: the key itself stands in its noun.
-    by_key: OrdSet<(u64, NodeId)>,
-    machines_by_name: OrdSet<(Arc<str>, MachineId)>,
-    vms_by_name: OrdSet<(Arc<str>, VmId)>,
+    /// Keys and names by their digest; the text itself stands in its noun.
+    machines_by_key: OrdSet<(u64, MachineId)>,
+    machines_by_name: OrdSet<(u64, MachineId)>,
+    vms_by_name: OrdSet<(u64, VmId)>,
     vms_by_host: OrdSet<(MachineId, VmId)>,
-    services_by_name: OrdSet<(String, ServiceId)>,
+    services_by_name: OrdSet<(u64, ServiceId)>,
     services_by_vm: OrdSet<(VmId, ServiceId)>,
     switches_by_chassis: OrdSet<(String, String)>,
     sockets: OrdSet<(Mac, Socket)>,
@@ -90,22 +90,20 @@ impl Index {
         self.by_mac.range((mac, FIRST_NODE)..=(mac, LAST_NODE)).map(|(_, node)| *node)
     }
 
-    /// Those whose key may be `key`: a digest is compared.
-    pub(crate) fn nodes_by_key(&self, key: &str) -> impl Iterator<Item = NodeId> {
-        let digest = noun::digest(key);
-        self.by_key.range((digest, FIRST_NODE)..=(digest, LAST_NODE)).map(|(_, node)| *node)
+    pub(crate) fn machines_by_key(&self, key: &str) -> impl Iterator<Item = MachineId> {
+        of_digest(&self.machines_by_key, key, MachineId(0))
     }
 
-    pub(crate) fn machine_by_name(&self, name: &str) -> Option<MachineId> {
-        named(&self.machines_by_name, name, MachineId(0))
+    pub(crate) fn machines_by_name(&self, name: &str) -> impl Iterator<Item = MachineId> {
+        of_digest(&self.machines_by_name, name, MachineId(0))
     }
 
-    pub(crate) fn vm_by_name(&self, name: &str) -> Option<VmId> {
-        named(&self.vms_by_name, name, VmId(0))
+    pub(crate) fn vms_by_name(&self, name: &str) -> impl Iterator<Item = VmId> {
+        of_digest(&self.vms_by_name, name, VmId(0))
     }
 
-    pub(crate) fn service_by_name(&self, name: &str) -> Option<ServiceId> {
-        named(&self.services_by_name, name, ServiceId(0))
+    pub(crate) fn services_by_name(&self, name: &str) -> impl Iterator<Item = ServiceId> {
+        of_digest(&self.services_by_name, name, ServiceId(0))
     }
 
     pub(crate) fn switch_by_chassis(&self, chassis: &str) -> Option<&str> {
@@ -156,6 +154,10 @@ impl Index {
         })
     }
 
+    pub(crate) fn images(&self) -> impl Iterator<Item = &Arc<Image>> {
+        self.images.keys()
+    }
+
     /// The image as it is shared by all VMs made from it.
     pub(crate) fn image(&self, image: &Arc<Image>) -> Arc<Image> {
         self.images.get_key_value(image).map_or_else(|| Arc::clone(image), |(known, _)| Arc::clone(known))
@@ -179,13 +181,10 @@ fn vm(node: NodeId) -> Option<VmId> {
     }
 }
 
-fn named<Name, Id>(names: &OrdSet<(Name, Id)>, name: &str, first: Id) -> Option<Id>
-where
-    Name: Ord + Clone + AsRef<str> + for<'a> From<&'a str>,
-    Id: Ord + Copy,
-{
-    let (found, id) = names.range((Name::from(name), first)..).next()?;
-    (found.as_ref() == name).then_some(*id)
+/// Those whose key or name has the digest of `text`; whether it is that text stands in their nouns.
+fn of_digest<Id: Ord + Copy>(set: &OrdSet<(u64, Id)>, text: &str, first: Id) -> impl Iterator<Item = Id> {
+    let digest = noun::digest(text);
+    set.range((digest, first)..).take_while(move |(found, _)| *found == digest).map(|(_, id)| *id)
 }
 
 /// The only ways in which `evolve` changes nouns that the index knows.

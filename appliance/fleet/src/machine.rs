@@ -21,7 +21,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::Hardware;
-use crate::{Ctx, Fleet, Mac, MachineId, NodeId, Refusal, Timestamp, vm};
+use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, vm};
 
 use disk::holds_data;
 pub use disk::{MIN_DISK_BYTES, TargetDisk, contents, target_disk};
@@ -144,15 +144,13 @@ pub fn by_mac(fleet: &Fleet, mac: Mac) -> Option<&Machine> {
 }
 
 pub fn by_key<'a>(fleet: &'a Fleet, key: &str) -> Option<&'a Machine> {
-    let machines = fleet.index.nodes_by_key(key).filter_map(|node| match node {
-        NodeId::Machine(machine) => fleet.machines.get(&machine),
-        NodeId::Vm(_) => None,
-    });
+    let machines = fleet.index.machines_by_key(key).filter_map(|machine| fleet.machines.get(&machine));
     machines.map(Arc::as_ref).find(|machine| machine.key.as_deref() == Some(key))
 }
 
 pub fn by_name<'a>(fleet: &'a Fleet, name: &str) -> Option<&'a Machine> {
-    fleet.machines.get(&fleet.index.machine_by_name(name)?).map(Arc::as_ref)
+    let machines = fleet.index.machines_by_name(name).filter_map(|machine| fleet.machines.get(&machine));
+    machines.map(Arc::as_ref).find(|machine| *machine.name == *name)
 }
 
 fn find(fleet: &Fleet, id: MachineId) -> Result<&Machine, Refusal> {

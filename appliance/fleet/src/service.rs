@@ -212,7 +212,8 @@ pub(crate) fn install(
 }
 
 pub fn by_name<'a>(fleet: &'a Fleet, name: &str) -> Option<&'a Service> {
-    fleet.services.get(&fleet.index.service_by_name(name)?).map(Arc::as_ref)
+    let services = fleet.index.services_by_name(name).filter_map(|service| fleet.services.get(&service));
+    services.map(Arc::as_ref).find(|service| service.name == name)
 }
 
 /// The services that this VM carries.

@@ -5,6 +5,7 @@
 
 mod decode;
 mod restore;
+mod stored;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -13,6 +14,7 @@ use crate::{Fleet, StateHash, site};
 
 pub use decode::Decoded;
 pub use restore::Restore;
+use stored::Numbers;
 
 /// Grows when what was written before can no longer be read.
 pub const SNAPSHOT_VERSION: i64 = 1;
@@ -59,8 +61,9 @@ pub fn parts(fleet: &Fleet) -> impl Iterator<Item = Part> {
         last_machine,
         last_vm,
         last_service,
-        index: _,
+        index,
     } = fleet;
+    let mut numbers = Numbers::of(index.images());
     let root = Root {
         site: site.clone(),
         policy: policy.clone(),
@@ -73,7 +76,8 @@ pub fn parts(fleet: &Fleet) -> impl Iterator<Item = Part> {
         .chain(part("lease", leases.by_mac.iter()))
         .chain(part("machine", machines.values()))
         .chain(part("host", hosts.values()))
-        .chain(part("vm", vms.values()))
+        .chain(part("image", index.images()))
+        .chain(part("vm", vms.values().map(move |vm| numbers.store(vm))))
         .chain(part("package", packages.values()))
         .chain(part("service", services.values()))
         .chain(part("rack", racks.values()))

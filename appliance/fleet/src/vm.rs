@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ctx, Fleet, Mac, MachineId, NodeId, Refusal, Timestamp, VmId, host, is_label, lease, service};
+use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, VmId, host, is_label, lease, service};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vm {
@@ -177,19 +177,12 @@ impl fmt::Display for Event {
 }
 
 pub fn by_name<'a>(fleet: &'a Fleet, name: &str) -> Option<&'a Vm> {
-    fleet.vms.get(&fleet.index.vm_by_name(name)?).map(Arc::as_ref)
+    let vms = fleet.index.vms_by_name(name).filter_map(|vm| fleet.vms.get(&vm));
+    vms.map(Arc::as_ref).find(|vm| *vm.name == *name)
 }
 
 pub fn by_mac(fleet: &Fleet, mac: Mac) -> Option<&Vm> {
     fleet.vms.get(&fleet.index.vm_by_mac(mac)?).map(Arc::as_ref)
-}
-
-pub fn by_key<'a>(fleet: &'a Fleet, key: &str) -> Option<&'a Vm> {
-    let vms = fleet.index.nodes_by_key(key).filter_map(|node| match node {
-        NodeId::Vm(vm) => fleet.vms.get(&vm),
-        NodeId::Machine(_) => None,
-    });
-    vms.map(Arc::as_ref).find(|vm| vm.key.as_deref() == Some(key))
 }
 
 /// The VMs that are on this host or are to be.

@@ -57,8 +57,8 @@ fn what_was_changed_on_the_way_is_found() {
         let text = String::from_utf8(parts[vms].body.clone()).unwrap();
         parts[vms].body = text.replace("\"db\"", "\"dc\"").into_bytes();
     };
-    assert_eq!(bad(&name), "part 5 of the snapshot, of the noun \"vm\", was changed or is missing");
-    assert_eq!(bad(&|parts| drop(parts.remove(vms))), "the snapshot has 4 parts and must have 5",);
+    assert_eq!(bad(&name), "part 6 of the snapshot, of the noun \"vm\", was changed or is missing");
+    assert_eq!(bad(&|parts| drop(parts.remove(vms))), "the snapshot has 5 parts and must have 6",);
     assert_eq!(
         bad(&|parts| parts.insert(vms, good[vms].clone())),
         "the snapshot has objects of the noun \"vm\" twice or out of order"

@@ -19,10 +19,7 @@ impl Fleet {
         let macs = machines()
             .flat_map(|(id, machine)| machine.macs.iter().map(|mac| (*mac, NodeId::Machine(*id))))
             .chain(vms().map(|(id, vm)| (vm.mac, NodeId::Vm(*id))));
-        let machine_keys = machines().map(|(id, machine)| (machine.key.as_deref(), NodeId::Machine(*id)));
-        let keys = machine_keys
-            .chain(vms().map(|(id, vm)| (vm.key.as_deref(), NodeId::Vm(*id))))
-            .filter_map(|(key, node)| Some((noun::digest(key?), node)));
+        let keys = machines().filter_map(|(id, machine)| Some((noun::digest(machine.key.as_deref()?), *id)));
         let mut usage = BTreeMap::<MachineId, Usage>::new();
         let mut images = BTreeMap::new();
         for (_, vm) in vms() {
@@ -33,11 +30,15 @@ impl Fleet {
         }
         self.index = Index {
             by_mac: set_of(macs.collect()),
-            by_key: set_of(keys.collect()),
-            machines_by_name: names(machines().map(|(id, machine)| (Arc::clone(&machine.name), *id))),
-            vms_by_name: names(vms().map(|(id, vm)| (Arc::clone(&vm.name), *id))),
+            machines_by_key: set_of(keys.collect()),
+            machines_by_name: set_of(
+                machines().map(|(id, machine)| (noun::digest(&machine.name), *id)).collect(),
+            ),
+            vms_by_name: set_of(vms().map(|(id, vm)| (noun::digest(&vm.name), *id)).collect()),
             vms_by_host: set_of(vms().map(|(id, vm)| (vm.host, *id)).collect()),
-            services_by_name: set_of(services().map(|(id, service)| (service.name.clone(), *id)).collect()),
+            services_by_name: set_of(
+                services().map(|(id, service)| (noun::digest(&service.name), *id)).collect(),
+            ),
             services_by_vm: set_of(
                 services().flat_map(|(id, service)| service.nodes.iter().map(|vm| (*vm, *id))).collect(),
             ),
@@ -58,20 +59,6 @@ impl Fleet {
             self.rank(*id);
         }
     }
-}
-
-/// By their first bytes as a number, and by all of them only where these are the same: names lie all over memory.
-fn names<Id: Ord + Copy>(names: impl Iterator<Item = (Arc<str>, Id)>) -> OrdSet<(Arc<str>, Id)> {
-    let mut named: Vec<_> = names.map(|(name, id)| (head(&name), name, id)).collect();
-    named.sort_unstable();
-    woven(named).map(|(_, name, id)| (name, id)).collect()
-}
-
-fn head(name: &str) -> u128 {
-    let mut head = [0; 16];
-    let length = name.len().min(16);
-    head[..length].copy_from_slice(&name.as_bytes()[..length]);
-    u128::from_be_bytes(head)
 }
 
 fn set_of<T: Ord + Clone>(mut all: Vec<T>) -> OrdSet<T> {

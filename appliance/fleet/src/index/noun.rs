@@ -12,7 +12,7 @@ use crate::{Fleet, Mac, MachineId, NodeId, ServiceId, VmId, host, machine, rack,
 
 #[derive(PartialEq, Eq)]
 pub(super) struct Machine {
-    name: Arc<str>,
+    name: u64,
     macs: Vec<Mac>,
     key: Option<u64>,
     appliance: bool,
@@ -21,7 +21,7 @@ pub(super) struct Machine {
 impl Machine {
     pub(super) fn of(machine: &machine::Machine) -> Machine {
         Machine {
-            name: Arc::clone(&machine.name),
+            name: digest(&machine.name),
             macs: machine.macs.clone(),
             key: machine.key.as_deref().map(digest),
             appliance: machine.appliance,
@@ -31,10 +31,9 @@ impl Machine {
 
 #[derive(PartialEq, Eq)]
 pub(super) struct Vm {
-    name: Arc<str>,
+    name: u64,
     host: MachineId,
     mac: Mac,
-    key: Option<u64>,
     memory_mib: u64,
     disk_gib: u64,
     image: Arc<vm::Image>,
@@ -43,10 +42,9 @@ pub(super) struct Vm {
 impl Vm {
     pub(super) fn of(vm: &vm::Vm) -> Vm {
         Vm {
-            name: Arc::clone(&vm.name),
+            name: digest(&vm.name),
             host: vm.host,
             mac: vm.mac,
-            key: vm.key.as_deref().map(digest),
             memory_mib: vm.memory_mib,
             disk_gib: vm.disk_gib,
             image: Arc::clone(&vm.image),
@@ -56,13 +54,13 @@ impl Vm {
 
 #[derive(PartialEq, Eq)]
 pub(super) struct Service {
-    name: String,
+    name: u64,
     nodes: Vec<VmId>,
 }
 
 impl Service {
     pub(super) fn of(service: &service::Service) -> Service {
-        Service { name: service.name.clone(), nodes: service.nodes.clone() }
+        Service { name: digest(&service.name), nodes: service.nodes.clone() }
     }
 }
 
@@ -137,14 +135,14 @@ impl Fleet {
         let index = &mut self.index;
         if let Some(before) = before {
             index.machines_by_name.remove(&(before.name, id));
-            swap(&mut index.by_key, before.key.map(|key| (key, node)), None);
+            swap(&mut index.machines_by_key, before.key.map(|key| (key, id)), None);
             for mac in before.macs {
                 index.by_mac.remove(&(mac, node));
             }
         }
         if let Some(after) = after {
             index.machines_by_name.insert((after.name, id));
-            swap(&mut index.by_key, None, after.key.map(|key| (key, node)));
+            swap(&mut index.machines_by_key, None, after.key.map(|key| (key, id)));
             for mac in after.macs {
                 index.by_mac.insert((mac, node));
             }
@@ -196,11 +194,9 @@ impl Fleet {
         let node = NodeId::Vm(id);
         let index = &mut self.index;
         let (b, a) = (before.as_ref(), after.as_ref());
-        swap(&mut index.vms_by_name, b.map(|vm| (vm.name.clone(), id)), a.map(|vm| (vm.name.clone(), id)));
+        swap(&mut index.vms_by_name, b.map(|vm| (vm.name, id)), a.map(|vm| (vm.name, id)));
         swap(&mut index.vms_by_host, b.map(|vm| (vm.host, id)), a.map(|vm| (vm.host, id)));
         swap(&mut index.by_mac, b.map(|vm| (vm.mac, node)), a.map(|vm| (vm.mac, node)));
-        let keyed = |vm: &Vm| vm.key.map(|key| (key, node));
-        swap(&mut index.by_key, b.and_then(keyed), a.and_then(keyed));
         if let Some(before) = b {
             self.unload(before);
         }

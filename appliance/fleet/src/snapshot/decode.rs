@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use super::stored::StoredVm;
 use super::{BadPart, Contents, END, Part, Root};
 use crate::host::Host;
 use crate::machine::Machine;
@@ -30,7 +31,9 @@ pub(super) enum Objects {
     Leases(Vec<(Mac, Ipv4Addr)>),
     Machines(Vec<(MachineId, Arc<Machine>)>),
     Hosts(Vec<(MachineId, Arc<Host>)>),
-    Vms(Vec<(VmId, Arc<Vm>)>),
+    Images(Vec<(Image, ())>),
+    /// With the numbers of their images, which another part has.
+    Vms(Vec<(VmId, Arc<Vm>)>, Vec<usize>),
     Packages(Vec<(String, Arc<Package>)>),
     Services(Vec<(ServiceId, Arc<Service>)>),
     Racks(Vec<(String, Arc<Rack>)>),
@@ -45,6 +48,7 @@ impl Part {
             "lease" => self.read(|lease| lease).map(Objects::Leases),
             "machine" => self.read(|it: Machine| (it.id, Arc::new(it))).map(Objects::Machines),
             "host" => self.read(|it: Host| (it.machine, Arc::new(it))).map(Objects::Hosts),
+            "image" => self.read(|image| (image, ())).map(Objects::Images),
             "vm" => self.vms(),
             "package" => self.read(package).map(Objects::Packages),
             "service" => self.read(|it: Service| (it.id, Arc::new(it))).map(Objects::Services),
@@ -69,17 +73,15 @@ impl Part {
         }
     }
 
-    /// VMs of one image mostly follow each other; they are to share it.
     fn vms(&self) -> Result<Objects, String> {
-        let mut last: Option<Arc<Image>> = None;
-        let vms = self.read(|mut vm: Vm| {
-            match last.as_ref().filter(|image| **image == vm.image) {
-                Some(image) => vm.image = Arc::clone(image),
-                None => last = Some(Arc::clone(&vm.image)),
-            }
+        let unknown = Arc::new(Image { name: String::new(), sha256: String::new(), bytes: 0 });
+        let mut images = Vec::new();
+        let vms = self.read(|stored: StoredVm| {
+            let (image, vm) = stored.with(&unknown);
+            images.push(image);
             (vm.id, Arc::new(vm))
         })?;
-        Ok(Objects::Vms(vms))
+        Ok(Objects::Vms(vms, images))
     }
 
     fn read<T: DeserializeOwned, R>(&self, mut made: impl FnMut(T) -> R) -> Result<Vec<R>, String> {

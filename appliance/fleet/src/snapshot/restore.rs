@@ -28,7 +28,9 @@ pub struct Restore {
     services: Vec<(ServiceId, Arc<Service>)>,
     racks: Vec<(String, Arc<Rack>)>,
     switches: Vec<(String, Arc<Switch>)>,
-    images: Vec<Arc<Image>>,
+    images: Vec<(Image, ())>,
+    /// By their numbers.
+    shared: Vec<Arc<Image>>,
     seen: Contents,
     end: Option<(Contents, StateHash)>,
 }
@@ -48,8 +50,13 @@ impl Restore {
             Objects::Leases(leases) => append(&mut self.leases, leases),
             Objects::Machines(machines) => append(&mut self.machines, machines),
             Objects::Hosts(hosts) => append(&mut self.hosts, hosts),
-            Objects::Vms(mut vms) => {
-                share_images(&mut self.images, &mut vms);
+            Objects::Images(images) => {
+                let ascend = append(&mut self.images, images);
+                self.shared = self.images.iter().map(|(image, ())| Arc::new(image.clone())).collect();
+                ascend
+            }
+            Objects::Vms(mut vms, images) => {
+                self.share_images(&mut vms, &images)?;
                 append(&mut self.vms, vms)
             }
             Objects::Packages(packages) => append(&mut self.packages, packages),
@@ -67,6 +74,18 @@ impl Restore {
             )));
         }
         self.seen.parts.push((noun, digest));
+        Ok(())
+    }
+
+    fn share_images(&self, vms: &mut [(VmId, Arc<Vm>)], numbers: &[usize]) -> Result<(), BadPart> {
+        for ((id, vm), number) in vms.iter_mut().zip(numbers) {
+            let Some(image) = self.shared.get(*number) else {
+                return Err(BadPart(format!(
+                    "the snapshot has no image of number {number}, which {id} is made from"
+                )));
+            };
+            Arc::make_mut(vm).image = Arc::clone(image);
+        }
         Ok(())
     }
 
@@ -120,15 +139,6 @@ fn append<K: Ord, V>(all: &mut Vec<(K, V)>, more: Vec<(K, V)>) -> bool {
     let ascend = more.is_sorted_by(|(a, _), (b, _)| a < b);
     all.extend(more);
     joint && ascend
-}
-
-fn share_images(images: &mut Vec<Arc<Image>>, vms: &mut [(VmId, Arc<Vm>)]) {
-    for vm in vms.iter_mut().filter_map(|(_, vm)| Arc::get_mut(vm)) {
-        match images.iter().find(|image| **image == vm.image) {
-            Some(image) => vm.image = Arc::clone(image),
-            None => images.push(Arc::clone(&vm.image)),
-        }
-    }
 }
 
 fn difference(end: &Contents, seen: &Contents) -> String {
