@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fleet::{Command, Digest, Event, Fleet, NodeId, Observed, ObservedNode, Plan, Refusal, Timestamp, wire};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use order::{Line, What};
@@ -26,9 +26,6 @@ use crate::store::{Away, Entry, Note, Pool, Record, Store, StoreError};
 /// How long a node's question waits for what other daemons have appended.
 const CATCH_UP: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Batches that a follower may be behind before it has to look at everything anew.
-const BATCHES: usize = 1024;
-
 /// A handle on the core; clones are cheap and mean the same core.
 #[derive(Clone)]
 pub struct Core {
@@ -39,7 +36,6 @@ struct Inner {
     store: Store,
     orders: mpsc::Sender<Order>,
     head: watch::Sender<Head>,
-    batches: broadcast::Sender<Arc<Batch>>,
     observed: watch::Sender<Arc<Observed>>,
     plan: watch::Sender<Arc<Plan>>,
     changes: watch::Sender<u64>,
@@ -51,14 +47,6 @@ struct Inner {
 pub struct Head {
     pub fleet: Arc<Fleet>,
     pub position: i64,
-}
-
-/// Events that came into the fleet together, by this daemon or another.
-#[derive(Debug)]
-pub struct Batch {
-    /// Of the last of them.
-    pub position: i64,
-    pub events: Vec<Event>,
 }
 
 /// Who gave a command.
@@ -148,7 +136,6 @@ pub async fn start(
             store: store.clone(),
             orders,
             head: watch::Sender::new(head),
-            batches: broadcast::Sender::new(BATCHES),
             observed: watch::Sender::new(Arc::new(observed)),
             plan: watch::Sender::new(Arc::default()),
             changes: watch::Sender::new(0),
@@ -251,11 +238,6 @@ impl Core {
         if tokio::time::timeout(CATCH_UP, reach_end).await.is_err() {
             tracing::warn!("The log could not be followed to its end within {} s", CATCH_UP.as_secs());
         }
-    }
-
-    /// Every event from now on, in order. Whoever lags behind by too much is told so by the channel.
-    pub fn follow(&self) -> broadcast::Receiver<Arc<Batch>> {
-        self.inner.batches.subscribe()
     }
 
     /// The fleet as it was, and the position of its last event.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::order::{Order, decide};
-use super::{Batch, Core, ExecuteError, Head, now};
+use super::{Core, ExecuteError, Head, now};
 use crate::store::{Fact, Record, StoreError};
 
 /// Orders that are decided in one go, and so share a commit.
@@ -206,31 +206,28 @@ impl Writer {
             if records.is_empty() {
                 return Ok(());
             }
-            self.take_in(position, records);
+            self.take_in(position, &records);
         }
     }
 
-    fn take_in(&self, position: i64, records: Vec<Record>) {
+    fn take_in(&self, last: i64, records: &[Record]) {
         let mut fleet = Fleet::clone(&self.core.fleet());
-        for record in &records {
+        for record in records {
             fleet::evolve(&mut fleet, &record.event);
         }
-        let events: Vec<Event> = records.into_iter().map(|record| record.event).collect();
-        self.show(position, fleet, events);
+        self.show(last, fleet, records.len());
     }
 
     fn publish(&self, last: i64, fleet: Fleet, facts: &[Fact]) {
         for fact in facts {
             tracing::info!(subject = fact.event.subject(), actor = fact.actor, "{}", fact.event.sentence());
         }
-        self.show(last, fleet, facts.iter().map(|fact| fact.event.clone()).collect());
+        self.show(last, fleet, facts.len());
     }
 
-    fn show(&self, last: i64, fleet: Fleet, events: Vec<Event>) {
-        let position = last + i64::try_from(events.len()).unwrap_or(0);
+    fn show(&self, last: i64, fleet: Fleet, events: usize) {
+        let position = last + i64::try_from(events).unwrap_or(0);
         self.core.inner.head.send_replace(Head { fleet: Arc::new(fleet), position });
-        // An error means that nobody follows.
-        let _ = self.core.inner.batches.send(Arc::new(Batch { position, events }));
         self.core.bump();
     }
 }
