@@ -73,8 +73,12 @@ async fn carry_out(core: &Core, commands: Vec<Command>) {
                 tracing::debug!(?command, %error, "A planned step was refused");
             }
             // The writer has said so already.
-            Err(ExecuteError::NotDurable(_) | ExecuteError::Away(_) | ExecuteError::Unknown(_)) => return,
-            Err(ExecuteError::Stopping) => return,
+            Err(
+                ExecuteError::NotDurable(_)
+                | ExecuteError::Away(_)
+                | ExecuteError::Unknown(_)
+                | ExecuteError::Stopping,
+            ) => return,
         }
     }
 }
