@@ -39,12 +39,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use command::{Command, Ctx, Refusal, decide};
 pub use compact::compact;
 pub use event::{Event, evolve};
-pub use hash::{StateHash, state_hash};
+pub use hash::{Digest, StateHash, digest, state_hash};
 pub use id::{Mac, MachineId, NodeId, ParseError, ServiceId, Timestamp, VmId};
 pub use index::{Index, Usage};
 pub use plan::{Item, Observed, ObservedNode, Plan, Subject, Waiting, heard_since, news_of_neighbours, plan};
 pub use planner::Planner;
-pub use simulate::{Digest, Effect, Forecast, Placement, Step, Wait, digest, name_of, simulate};
+pub use simulate::{Effect, Forecast, Placement, Step, Wait, name_of, simulate};
 pub use snapshot::{BadPart, Decoded, Part, Restore, SNAPSHOT_VERSION, parts};
 
 /// Everything that was decided: the fold of the log.
