@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fleet, host, lease, machine, package, rack, restore, service, site, switch, vm};
+use crate::{Fleet, Subject, host, lease, machine, package, rack, restore, service, site, switch, vm};
 
 /// One fact. Its JSON is `{"noun":"machine","event":"adopted",…}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,18 @@ impl Event {
             Event::Rack(event) => event.subject(),
             Event::Switch(event) => event.subject(),
             Event::Restore(event) => event.subject(),
+        }
+    }
+
+    /// What it is about, if that is something that is planned.
+    pub(crate) fn planned(&self) -> Option<Subject> {
+        match self {
+            Event::Machine(event) => Some(Subject::Machine(event.machine())),
+            Event::Host(event) => Some(Subject::Machine(event.machine())),
+            Event::Vm(event) => Some(Subject::Vm(event.vm())),
+            Event::Service(event) => Some(Subject::Service(event.service())),
+            Event::Restore(event) => event.planned(),
+            Event::Site(_) | Event::Lease(_) | Event::Package(_) | Event::Rack(_) | Event::Switch(_) => None,
         }
     }
 

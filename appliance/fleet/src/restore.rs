@@ -17,7 +17,7 @@ use crate::service::{self, Service};
 use crate::site::{Policy, Site};
 use crate::switch::{self, Switch};
 use crate::vm::{self, Vm};
-use crate::{Fleet, Mac, Refusal, lease};
+use crate::{Fleet, Mac, Refusal, Subject, lease};
 
 /// One thing of a fleet, with all that is known about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,23 @@ impl Event {
             Object::Package { package } => package.bundle.manifest.name.clone(),
             Object::Vm { vm } => vm.id.to_string(),
             Object::Service { service } => service.id.to_string(),
+        }
+    }
+
+    pub(crate) fn planned(&self) -> Option<Subject> {
+        let Event::Restored { restored } = self;
+        match restored {
+            Object::Machine { machine } => Some(Subject::Machine(machine.id)),
+            Object::Host { host } => Some(Subject::Machine(host.machine)),
+            Object::Vm { vm } => Some(Subject::Vm(vm.id)),
+            Object::Service { service } => Some(Subject::Service(service.id)),
+            Object::Site { .. }
+            | Object::Policy { .. }
+            | Object::Lease { .. }
+            | Object::Switch { .. }
+            | Object::Rack { .. }
+            | Object::Package { .. }
+            | Object::Counters(_) => None,
         }
     }
 }

@@ -3,12 +3,15 @@
 //! A plan that is applied later must do exactly what was shown. It carries a [`Digest`] of the events that it
 //! showed; it is applied only if deciding its commands again gives the same events, but for the time of day.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::plan_subject;
 use crate::{
-    Command, Ctx, Digest, Event, Fleet, NodeId, Observed, ServiceId, decide, digest, evolve, plan, vm,
+    Command, Ctx, Digest, Event, Fleet, NodeId, Observed, ServiceId, Subject, decide, digest, evolve, vm,
 };
 
 /// What a list of commands would do, were it given now.
@@ -126,24 +129,22 @@ fn placement(after: &Fleet, event: &Event) -> Option<Placement> {
     Some(Placement { vm: vm.name.to_string(), host: host_name.clone(), address })
 }
 
-/// Of the things that the events are about, and of the services whose nodes they are.
+/// Of the things that the events are about.
 fn waiting(before: &Fleet, after: &Fleet, observed: &Observed, events: &[Event], ctx: Ctx) -> Vec<Wait> {
-    if events.is_empty() {
-        return Vec::new();
-    }
-    let waits_now = plan(before, observed, ctx.now);
-    let touched: std::collections::BTreeSet<String> = events.iter().map(Event::subject).collect();
-    plan(after, observed, ctx.now)
-        .waiting()
-        .filter(|waiting| touched.contains(&waiting.subject.to_string()))
-        .filter(|waiting| !waits_now.waiting_of(waiting.subject).iter().any(|now| now.what == waiting.what))
-        .map(|waiting| {
-            let subject = waiting.subject.to_string();
+    let touched: BTreeSet<Subject> = events.iter().filter_map(Event::planned).collect();
+    let mut waiting = Vec::new();
+    for subject in touched {
+        let waits_now = plan_subject(before, subject, observed, ctx.now).waiting;
+        let waits_then = plan_subject(after, subject, observed, ctx.now).waiting;
+        let new = waits_then.into_iter().filter(|then| waits_now.iter().all(|now| now.what != then.what));
+        waiting.extend(new.map(|then| {
+            let subject = subject.to_string();
             Wait {
                 name: name_of(after, &subject).unwrap_or(subject),
-                what: waiting.what.to_string(),
-                hint: waiting.hint.as_ref().map(ToString::to_string),
+                what: then.what.into_owned(),
+                hint: then.hint.map(Cow::into_owned),
             }
-        })
-        .collect()
+        }));
+    }
+    waiting
 }
