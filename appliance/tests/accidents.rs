@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use appliance::core::{self, Actor, Core, ExecuteError};
-use appliance::store::{Store, StoreError};
+use appliance::store::{Pool, Store, StoreError};
 use appliance::{auth, dhcp, web};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
@@ -31,7 +31,13 @@ use database::{Database, Kind, Stop};
 const DATABASE: &str = "ELISANDRA_TEST_DATABASE";
 const DIE_AT: &str = "ELISANDRA_TEST_DIE_AT";
 
-const STEPS: [&str; 4] = ["append-begun", "append-inserted", "append-committed", "append-published"];
+/// PostgreSQL inserts and commits by one statement; `killed_while_the_server_has_its_statement` dies in the middle of it.
+fn steps(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Sqlite => &["append-begun", "append-inserted", "append-committed", "append-published"],
+        Kind::Postgres => &["append-begun", "append-committed", "append-published"],
+    }
+}
 
 fn found() -> Command {
     Command::Found {
@@ -140,7 +146,7 @@ async fn killed_at_every_step(test: &str, kind: Kind) {
     let database = Database::new(kind);
     found_site(&database).await;
     let mut all = Vec::new();
-    for step in STEPS {
+    for step in steps(kind) {
         for time in [1, 2, 9] {
             let place = format!("{step}:{time}");
             let child = commander(test, &[], &database.url, &[(DIE_AT, &place)]);
@@ -168,6 +174,48 @@ async fn killed_at_every_step_of_an_append_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_every_step_of_an_append_on_postgres() {
     killed_at_every_step("killed_at_every_step_of_an_append_on_postgres", Kind::Postgres).await;
+}
+
+/// The server may still carry out what a process asked for that is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_the_server_has_its_statement() {
+    if let Ok(url) = std::env::var(DATABASE) {
+        return command(&url).await;
+    }
+    let database = Database::new(Kind::Postgres);
+    found_site(&database).await;
+    let store = database.open().await;
+    let Pool::Postgres(pool) = store.pool() else { unreachable!("it is PostgreSQL") };
+    let is_waiting = async || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+                       WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO event%'";
+        sqlx::query_scalar::<_, i64>(waiting).fetch_one(pool).await.unwrap() > 0
+    };
+    let before = store.end().await.unwrap();
+    for _ in 0..3 {
+        let mut lock = pool.begin().await.unwrap();
+        sqlx::query("LOCK TABLE event IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+        let mut child = commander("killed_while_the_server_has_its_statement", &[], &database.url, &[]);
+        let until = Instant::now() + Duration::from_secs(30);
+        while !is_waiting().await {
+            assert!(Instant::now() < until, "the commander's statement waits for the lock");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        child.kill().unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            acknowledged(String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned)).is_empty()
+        );
+        lock.commit().await.unwrap();
+        while is_waiting().await {
+            assert!(Instant::now() < until, "the statement ends");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    // All of a group or nothing of it, and a log that can be read.
+    let loaded = store.load().await.unwrap();
+    assert!(loaded.position >= before);
+    assert!(sighted(&store).await.values().all(|times| *times == 1), "nothing is there twice");
 }
 
 /// fsync and fdatasync fail with EIO once the file named by the environment is there.

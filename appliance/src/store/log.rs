@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use fleet::{Fleet, Timestamp, evolve};
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::{PgPool, QueryBuilder, Row as _, SqlitePool};
 
 use super::row::Row;
-use super::{Fact, Record, Store, StoreError, on_pool};
+use super::{Fact, Pool, Record, Store, StoreError, on_pool};
 
 /// Rows read at once.
 const PAGE: i64 = 8192;
 
-/// Rows of one INSERT: powers of two, so that a few prepared statements serve every number of rows. SQLite takes at
-/// most 32766 bound values, PostgreSQL 65535.
+/// Rows of one INSERT into SQLite: powers of two, so that a few prepared statements serve every number of rows. It
+/// takes at most 32766 bound values.
 const LARGEST_INSERT: usize = 1024;
 
 /// A server that accepted the connection and then hangs is as good as away.
@@ -143,34 +143,10 @@ impl Store {
             .zip(facts)
             .map(|(position, fact)| Row::new(position, fact))
             .collect::<Result<_, _>>()?;
-        let written = |source| StoreError::of("written", source);
-        on_pool!(&self.pool, pool => {
-            let mut transaction = in_time(pool.begin_with(self.pool.begin())).await.map_err(written)?;
-            fail::fail_point!("append-begun");
-            let mut rest = rows.as_slice();
-            while !rest.is_empty() {
-                let (rows, after) = rest.split_at(largest_insert(rest.len()));
-                let mut insert = QueryBuilder::new(
-                    "INSERT INTO event (position, at, actor, subject, kind, version, body, command, sum) ",
-                );
-                insert.push_values(rows, |mut values, row| {
-                    values
-                        .push_bind(row.position)
-                        .push_bind(row.at)
-                        .push_bind(&row.actor)
-                        .push_bind(&row.subject)
-                        .push_bind(&row.kind)
-                        .push_bind(row.version)
-                        .push_bind(&row.body)
-                        .push_bind(&row.command)
-                        .push_bind(row.sum);
-                });
-                in_time(insert.build().execute(&mut *transaction)).await.map_err(written)?;
-                rest = after;
-            }
-            fail::fail_point!("append-inserted");
-            in_time(transaction.commit()).await.map_err(StoreError::of_commit)
-        })?;
+        match &self.pool {
+            Pool::Sqlite(pool) => append_to_sqlite(pool, &rows).await?,
+            Pool::Postgres(pool) => append_to_postgres(pool, &rows).await?,
+        }
         fail::fail_point!("append-committed");
         self.tell(last + rows.len() as i64);
         Ok(())
@@ -185,6 +161,61 @@ impl Store {
             .collect::<Result<_, _>>()?;
         Ok(there == wanted)
     }
+}
+
+async fn append_to_sqlite(pool: &SqlitePool, rows: &[Row]) -> Result<(), StoreError> {
+    let written = |source| StoreError::of("written", source);
+    // A plain BEGIN would lose its place to another process that writes.
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.map_err(written)?;
+    fail::fail_point!("append-begun");
+    let mut rest = rows;
+    while !rest.is_empty() {
+        let (rows, after) = rest.split_at(largest_insert(rest.len()));
+        let mut insert = QueryBuilder::new(
+            "INSERT INTO event (position, at, actor, subject, kind, version, body, command, sum) ",
+        );
+        insert.push_values(rows, |mut values, row| {
+            values
+                .push_bind(row.position)
+                .push_bind(row.at)
+                .push_bind(&row.actor)
+                .push_bind(&row.subject)
+                .push_bind(&row.kind)
+                .push_bind(row.version)
+                .push_bind(&row.body)
+                .push_bind(&row.command)
+                .push_bind(row.sum);
+        });
+        insert.build().execute(&mut *transaction).await.map_err(written)?;
+        rest = after;
+    }
+    fail::fail_point!("append-inserted");
+    transaction.commit().await.map_err(StoreError::of_commit)
+}
+
+/// One statement is a transaction of its own, and one round trip: whatever number of rows, and no BEGIN and COMMIT.
+async fn append_to_postgres(pool: &PgPool, rows: &[Row]) -> Result<(), StoreError> {
+    fn column<'r, T>(rows: &'r [Row], value: impl Fn(&'r Row) -> T) -> Vec<T> {
+        rows.iter().map(value).collect()
+    }
+    const INSERT: &str = "INSERT INTO event (position, at, actor, subject, kind, version, body, command, sum)
+        SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
+                             $8::text[], $9::bigint[])";
+    // Away, as long as nothing was sent.
+    let mut connection = in_time(pool.acquire()).await.map_err(|source| StoreError::of("written", source))?;
+    fail::fail_point!("append-begun");
+    let insert = sqlx::query(INSERT)
+        .bind(column(rows, |row| row.position))
+        .bind(column(rows, |row| row.at))
+        .bind(column(rows, |row| row.actor.as_str()))
+        .bind(column(rows, |row| row.subject.as_str()))
+        .bind(column(rows, |row| row.kind.as_str()))
+        .bind(column(rows, |row| row.version))
+        .bind(column(rows, |row| row.body.as_str()))
+        .bind(column(rows, |row| row.command.as_deref()))
+        .bind(column(rows, |row| row.sum));
+    in_time(insert.execute(&mut *connection)).await.map_err(StoreError::of_commit)?;
+    Ok(())
 }
 
 fn next(position: i64, row: Row) -> Result<Record, StoreError> {

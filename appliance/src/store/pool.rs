@@ -4,6 +4,7 @@ use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
@@ -31,6 +32,9 @@ pub(crate) use on_pool;
 
 /// How long a statement may wait for a connection before the database counts as away.
 const ACQUIRE: Duration = Duration::from_secs(2);
+
+/// A connection that was not used for so long is asked whether it still is one.
+const IDLE: Duration = Duration::from_millis(500);
 
 impl Pool {
     /// Opens the file, made if it is not there. `synchronous=FULL` in WAL mode: a commit that returned is on the disk.
@@ -62,6 +66,16 @@ impl Pool {
         let pool = PgPoolOptions::new()
             .max_connections(8)
             .acquire_timeout(ACQUIRE)
+            // Asking costs a round trip: only what has been idle may have been cut off unnoticed.
+            .test_before_acquire(false)
+            .before_acquire(|connection, used| {
+                Box::pin(async move {
+                    if used.idle_for >= IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_with(options)
             .await
             .map_err(|source| StoreError::of("opened", source))?;
