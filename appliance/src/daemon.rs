@@ -17,7 +17,7 @@ use crate::core::{Actor, ExecuteError};
 use crate::network::Found;
 use crate::store::Store;
 use crate::tokens::Tokens;
-use crate::{App, auth, console, core, dhcp, node_api, reconcile, tls, web};
+use crate::{App, api, auth, console, core, dhcp, node_api, reconcile, tls, web};
 
 /// Runs until a signal comes or a task fails; systemd starts it again.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -62,6 +62,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tasks.spawn(reconcile::run(core.clone(), shutdown.clone()));
         tasks.spawn(record_own_machine(app.clone(), config.clone(), shutdown.clone()));
     }
+    tasks.spawn(api::packages::run(app.clone(), shutdown.clone()));
     tasks.spawn(console::write(app.clone(), config.clone(), found.clone(), shutdown.clone()));
     tracing::info!("Ready. {}", found.sentence);
 

@@ -9,6 +9,7 @@
 
 mod bundle;
 mod manifest;
+pub mod planned;
 mod receive;
 mod render;
 

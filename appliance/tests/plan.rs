@@ -4,6 +4,9 @@
 mod client;
 mod example;
 
+use std::time::{Duration, SystemTime};
+
+use appliance::api::packages;
 use appliance::api::router::{Access, routes};
 use axum::http::StatusCode;
 use client::logged_in;
@@ -98,6 +101,41 @@ async fn a_planned_package_is_kept_until_it_is_applied() {
     assert_eq!(status, StatusCode::CONFLICT);
     let sentence = "the bundle of hello 1.0.0 is not kept here any more; plan its installation again";
     assert_eq!(refused["error"], sentence);
+}
+
+#[tokio::test]
+async fn a_package_that_was_only_planned_is_kept_for_a_day() {
+    let client = logged_in().await;
+    let app = &client.site.app;
+    host(&app.core, mac(1)).await;
+    let mut plans = Vec::new();
+    for name in ["applied", "left"] {
+        let request = client.request("POST", "/api/v1/packages").header("Elisandra-Plan", "1");
+        plans.push(client.send(request.body(bundle(name, 512).into()).unwrap()).await.1);
+    }
+    let bundles = || {
+        let entries = std::fs::read_dir(&app.bundles).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.extension().is_some_and(|it| it == "eli")).count()
+    };
+    // Nobody planned it here; whose it is is not known.
+    std::fs::write(app.bundles.join(format!("{}.eli", "7".repeat(64))), "").unwrap();
+    let hours = |hours: u64| SystemTime::now() + Duration::from_secs(hours * 3600);
+    packages::sweep(app, hours(23)).await.unwrap();
+    assert_eq!(bundles(), 3);
+    let apply = json!({ "commands": [plans[0]["steps"][0]["command"]], "digest": plans[0]["digest"] });
+    let (status, done) = client.post("/api/v1/apply", apply).await;
+    assert_eq!(status, StatusCode::OK, "{done}");
+    packages::sweep(app, hours(25)).await.unwrap();
+    assert_eq!(bundles(), 2);
+    let apply = json!({ "commands": [plans[1]["steps"][0]["command"]], "digest": plans[1]["digest"] });
+    let (_, refused) = client.post("/api/v1/apply", apply).await;
+    assert!(refused["error"].as_str().unwrap().contains("is not kept here any more"), "{refused}");
+    packages::sweep(app, hours(50)).await.unwrap();
+    assert_eq!(
+        std::fs::read_dir(&app.bundles).unwrap().count(),
+        2,
+        "what was installed stays, and no mark does"
+    );
 }
 
 #[tokio::test]

@@ -1,13 +1,16 @@
 //! `/api/v1/packages`: bundles that are kept, and installing a new one.
 
+use std::time::{Duration, SystemTime};
+
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{FromRequest as _, Multipart, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use fleet::package::{Bundle, Requires};
-use fleet::{Command, Event, Fleet, service};
+use fleet::{Command, Event, Fleet, Refusal, service};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::guard::Person;
 use super::{Changed, Force, vms};
@@ -58,6 +61,8 @@ pub async fn install(
     Ok((StatusCode::CREATED, changed))
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// What was refused is not kept; one at a time, so that what one caller is refused is not what another installs.
@@ -71,11 +76,55 @@ async fn decide(app: &App, person: &Person, bundle: Bundle) -> Result<Vec<Event>
         }
         Err(error) => Err(error),
     };
-    // A plan is applied later, and then needs the bundle.
     if person.rehearsal.is_none() || decided.is_err() {
         forget(app, &sha256).await;
+    } else if let Err(error) = packages::planned::keep(&app.bundles, &sha256) {
+        tracing::warn!(%error, "A bundle that was planned to be installed will not be swept");
     }
     decided
+}
+
+/// A plan that is applied needs the bundles that it installs; one that was only planned is kept for a day.
+pub(super) async fn hold(app: &App, commands: &[Command]) -> Result<(), Refusal> {
+    let _turn = TURN.lock().await;
+    for command in commands {
+        let Command::InstallPackage { bundle, .. } = command else { continue };
+        if !packages::path(&app.bundles, &bundle.sha256).exists() {
+            let manifest = &bundle.manifest;
+            return Err(Refusal::Conflict(format!(
+                "the bundle of {} {} is not kept here any more; plan its installation again",
+                manifest.name, manifest.version
+            )));
+        }
+        if let Err(error) = packages::planned::keep_on(&app.bundles, &bundle.sha256) {
+            tracing::warn!(%error, "A bundle may be swept before it is installed");
+        }
+    }
+    Ok(())
+}
+
+/// Sweeps every hour.
+pub async fn run(app: App, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let mut hours = tokio::time::interval(HOUR);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            _ = hours.tick() => {}
+        }
+        if let Err(error) = sweep(&app, SystemTime::now()).await {
+            tracing::warn!(%error, "Bundles that were only planned could not be looked for");
+        }
+    }
+}
+
+/// Deletes bundles that were planned to be installed more than a day ago and were not.
+pub async fn sweep(app: &App, now: SystemTime) -> std::io::Result<()> {
+    let _turn = TURN.lock().await;
+    for sha256 in packages::planned::over(&app.bundles, now)? {
+        forget(app, &sha256).await;
+        packages::planned::forget(&app.bundles, &sha256)?;
+    }
+    Ok(())
 }
 
 /// Deletes a bundle that nothing needs.

@@ -10,9 +10,9 @@ use fleet::{Command, Ctx, Digest, Forecast, Refusal, simulate};
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
-use super::{Changed, Json};
+use super::{Changed, Json, packages};
 use crate::core::ExecuteError;
-use crate::{App, core, packages, web};
+use crate::{App, core, web};
 
 /// A plan of a document may hold some thousand commands.
 pub const LIMIT: usize = 16 << 20;
@@ -56,7 +56,7 @@ pub async fn apply(
     Json(wanted): Json<Apply>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     orders(&wanted.commands)?;
-    kept(&app, &wanted.commands)?;
+    packages::hold(&app, &wanted.commands).await?;
     let done = app.core.execute_all(&person.actor(), wanted.commands.clone(), Some(wanted.digest)).await;
     match done {
         Ok(events) => Ok(Changed::by(&events)),
@@ -89,22 +89,6 @@ fn orders(commands: &[Command]) -> Result<(), Refusal> {
     Err(Refusal::Invalid(format!(
         "{word} is said by machines and by the appliance itself; nobody can order it"
     )))
-}
-
-/// A bundle that was only planned to be installed is kept for a day.
-fn kept(app: &App, commands: &[Command]) -> Result<(), Refusal> {
-    for command in commands {
-        if let Command::InstallPackage { bundle, .. } = command
-            && !packages::path(&app.bundles, &bundle.sha256).exists()
-        {
-            let manifest = &bundle.manifest;
-            return Err(Refusal::Conflict(format!(
-                "the bundle of {} {} is not kept here any more; plan its installation again",
-                manifest.name, manifest.version
-            )));
-        }
-    }
-    Ok(())
 }
 
 fn difference(shown: &[String], now: &[String]) -> String {
