@@ -6,6 +6,8 @@
 mod database;
 #[path = "../tests/example/mod.rs"]
 mod example;
+#[path = "../tests/machines/mod.rs"]
+mod machines;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -17,13 +19,13 @@ use appliance::store::Fact;
 use appliance::web;
 use axum::body::Body;
 use axum::http::{Request, header};
-use fleet::{Command, Mac};
 use futures::StreamExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use database::{Database, Kind};
+use machines::{found, numbered, sight};
 
 const COMMANDERS: u32 = 32;
 
@@ -88,10 +90,9 @@ async fn command(core: &Core, commander: u32, stop: &AtomicBool) -> Vec<Duration
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let [_, a, b, c] = (turn * COMMANDERS + commander).to_be_bytes();
-        let mac = Mac([2, 0, 0, a, b, c]);
+        let sight = sight(turn * COMMANDERS + commander);
         let begun = Instant::now();
-        core.execute(&Actor::Appliance, Command::Sight { mac, arch: Some(7), uuid: None }).await.unwrap();
+        core.execute(&Actor::Appliance, sight).await.unwrap();
         times.push(begun.elapsed());
     }
     times
@@ -115,14 +116,12 @@ async fn follow() {
     assert!(answer.status().is_success());
     let mut page = answer.into_body().into_data_stream();
     let mut times = Vec::new();
-    for number in 0..100_u8 {
+    for number in 256..356 {
         // A page that was just changed waits a little before it is changed again.
         tokio::time::sleep(Duration::from_millis(300)).await;
-        let mac = Mac([2, 0, 0, 0, 1, number]);
         let begun = Instant::now();
-        let sight = Command::Sight { mac, arch: Some(7), uuid: None };
-        one.app.core.execute(&Actor::Appliance, sight).await.unwrap();
-        let name = fleet::machine::by_mac(&one.app.core.fleet(), mac).unwrap().name.to_string();
+        one.app.core.execute(&Actor::Appliance, sight(number)).await.unwrap();
+        let name = fleet::machine::by_mac(&one.app.core.fleet(), numbered(number)).unwrap().name.to_string();
         loop {
             let chunk = page.next().await.unwrap().unwrap();
             if String::from_utf8_lossy(&chunk).contains(&format!(">{name}<")) {
@@ -227,15 +226,6 @@ fn status(process: u32, key: &str) -> u64 {
 
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn found() -> Command {
-    Command::Found {
-        site: uuid::Uuid::from_u128(1),
-        network: "10.0.0.0/8".parse().unwrap(),
-        address: "10.0.0.1".parse().unwrap(),
-        domain: "elisandra".into(),
-    }
 }
 
 /// What the disk takes for one durable write, the median of 200.

@@ -5,6 +5,7 @@
 
 mod database;
 mod example;
+mod machines;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -19,13 +20,14 @@ use appliance::store::{Pool, Store, StoreError};
 use appliance::{auth, dhcp, web};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
-use fleet::{Command, Mac};
+use fleet::Mac;
 use nix::sys::signal::{Signal, raise};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use database::{Database, Kind, Stop};
+use machines::{found, numbered, sight};
 
 /// Set for a commander: the database's address, and where to die: `append-inserted:3`.
 const DATABASE: &str = "ELISANDRA_TEST_DATABASE";
@@ -37,24 +39,6 @@ fn steps(kind: Kind) -> &'static [&'static str] {
         Kind::Sqlite => &["append-begun", "append-inserted", "append-committed", "append-published"],
         Kind::Postgres => &["append-begun", "append-committed", "append-published"],
     }
-}
-
-fn found() -> Command {
-    Command::Found {
-        site: uuid::Uuid::from_u128(1),
-        network: "10.0.0.0/8".parse().unwrap(),
-        address: "10.77.0.1".parse().unwrap(),
-        domain: "elisandra".into(),
-    }
-}
-
-fn numbered(number: u32) -> Mac {
-    let [_, a, b, c] = number.to_be_bytes();
-    Mac([2, 0, 0, a, b, c])
-}
-
-fn sight(number: u32) -> Command {
-    Command::Sight { mac: numbered(number), arch: Some(0), uuid: None }
 }
 
 async fn start(store: Store) -> (Core, JoinSet<anyhow::Result<()>>) {

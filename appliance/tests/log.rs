@@ -2,14 +2,16 @@
 //! daemons share one log, and a log that is not whole is not used.
 
 mod database;
+mod machines;
 
 use appliance::core::{self, Actor, Core, ExecuteError};
 use appliance::store::{Pool, StoreError};
-use fleet::{Command, Mac};
+use fleet::Command;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use database::{Database, Kind};
+use machines::{found, sight};
 
 /// Each test once on SQLite and once on PostgreSQL.
 macro_rules! on_both {
@@ -54,20 +56,6 @@ impl Daemon {
         self.tasks.shutdown().await;
         self.core.store().pool().close().await;
     }
-}
-
-fn found() -> Command {
-    Command::Found {
-        site: uuid::Uuid::from_u128(1),
-        network: "10.77.0.0/16".parse().unwrap(),
-        address: "10.77.0.1".parse().unwrap(),
-        domain: "elisandra".into(),
-    }
-}
-
-fn sight(number: u32) -> Command {
-    let [_, a, b, c] = number.to_be_bytes();
-    Command::Sight { mac: Mac([2, 0, 0, a, b, c]), arch: Some(0), uuid: None }
 }
 
 on_both! {

@@ -23,8 +23,7 @@ async fn what_was_planned_is_what_is_applied() {
     host(&client.site.app.core, mac(1)).await;
     let position = client.site.app.core.position();
 
-    let (status, plan) = client.plan("POST", "/api/v1/vms", web("web", 1024)).await;
-    assert_eq!(status, StatusCode::OK, "{plan}");
+    let plan = client.plan("POST", "/api/v1/vms", web("web", 1024)).await.of(StatusCode::OK);
     let effects = plan["steps"][0]["effects"].as_array().unwrap();
     assert_eq!(effects[1]["name"], "web");
     let sentence = "Created as web on host-1: 1 vCPU, 1024 MiB memory, 4 GiB disk";
@@ -37,13 +36,11 @@ async fn what_was_planned_is_what_is_applied() {
 
     let commands = json!([plan["steps"][0]["command"]]);
     let apply = json!({ "commands": commands, "digest": plan["digest"] });
-    let (status, done) = client.post("/api/v1/apply", apply.clone()).await;
-    assert_eq!(status, StatusCode::OK, "{done}");
+    let done = client.post("/api/v1/apply", apply.clone()).await.of(StatusCode::OK);
     assert_eq!(done["changed"][1], sentence);
     assert_eq!(done["changed"][0], effects[0]["sentence"]);
 
-    let (status, again) = client.post("/api/v1/apply", apply).await;
-    assert_eq!(status, StatusCode::CONFLICT);
+    let again = client.post("/api/v1/apply", apply).await.of(StatusCode::CONFLICT);
     assert_eq!(again["error"], "there is a VM web already");
 }
 
@@ -51,7 +48,7 @@ async fn what_was_planned_is_what_is_applied() {
 async fn a_plan_is_not_applied_where_it_would_do_something_else() {
     let client = logged_in().await;
     host(&client.site.app.core, mac(1)).await;
-    let (_, plan) = client.plan("POST", "/api/v1/vms", web("web", 1024)).await;
+    let plan = client.plan("POST", "/api/v1/vms", web("web", 1024)).await.of(StatusCode::OK);
     // Another host has more free memory, and another VM takes the number.
     client.post("/api/v1/vms", web("first", 1024)).await;
     host(&client.site.app.core, mac(2)).await;
@@ -61,8 +58,7 @@ async fn a_plan_is_not_applied_where_it_would_do_something_else() {
         .collect();
     let position = client.site.app.core.position();
     let apply = json!({ "commands": [plan["steps"][0]["command"]], "digest": plan["digest"], "sentences": sentences });
-    let (status, refused) = client.post("/api/v1/apply", apply).await;
-    assert_eq!(status, StatusCode::CONFLICT);
+    let refused = client.post("/api/v1/apply", apply).await.of(StatusCode::CONFLICT);
     let sentence = refused["error"].as_str().unwrap();
     assert!(sentence.starts_with("the site has changed since this was planned"), "{sentence}");
     assert!(sentence.contains("The plan said"), "{sentence}");
@@ -73,32 +69,27 @@ async fn a_plan_is_not_applied_where_it_would_do_something_else() {
 async fn a_plan_stands_while_others_do_what_does_not_concern_it() {
     let client = logged_in().await;
     host(&client.site.app.core, mac(1)).await;
-    let (_, plan) = client.plan("POST", "/api/v1/vms", web("web", 1024)).await;
+    let plan = client.plan("POST", "/api/v1/vms", web("web", 1024)).await.of(StatusCode::OK);
     let rack = fleet::Command::AddRack { name: "a1".into(), units: 42 };
     client.site.app.core.execute(&appliance::core::Actor::Appliance, rack).await.unwrap();
     let apply = json!({ "commands": [plan["steps"][0]["command"]], "digest": plan["digest"] });
-    let (status, done) = client.post("/api/v1/apply", apply).await;
-    assert_eq!(status, StatusCode::OK, "{done}");
+    client.post("/api/v1/apply", apply).await.of(StatusCode::OK);
 }
 
 #[tokio::test]
 async fn a_planned_package_is_kept_until_it_is_applied() {
     let client = logged_in().await;
     host(&client.site.app.core, mac(1)).await;
-    let request = client.request("POST", "/api/v1/packages").header("Elisandra-Plan", "1");
-    let (status, plan) = client.send(request.body(bundle("hello", 512).into()).unwrap()).await;
-    assert_eq!(status, StatusCode::OK, "{plan}");
+    let plan = client.plan_upload(bundle("hello", 512)).await.of(StatusCode::OK);
     assert_eq!(plan["placements"][0]["vm"], "hello-1");
     assert!(client.site.app.core.fleet().packages.is_empty());
     let apply = json!({ "commands": [plan["steps"][0]["command"]], "digest": plan["digest"] });
-    let (status, done) = client.post("/api/v1/apply", apply.clone()).await;
-    assert_eq!(status, StatusCode::OK, "{done}");
+    client.post("/api/v1/apply", apply.clone()).await.of(StatusCode::OK);
     assert_eq!(client.site.app.core.fleet().services.len(), 1);
 
     let mut other = apply;
     other["commands"][0]["bundle"]["sha256"] = "0".repeat(64).into();
-    let (status, refused) = client.post("/api/v1/apply", other).await;
-    assert_eq!(status, StatusCode::CONFLICT);
+    let refused = client.post("/api/v1/apply", other).await.of(StatusCode::CONFLICT);
     let sentence = "the bundle of hello 1.0.0 is not kept here any more; plan its installation again";
     assert_eq!(refused["error"], sentence);
 }
@@ -110,8 +101,7 @@ async fn a_package_that_was_only_planned_is_kept_for_a_day() {
     host(&app.core, mac(1)).await;
     let mut plans = Vec::new();
     for name in ["applied", "left"] {
-        let request = client.request("POST", "/api/v1/packages").header("Elisandra-Plan", "1");
-        plans.push(client.send(request.body(bundle(name, 512).into()).unwrap()).await.1);
+        plans.push(client.plan_upload(bundle(name, 512)).await.of(StatusCode::OK));
     }
     let bundles = || {
         let entries = std::fs::read_dir(&app.bundles).unwrap().map(|entry| entry.unwrap().path());
@@ -123,12 +113,11 @@ async fn a_package_that_was_only_planned_is_kept_for_a_day() {
     packages::sweep(app, hours(23)).await.unwrap();
     assert_eq!(bundles(), 3);
     let apply = json!({ "commands": [plans[0]["steps"][0]["command"]], "digest": plans[0]["digest"] });
-    let (status, done) = client.post("/api/v1/apply", apply).await;
-    assert_eq!(status, StatusCode::OK, "{done}");
+    client.post("/api/v1/apply", apply).await.of(StatusCode::OK);
     packages::sweep(app, hours(25)).await.unwrap();
     assert_eq!(bundles(), 2);
     let apply = json!({ "commands": [plans[1]["steps"][0]["command"]], "digest": plans[1]["digest"] });
-    let (_, refused) = client.post("/api/v1/apply", apply).await;
+    let refused = client.post("/api/v1/apply", apply).await.of(StatusCode::CONFLICT);
     assert!(refused["error"].as_str().unwrap().contains("is not kept here any more"), "{refused}");
     packages::sweep(app, hours(50)).await.unwrap();
     assert_eq!(
@@ -146,8 +135,7 @@ async fn people_order_and_do_not_pretend_to_be_machines() {
         ("/api/v1/plan", json!({ "commands": [pretend] })),
         ("/api/v1/apply", json!({ "commands": [pretend], "digest": "0".repeat(64) })),
     ] {
-        let (status, answer) = client.post(path, body).await;
-        assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+        let answer = client.post(path, body).await.of(StatusCode::UNPROCESSABLE_ENTITY);
         let sentence = "phone_home is said by machines and by the appliance itself; nobody can order it";
         assert_eq!(answer["error"], sentence);
     }
@@ -163,12 +151,13 @@ async fn no_route_does_anything_when_it_is_planned() {
     let position = core.position();
     for route in routes().iter().filter(|route| route.method != "GET") {
         let path = route.path.replace("{id}", "v1").replace("{position}", "1").replace("{noun}", "vms");
-        let (status, answer) = client.plan(route.method, &path, json!({})).await;
+        let answer = client.plan(route.method, &path, json!({})).await;
         if matches!(route.access, Access::Open | Access::Own) {
-            assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{} {path} {answer}", route.method);
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            assert_eq!(answer.status, status, "{} {path} {}", route.method, answer.text);
         }
     }
     assert_eq!(core.position(), position);
-    let (status, _) = client.get("/api/v1/state").await;
+    let status = client.get("/api/v1/state").await.status;
     assert_eq!(status, StatusCode::OK, "the session was not ended by a planned logout");
 }

@@ -1,105 +1,28 @@
 //! The REST API and the pages as a router, on a real log: who gets in, what commands answer, and what is
 //! refused with which sentence.
 
+mod client;
 mod example;
 
 use std::path::Path;
 
 use appliance::api::router::{Access, routes};
 use appliance::core::Actor;
-use appliance::web;
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::http::{HeaderMap, Request, StatusCode, header};
-use example::{Site, bundle, hardware, host, mac, report, sight, site};
+use axum::body::Body;
+use axum::http::{Request, StatusCode, header};
+use client::{Client, logged_in, started};
+use example::{bundle, hardware, host, mac, report, sight};
 use fleet::Command;
 use fleet::machine::Phase;
 use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-struct Client {
-    site: Site,
-    router: Router,
-    token: String,
-    dir: tempfile::TempDir,
+fn kept(client: &Client) -> Vec<String> {
+    files(&client.dir.path().join("bundles"))
 }
 
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    text: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {} {}", self.status, self.text))
-    }
-
-    fn error(&self) -> String {
-        self.json()["error"].as_str().unwrap().to_owned()
-    }
-}
-
-/// A site with a password, and somebody who is logged in.
-async fn logged_in() -> Client {
-    let mut client = started().await;
-    let code = client.site.app.auth.code().unwrap();
-    let answer = client.post("/api/v1/password", json!({ "code": code, "password": "correct horse" })).await;
-    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
-    client.token = answer.json()["token"].as_str().unwrap().to_owned();
-    client
-}
-
-async fn started() -> Client {
-    let dir = tempfile::tempdir().unwrap();
-    let site = site(dir.path()).await;
-    let router = web::router(site.app.clone());
-    Client { site, router, token: String::new(), dir }
-}
-
-impl Client {
-    async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = to_bytes(body, 1 << 24).await.unwrap();
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
-        }
-    }
-
-    async fn call(&self, method: &str, path: &str, kind: &str, body: impl Into<Body>) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, kind);
-        if !self.token.is_empty() {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {}", self.token));
-        }
-        self.send(request.body(body.into()).unwrap()).await
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.call("GET", path, "", Body::empty()).await
-    }
-
-    async fn post(&self, path: &str, body: Value) -> Answer {
-        self.call("POST", path, "application/json", body.to_string()).await
-    }
-
-    async fn delete(&self, path: &str) -> Answer {
-        self.call("DELETE", path, "", Body::empty()).await
-    }
-
-    async fn upload(&self, bytes: Vec<u8>) -> Answer {
-        self.call("POST", "/api/v1/packages", "application/octet-stream", bytes).await
-    }
-
-    fn kept(&self) -> Vec<String> {
-        names(&self.dir.path().join("bundles"))
-    }
-}
-
-fn names(dir: &Path) -> Vec<String> {
+fn files(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
@@ -315,7 +238,7 @@ async fn everything_is_in_the_state_and_can_be_made_and_removed() {
     let installed = client.upload(bundle("hello", 384)).await;
     assert_eq!(installed.status, StatusCode::CREATED, "{}", installed.text);
     assert_eq!(installed.json()["id"], "s1");
-    assert_eq!(client.kept().len(), 1);
+    assert_eq!(kept(&client).len(), 1);
 
     let state = client.get("/api/v1/state").await.json();
     assert!(state["daemon"]["resident_bytes"].as_u64().unwrap() > 1 << 20);
@@ -340,7 +263,7 @@ async fn everything_is_in_the_state_and_can_be_made_and_removed() {
     let twice = client.upload(bundle("hello", 384)).await;
     assert_eq!(twice.status, StatusCode::CONFLICT);
     assert!(twice.error().contains("hello 1.0.0 is installing at http://10.77."), "{}", twice.error());
-    assert_eq!(client.kept().len(), 1, "the bundle of what is installed stays");
+    assert_eq!(kept(&client).len(), 1, "the bundle of what is installed stays");
 
     let carried = client.delete("/api/v1/vms/v2").await;
     assert_eq!(carried.status, StatusCode::CONFLICT);
@@ -403,7 +326,7 @@ async fn everything_can_be_cancelled_and_removed_and_what_is_left_over_is_said()
     assert!(leftovers.contains("volume hello-1-v1 of VM hello-1 stays on host-1's disk"), "{leftovers}");
     assert_eq!(client.get("/api/v1/services").await.json(), json!([]));
     assert_eq!(client.delete("/api/v1/packages/hello").await.status, StatusCode::OK);
-    assert_eq!(client.kept(), [""; 0], "its bundle is gone too");
+    assert_eq!(kept(&client), [""; 0], "its bundle is gone too");
 
     let lines = client.get(&format!("/api/v1/timeline/{machine}")).await;
     assert!(lines.text.contains("Removed. Left over: host-1's system stays on its disk"), "{}", lines.text);
@@ -485,10 +408,10 @@ async fn a_bundle_that_is_refused_changes_nothing() {
         let refused = client.upload(bytes).await;
         assert_eq!(refused.status, status, "{}", refused.text);
         assert!(refused.error().contains(sentence), "{}", refused.error());
-        assert_eq!(client.kept(), [""; 0], "{sentence}");
+        assert_eq!(kept(&client), [""; 0], "{sentence}");
         assert_eq!(client.site.app.core.fleet(), before, "{sentence}");
     }
-    let elsewhere = [names(client.dir.path()), vec![]].concat();
+    let elsewhere = [files(client.dir.path()), vec![]].concat();
     assert!(!elsewhere.iter().any(|name| name == "etc"), "{elsewhere:?}");
 }
 

@@ -5,7 +5,7 @@
 use appliance::web;
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::http::{Request, StatusCode, header};
+use axum::http::{HeaderMap, Request, StatusCode, header};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -13,52 +13,100 @@ use crate::example::{Site, site};
 
 pub struct Client {
     pub site: Site,
-    router: Router,
-    token: String,
+    pub router: Router,
+    pub token: String,
     pub dir: tempfile::TempDir,
 }
 
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {} {}", self.status, self.text))
+    }
+
+    /// What it says, if it is of this status.
+    #[track_caller]
+    pub fn of(self, status: StatusCode) -> Value {
+        assert_eq!(self.status, status, "{}", self.text);
+        self.json()
+    }
+
+    pub fn error(&self) -> String {
+        self.json()["error"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A site with a password, and somebody who is logged in.
 pub async fn logged_in() -> Client {
-    let dir = tempfile::tempdir().unwrap();
-    let site = site(dir.path()).await;
-    let router = web::router(site.app.clone());
-    let mut client = Client { site, router, token: String::new(), dir };
-    let code = client.site.app.auth.code().unwrap();
-    let password = json!({ "code": code, "password": "correct horse" });
-    let (status, answer) = client.post("/api/v1/password", password).await;
-    assert_eq!(status, StatusCode::OK, "{answer}");
+    let mut client = started().await;
+    let password = json!({ "code": client.site.app.auth.code().unwrap(), "password": "correct horse" });
+    let answer = client.post("/api/v1/password", password).await.of(StatusCode::OK);
     client.token = answer["token"].as_str().unwrap().to_owned();
     client
 }
 
+pub async fn started() -> Client {
+    let dir = tempfile::tempdir().unwrap();
+    let site = site(dir.path()).await;
+    let router = web::router(site.app.clone());
+    Client { site, router, token: String::new(), dir }
+}
+
 impl Client {
-    pub async fn send(&self, request: Request<Body>) -> (StatusCode, Value) {
+    pub async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
-        let status = response.status();
-        let bytes = to_bytes(response.into_body(), 1 << 28).await.unwrap();
-        (status, serde_json::from_slice(&bytes).unwrap_or_default())
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, 1 << 28).await.unwrap();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
     }
 
-    pub fn request(&self, method: &str, path: &str) -> axum::http::request::Builder {
-        Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+    pub fn request(&self, method: &str, path: &str, kind: &str) -> axum::http::request::Builder {
+        let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, kind);
+        if self.token.is_empty() {
+            return request;
+        }
+        request.header(header::AUTHORIZATION, format!("Bearer {}", self.token))
     }
 
-    pub async fn get(&self, path: &str) -> (StatusCode, Value) {
-        self.send(self.request("GET", path).body(Body::empty()).unwrap()).await
+    pub async fn call(&self, method: &str, path: &str, kind: &str, body: impl Into<Body>) -> Answer {
+        self.send(self.request(method, path, kind).body(body.into()).unwrap()).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
-        self.send(self.request("POST", path).body(body.to_string().into()).unwrap()).await
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, "", Body::empty()).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call("POST", path, "application/json", body.to_string()).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.call("DELETE", path, "", Body::empty()).await
+    }
+
+    pub async fn upload(&self, bytes: Vec<u8>) -> Answer {
+        self.call("POST", "/api/v1/packages", "application/octet-stream", bytes).await
     }
 
     /// The same request, planned and not carried out.
-    pub async fn plan(&self, method: &str, path: &str, body: Value) -> (StatusCode, Value) {
-        let request = self.request(method, path).header("Elisandra-Plan", "1");
+    pub async fn plan(&self, method: &str, path: &str, body: Value) -> Answer {
+        let request = self.request(method, path, "application/json").header("Elisandra-Plan", "1");
         self.send(request.body(body.to_string().into()).unwrap()).await
+    }
+
+    /// An upload, planned and not carried out.
+    pub async fn plan_upload(&self, bytes: Vec<u8>) -> Answer {
+        let request = self.request("POST", "/api/v1/packages", "application/octet-stream");
+        self.send(request.header("Elisandra-Plan", "1").body(bytes.into()).unwrap()).await
     }
 
     /// What a question answers, or the sentence that it is refused with.
@@ -72,10 +120,10 @@ impl Client {
         if !at.is_empty() {
             path += &format!("&at={}", escape(at));
         }
-        let (status, answer) = self.get(&path).await;
-        match answer {
+        let answer = self.get(&path).await;
+        match answer.json() {
             Value::Array(objects) => Ok(objects),
-            other => Err(other["error"].as_str().unwrap_or_else(|| panic!("{status}")).to_owned()),
+            _ => Err(answer.error()),
         }
     }
 }
