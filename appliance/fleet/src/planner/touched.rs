@@ -6,7 +6,7 @@ use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
 use crate::machine::{Machine, Phase};
-use crate::switch::{Plugged, Port, Switch};
+use crate::switch::{Port, Switch};
 use crate::{Fleet, Mac, NodeId, Observed, ObservedNode, Subject, VmId, vm};
 
 pub(super) fn by_change(
@@ -72,7 +72,7 @@ impl Touched<'_> {
                     let switch = fleet.switches.get(&socket.switch)?;
                     switch.ports.get(&socket.port)
                 });
-                self.nics(port.into_iter().flat_map(nics));
+                self.nics(port.into_iter().flat_map(Port::nics));
             }
         }
     }
@@ -90,13 +90,13 @@ impl Touched<'_> {
         for (switch, other) in [(before, after), (after, before)] {
             for (name, port) in switch.into_iter().flat_map(|switch| &switch.ports) {
                 if another || other.and_then(|other| other.ports.get(name)) != Some(port) {
-                    self.nics(nics(port));
+                    self.nics(port.nics());
                 }
             }
         }
     }
 
-    fn nics(&mut self, macs: impl Iterator<Item = Mac>) {
+    fn nics(&mut self, macs: impl IntoIterator<Item = Mac>) {
         for mac in macs {
             for fleet in [self.before, self.after] {
                 let machines = fleet.index.nodes_by_mac(mac).filter_map(|node| match node {
@@ -122,15 +122,6 @@ impl Touched<'_> {
             NodeId::Vm(vm) => self.services(vm),
         }
     }
-}
-
-/// NICs that are in a port, by LLDP's or a person's word.
-fn nics(port: &Port) -> impl Iterator<Item = Mac> {
-    let by_hand = match port.by_hand {
-        Some(Plugged::Nic { mac }) => Some(mac),
-        Some(Plugged::Port { .. } | Plugged::Note { .. }) | None => None,
-    };
-    port.heard.iter().copied().chain(by_hand)
 }
 
 fn differences<'a, K: Ord, V: PartialEq>(
