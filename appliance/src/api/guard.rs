@@ -6,8 +6,9 @@ use axum::extract::{Request, State};
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
+use fleet::Command;
 
-use super::plan;
+use super::{Changed, plan};
 use crate::{App, core, web};
 
 /// The prefix `__Host-` makes browsers insist on TLS, on this host alone, and on no other path.
@@ -31,6 +32,11 @@ impl Person {
             Some(rehearsal) => core::Actor::Rehearsal(rehearsal.clone()),
             None => core::Actor::Person(self.name.clone()),
         }
+    }
+
+    /// Carries out a command, and answers what has changed by it.
+    pub async fn gives(&self, app: &App, command: Command) -> Result<axum::Json<Changed>, web::Error> {
+        Ok(Changed::by(&app.core.execute(&self.actor(), command).await?))
     }
 }
 

@@ -40,7 +40,7 @@ pub async fn drain(
     Path(id): Path<String>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     let machine = machines::find(&app.core.fleet(), &id)?.id;
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::Drain { machine }).await?))
+    person.gives(&app, Command::Drain { machine }).await
 }
 
 pub async fn undrain(
@@ -49,7 +49,7 @@ pub async fn undrain(
     Path(id): Path<String>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     let machine = machines::find(&app.core.fleet(), &id)?.id;
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::Undrain { machine }).await?))
+    person.gives(&app, Command::Undrain { machine }).await
 }
 
 pub fn all(fleet: &Fleet, observed: &Observed) -> Vec<Host> {

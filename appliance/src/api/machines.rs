@@ -101,7 +101,7 @@ pub async fn adopt(
         machine::target_disk(hardware, true)?;
     }
     let command = Command::Adopt { machine: machine.id, wipe: !wipe.is_empty() };
-    Ok(Changed::by(&app.core.execute(&person.actor(), command).await?))
+    person.gives(&app, command).await
 }
 
 pub async fn remove(
@@ -112,7 +112,7 @@ pub async fn remove(
 ) -> Result<axum::Json<Changed>, web::Error> {
     let machine = find(&app.core.fleet(), &id)?.id;
     let command = Command::RemoveMachine { machine, force };
-    Ok(Changed::by(&app.core.execute(&person.actor(), command).await?))
+    person.gives(&app, command).await
 }
 
 pub async fn cancel(
@@ -121,7 +121,7 @@ pub async fn cancel(
     Path(id): Path<String>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     let subject = Subject::Machine(find(&app.core.fleet(), &id)?.id);
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::Cancel { subject }).await?))
+    person.gives(&app, Command::Cancel { subject }).await
 }
 
 pub fn all(fleet: &Fleet, observed: &Observed, plan: &Plan) -> Vec<Machine> {

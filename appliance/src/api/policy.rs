@@ -18,5 +18,5 @@ pub async fn put(
     Extension(person): Extension<Person>,
     Json(policy): Json<Policy>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::SetPolicy { policy }).await?))
+    person.gives(&app, Command::SetPolicy { policy }).await
 }

@@ -46,8 +46,7 @@ pub async fn add(
     Extension(person): Extension<Person>,
     Json(NewRack { name, units }): Json<NewRack>,
 ) -> Result<(StatusCode, axum::Json<Changed>), web::Error> {
-    let events = app.core.execute(&person.actor(), Command::AddRack { name, units }).await?;
-    Ok((StatusCode::CREATED, Changed::by(&events)))
+    Ok((StatusCode::CREATED, person.gives(&app, Command::AddRack { name, units }).await?))
 }
 
 pub async fn remove(
@@ -56,7 +55,7 @@ pub async fn remove(
     Path(name): Path<String>,
     Query(Force { force }): Query<Force>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::RemoveRack { name, force }).await?))
+    person.gives(&app, Command::RemoveRack { name, force }).await
 }
 
 /// Puts a machine into a rack, or moves it.
@@ -68,7 +67,7 @@ pub async fn place_machine(
 ) -> Result<axum::Json<Changed>, web::Error> {
     let machine = machines::find(&app.core.fleet(), &id)?.id;
     let command = Command::PlaceMachine { machine, rack, unit, height };
-    Ok(Changed::by(&app.core.execute(&person.actor(), command).await?))
+    person.gives(&app, command).await
 }
 
 pub async fn unplace_machine(
@@ -77,7 +76,7 @@ pub async fn unplace_machine(
     Path(id): Path<String>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     let machine = machines::find(&app.core.fleet(), &id)?.id;
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::UnplaceMachine { machine }).await?))
+    person.gives(&app, Command::UnplaceMachine { machine }).await
 }
 
 pub async fn place_switch(
@@ -87,7 +86,7 @@ pub async fn place_switch(
     Json(Place { rack, unit, height }): Json<Place>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     let command = Command::PlaceSwitch { switch, rack, unit, height };
-    Ok(Changed::by(&app.core.execute(&person.actor(), command).await?))
+    person.gives(&app, command).await
 }
 
 pub async fn unplace_switch(
@@ -95,7 +94,7 @@ pub async fn unplace_switch(
     Extension(person): Extension<Person>,
     Path(switch): Path<String>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::UnplaceSwitch { switch }).await?))
+    person.gives(&app, Command::UnplaceSwitch { switch }).await
 }
 
 pub fn all(fleet: &Fleet) -> Vec<Rack> {

@@ -52,7 +52,7 @@ pub async fn remove(
     Query(Force { force }): Query<Force>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     let service = find(&app.core.fleet(), &id)?.id;
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::RemoveService { service, force }).await?))
+    person.gives(&app, Command::RemoveService { service, force }).await
 }
 
 pub async fn cancel(
@@ -61,7 +61,7 @@ pub async fn cancel(
     Path(id): Path<String>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     let subject = Subject::Service(find(&app.core.fleet(), &id)?.id);
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::Cancel { subject }).await?))
+    person.gives(&app, Command::Cancel { subject }).await
 }
 
 pub fn all(fleet: &Fleet, plan: &Plan) -> Vec<Service> {

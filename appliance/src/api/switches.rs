@@ -79,8 +79,7 @@ pub async fn add(
     Extension(person): Extension<Person>,
     Json(NewSwitch { name, ports, place }): Json<NewSwitch>,
 ) -> Result<(StatusCode, axum::Json<Changed>), web::Error> {
-    let events = app.core.execute(&person.actor(), Command::AddSwitch { name, ports, place }).await?;
-    Ok((StatusCode::CREATED, Changed::by(&events)))
+    Ok((StatusCode::CREATED, person.gives(&app, Command::AddSwitch { name, ports, place }).await?))
 }
 
 pub async fn remove(
@@ -89,7 +88,7 @@ pub async fn remove(
     Path(name): Path<String>,
     Query(Force { force }): Query<Force>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::RemoveSwitch { name, force }).await?))
+    person.gives(&app, Command::RemoveSwitch { name, force }).await
 }
 
 /// Adds and removes ports, all or none.
@@ -112,7 +111,7 @@ pub async fn plug(
     Path(switch): Path<String>,
     Json(Plug { port, what }): Json<Plug>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::Plug { switch, port, what }).await?))
+    person.gives(&app, Command::Plug { switch, port, what }).await
 }
 
 pub async fn unplug(
@@ -121,7 +120,7 @@ pub async fn unplug(
     Path(switch): Path<String>,
     Json(Unplug { port }): Json<Unplug>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::Unplug { switch, port }).await?))
+    person.gives(&app, Command::Unplug { switch, port }).await
 }
 
 pub fn all(fleet: &Fleet) -> Vec<Switch> {

@@ -77,7 +77,7 @@ pub async fn remove(
     Query(Force { force }): Query<Force>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     let vm = find(&app.core.fleet(), &id)?.id;
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::RemoveVm { vm, force }).await?))
+    person.gives(&app, Command::RemoveVm { vm, force }).await
 }
 
 pub async fn cancel(
@@ -86,7 +86,7 @@ pub async fn cancel(
     Path(id): Path<String>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     let subject = Subject::Vm(find(&app.core.fleet(), &id)?.id);
-    Ok(Changed::by(&app.core.execute(&person.actor(), Command::Cancel { subject }).await?))
+    person.gives(&app, Command::Cancel { subject }).await
 }
 
 /// The image that new VMs are made from.
