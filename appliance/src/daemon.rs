@@ -133,10 +133,6 @@ async fn start_servers(
         let server = pxe::Server {
             interface: served.interface.clone(),
             address: served.address,
-            network: served.network,
-            router: None,
-            dns: Vec::new(),
-            domain: config.domain.clone(),
             files: config.files.clone(),
             loaders: config.loaders.clone(),
             ca_pem: app.ca.pem().to_owned(),

@@ -1,10 +1,12 @@
 //! What the boot servers of crate `pxe` ask, answered from the fleet in memory.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use fleet::{Command, Ctx, Fleet, Mac, machine, vm};
-use pxe::{Assignment, Boot, Directory, Note, NoteKind, Refused, Sight};
+use ipnet::Ipv6Net;
+use pxe::{Assignment, Boot, Directory, Network, Note, NoteKind, Refused, Sight};
 
 use crate::core::{Actor, Core, ExecuteError, now};
 
@@ -51,8 +53,24 @@ impl Directory for FleetDirectory {
         self.offer(sight).await
     }
 
+    async fn quarantine(&self, mac: pxe::MacAddr, address: Ipv4Addr) {
+        tracing::warn!("{mac} declined {address}: another machine answers to it");
+    }
+
+    fn network(&self, link: Option<Ipv4Addr>) -> Option<Arc<Network>> {
+        network(&self.core.fleet(), link)
+    }
+
+    fn network6(&self) -> Option<Ipv6Net> {
+        None
+    }
+
     fn boot(&self, mac: pxe::MacAddr) -> Boot {
         boot(&self.core.fleet(), mac)
+    }
+
+    async fn answers(&self, _path: &str, _from: IpAddr) -> Result<String, Refused> {
+        Err(Refused("no other system is being installed".to_owned()))
     }
 
     fn note(&self, note: Note) {
@@ -69,13 +87,13 @@ impl Directory for FleetDirectory {
                 machine.or_else(vm).unwrap_or_else(|| mac.to_string())
             },
         );
-        let kind = match note.kind {
+        let kind = match note.step.kind() {
             NoteKind::Dhcp => "dhcp",
             NoteKind::Tftp => "tftp",
             NoteKind::Http => "http",
             NoteKind::Refused => "refused",
         };
-        self.core.note(&subject, kind, note.text);
+        self.core.note(&subject, kind, note.step.to_string());
     }
 }
 
@@ -84,7 +102,26 @@ pub fn offer(fleet: &Fleet, sight: &Sight) -> Result<Assignment, Refused> {
     let mac = Mac(sight.mac.0);
     let address = fleet::lease::address_for(fleet, mac)
         .ok_or_else(|| Refused("every address of the network is in use".to_owned()))?;
-    Ok(Assignment { address, hostname: hostname(fleet, mac), lease_secs: LEASE_SECS })
+    let network =
+        network(fleet, sight.link).ok_or_else(|| Refused("the site is not founded yet".to_owned()))?;
+    Ok(Assignment { address, hostname: hostname(fleet, mac), lease_secs: LEASE_SECS, network })
+}
+
+/// The network of a client: the site's own, for those who are on it.
+pub fn network(fleet: &Fleet, link: Option<Ipv4Addr>) -> Option<Arc<Network>> {
+    let site = fleet.site.as_ref()?;
+    if link.is_some_and(|link| !site.network.contains(&link)) {
+        return None;
+    }
+    Some(Arc::new(Network {
+        subnet: site.network,
+        router: None,
+        dns: Vec::new(),
+        domain: site.domain.clone(),
+        ntp: Vec::new(),
+        routes: Vec::new(),
+        mtu: None,
+    }))
 }
 
 /// The command that makes the address which `sight` is offered its own.

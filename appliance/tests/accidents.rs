@@ -485,6 +485,7 @@ fn asking(mac: Mac) -> pxe::Sight {
         hostname: None,
         requested: None,
         relay: None,
+        link: None,
     }
 }
 

@@ -37,10 +37,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Boot, Directory, MacAddr, Note, NoteKind,
+    Boot, Directory, MacAddr, Note, Step,
     folder::{self, NoFile},
     kickstart::Sha256,
-    script::{self, NoImage, ScriptFacts},
+    script::{self, NoScript, ScriptFacts},
+    step::{Loader, Protocol, Sent},
     transfer::Transfer,
 };
 
@@ -127,7 +128,7 @@ async fn ipxe_script(
     method: Method,
     Path(mac): Path<String>,
 ) -> Response {
-    state.script("iPXE script", from, &method, mac.parse().ok(), script::ipxe).await
+    state.script(Loader::Ipxe, from, &method, mac.parse().ok(), script::ipxe).await
 }
 
 async fn grub_config(
@@ -136,7 +137,7 @@ async fn grub_config(
     method: Method,
     Path(mac): Path<String>,
 ) -> Response {
-    state.script("GRUB script", from, &method, mac.parse().ok(), script::grub).await
+    state.script(Loader::Grub, from, &method, mac.parse().ok(), script::grub).await
 }
 
 async fn grub_search(state: State<Arc<Files>>, Path(name): Path<String>) -> Response {
@@ -167,8 +168,12 @@ async fn file(
     let (file, metadata) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            let kind = if matches!(error, NoFile::Missing) { NoteKind::Http } else { NoteKind::Refused };
-            state.note(from, None, kind, format!("HTTP {name:?}: {}", error.sentence()));
+            let sent = if matches!(error, NoFile::Missing) {
+                Sent::Missing
+            } else {
+                Sent::Refused { reason: error.sentence() }
+            };
+            state.note(from, None, Step::File { protocol: Protocol::Http, name: format!("{name:?}"), sent });
             return match error {
                 NoFile::Missing | NoFile::Outside => missing(),
                 NoFile::Io(_) => (StatusCode::INTERNAL_SERVER_ERROR, "it cannot be read\n").into_response(),
@@ -178,8 +183,8 @@ async fn file(
     let transfer = |bytes| Transfer {
         directory: Arc::clone(&state.directory),
         address: from.ip(),
-        kind: NoteKind::Http,
-        name: format!("HTTP {}", name.trim_start_matches('/')),
+        protocol: Protocol::Http,
+        name: name.trim_start_matches('/').to_owned(),
         bytes,
         sent: 0,
         since: Instant::now(),
@@ -200,34 +205,29 @@ async fn to_https(state: State<Arc<Files>>, headers: HeaderMap, uri: Uri) -> Res
 impl Files {
     async fn script(
         &self,
-        name: &str,
+        loader: Loader,
         from: SocketAddr,
         method: &Method,
         mac: Option<MacAddr>,
-        render: fn(&ScriptFacts, MacAddr, Boot) -> Result<String, NoImage>,
+        render: fn(&ScriptFacts, MacAddr, &Boot) -> Result<String, NoScript>,
     ) -> Response {
         let Some(mac) = mac else {
-            self.note(from, None, NoteKind::Refused, format!("{name}: whose is not known"));
+            self.note(from, None, Step::Refused { what: format!("{loader} script: whose is not known") });
             return missing();
         };
         let boot = self.directory.boot(mac);
         let image = if boot == Boot::Live { self.image().await } else { None };
         let facts = ScriptFacts { address: self.address, ca: self.ca_sha256.clone(), image };
-        match render(&facts, mac, boot) {
+        match render(&facts, mac, &boot) {
             Ok(script) => {
-                let words = match boot {
-                    Boot::Discover => "discover",
-                    Boot::Live => "run over the network",
-                    Boot::Disk => "its own disk",
-                };
                 // GRUB over EDK2's HTTP asks for the length first.
                 if *method == Method::GET {
-                    self.note(from, Some(mac), NoteKind::Http, format!("{name}: {words}"));
+                    self.note(from, Some(mac), Step::Script { loader, boots: boot.to_string() });
                 }
                 text(script)
             }
             Err(error) => {
-                self.note(from, Some(mac), NoteKind::Refused, format!("{name}: {error}"));
+                self.note(from, Some(mac), Step::Refused { what: format!("{loader} script: {error}") });
                 (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response()
             }
         }
@@ -257,8 +257,8 @@ impl Files {
         manifest.files.get("live.squashfs")?.sha256.parse().ok()
     }
 
-    fn note(&self, from: SocketAddr, mac: Option<MacAddr>, kind: NoteKind, text: String) {
-        self.directory.note(Note { mac, address: Some(from.ip()), kind, text });
+    fn note(&self, from: SocketAddr, mac: Option<MacAddr>, step: Step) {
+        self.directory.note(Note { mac, address: Some(from.ip()), step });
     }
 }
 

@@ -10,9 +10,11 @@ use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
     str::FromStr,
+    sync::Arc,
 };
 
 use async_trait::async_trait;
+use ipnet::{Ipv4Net, Ipv6Net};
 
 pub mod dhcp;
 mod folder;
@@ -22,10 +24,12 @@ pub mod probe;
 pub mod ra;
 pub mod script;
 pub mod server;
+pub mod step;
 pub mod tftp;
 mod transfer;
 
 pub use server::{Server, ServerError};
+pub use step::{Note, NoteKind, Step};
 
 /// What the boot servers ask the rest of the appliance.
 #[async_trait]
@@ -36,8 +40,24 @@ pub trait Directory: Send + Sync + 'static {
     /// Gives the same address, durable on disk when this returns: the DHCPACK is sent after it.
     async fn commit(&self, sight: &Sight) -> Result<Assignment, Refused>;
 
+    /// Takes note that somebody else answers to `address`, as the client of this MAC (DHCPDECLINE) or a probe found:
+    /// it is given to nobody for a while, and to this client another one.
+    async fn quarantine(&self, mac: MacAddr, address: Ipv4Addr);
+
+    /// The network that a client is on: that of `link` ([`Sight::link`]), or the one that is served directly. `None`
+    /// for a link that nobody has described.
+    fn network(&self, link: Option<Ipv4Addr>) -> Option<Arc<Network>>;
+
+    /// The IPv6 network of the served link. The address of a NIC in it ends with its IPv4 address.
+    fn network6(&self) -> Option<Ipv6Net>;
+
     /// Says what this machine boots now. Answers from memory and never blocks.
     fn boot(&self, mac: MacAddr) -> Boot;
+
+    /// The answers that an installer of another system asks for (preseed, autoinstall, kickstart), at
+    /// `/boot/answers/PATH`; also what it says there when it is done. `from` is who asks: it has to be the machine that
+    /// the answers are for.
+    async fn answers(&self, path: &str, from: IpAddr) -> Result<String, Refused>;
 
     /// Takes a line for the machine's timeline.
     fn note(&self, note: Note);
@@ -47,7 +67,7 @@ pub trait Directory: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sight {
     pub mac: MacAddr,
-    /// Option 93, RFC 4578: 0 BIOS, 7 and 9 EFI x64, 16 EFI x64 over HTTP.
+    /// Option 93, RFC 4578: 0 BIOS, 7 and 9 EFI x64, 11 EFI arm64, 16 and 19 these over HTTP.
     pub arch: Option<u16>,
     /// Option 97 in the order of its bytes on the wire (SMBIOS: the first three fields are little endian).
     pub uuid: Option<[u8; 16]>,
@@ -61,6 +81,9 @@ pub struct Sight {
     pub requested: Option<Ipv4Addr>,
     /// giaddr, when a relay forwarded the packet.
     pub relay: Option<Ipv4Addr>,
+    /// An address of the client's network, when that is not the one served directly: link selection (RFC 3527), subnet
+    /// selection (RFC 3011), or the relay's address.
+    pub link: Option<Ipv4Addr>,
 }
 
 /// The address of one NIC.
@@ -69,15 +92,30 @@ pub struct Assignment {
     pub address: Ipv4Addr,
     pub hostname: Option<String>,
     pub lease_secs: u32,
+    pub network: Arc<Network>,
 }
 
-/// Why the directory gives no address, as a sentence.
+/// What every client of one IP network is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    pub subnet: Ipv4Net,
+    /// The default route; none where nobody routes.
+    pub router: Option<Ipv4Addr>,
+    pub dns: Vec<Ipv4Addr>,
+    pub domain: String,
+    pub ntp: Vec<Ipv4Addr>,
+    /// Other routes: a destination and the router to it (RFC 3442).
+    pub routes: Vec<(Ipv4Net, Ipv4Addr)>,
+    pub mtu: Option<u16>,
+}
+
+/// Why the directory gives nothing, as a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(pub String);
 
 /// What a machine should boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Boot {
     /// Kernel and initrd in mode `discover`: report the hardware, follow instructions.
     Discover,
@@ -85,25 +123,43 @@ pub enum Boot {
     Live,
     /// Its own disk.
     Disk,
+    /// A shell of ours over the network, for a person.
+    Rescue,
+    /// The memory test.
+    MemoryTest,
+    /// Another system: an installer of the catalogue, or whatever a profile says.
+    System(Arc<System>),
 }
 
-/// One line of a machine's timeline.
+impl fmt::Display for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discover => "discover",
+            Self::Live => "run over the network",
+            Self::Disk => "its own disk",
+            Self::Rescue => "rescue",
+            Self::MemoryTest => "memory test",
+            Self::System(system) => &system.title,
+        })
+    }
+}
+
+/// Another system than ours, as boot loaders start it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    pub mac: Option<MacAddr>,
-    /// The address that the packet or request came from, where the MAC is not known.
-    pub address: Option<IpAddr>,
-    pub kind: NoteKind,
-    pub text: String,
+pub struct System {
+    /// For the screen and the timeline: `Debian 13 installer`.
+    pub title: String,
+    pub start: Start,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoteKind {
-    Dhcp,
-    Tftp,
-    Http,
-    /// Something that was asked for and not given: a bad packet, a path that leads out.
-    Refused,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// A kernel with its initial RAM disks, by their paths below `/boot/files/`, and its command line.
+    Linux { kernel: String, initrds: Vec<String>, command_line: script::CommandLine },
+    /// An EFI program, by its path below `/boot/files/`.
+    Efi { program: String },
+    /// A script of a person's own, for the loaders that know its language.
+    Text { ipxe: Option<String>, grub: Option<String> },
 }
 
 /// A hardware address. Displayed as `aa:bb:cc:dd:ee:ff`, parsed from that or with dashes.

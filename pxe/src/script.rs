@@ -17,19 +17,73 @@ pub struct ScriptFacts {
     pub image: Option<Sha256>,
 }
 
-/// `elisandra.mode=live` without an image to boot.
+/// Why there is no script for what a machine should boot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no live.squashfs with a checksum in manifest.json")]
-pub struct NoImage;
+pub enum NoScript {
+    /// `elisandra.mode=live` without an image to boot.
+    #[error("there is no live.squashfs with a checksum in manifest.json")]
+    Image,
+    #[error("{0} cannot be started by this boot loader")]
+    Loader(String),
+}
+
+/// Words of a kernel's command line, which no boot loader takes for anything else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommandLine(Vec<String>);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{word:?} cannot be part of a kernel's command line: {reason}")]
+pub struct BadWord {
+    pub word: String,
+    pub reason: &'static str,
+}
+
+impl std::str::FromStr for CommandLine {
+    type Err = BadWord;
+
+    fn from_str(text: &str) -> Result<Self, BadWord> {
+        let bad = |word: &str, reason| BadWord { word: word.chars().take(80).collect(), reason };
+        if let Some(control) = text.chars().find(|c| c.is_control()) {
+            return Err(bad(&control.to_string(), "it is a control character"));
+        }
+        // x86 takes 2048 bytes, and ours come on top.
+        if text.len() > 1500 {
+            return Err(bad(text, "it is longer than 1500 bytes"));
+        }
+        for word in text.split(' ') {
+            if !word.is_ascii() {
+                return Err(bad(word, "boot loaders take ASCII only"));
+            }
+            if word.contains(['\'', '"', '\\', '`']) {
+                return Err(bad(word, "boot loaders read quotes and backslashes in different ways"));
+            }
+            // iPXE expands settings wherever they stand, and knows no way to quote them.
+            if word.contains("${") {
+                return Err(bad(word, "iPXE would put a setting in its place"));
+            }
+            if ["&&", "||", ";"].contains(&word) {
+                return Err(bad(word, "it would begin another command"));
+            }
+        }
+        Ok(Self(text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect()))
+    }
+}
+
+impl CommandLine {
+    pub fn words(&self) -> &[String] {
+        &self.0
+    }
+}
 
 /// The kernel's command line; `None` when no kernel of ours is booted.
-fn command_line(facts: &ScriptFacts, mac: MacAddr, boot: Boot) -> Result<Option<String>, NoImage> {
+fn command_line(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<Option<String>, NoScript> {
     let ScriptFacts { address, ca, image } = facts;
     let mode = match boot {
         Boot::Disk => return Ok(None),
+        Boot::Rescue | Boot::MemoryTest | Boot::System(_) => return Err(NoScript::Loader(boot.to_string())),
         Boot::Discover => format!("discover elisandra.appliance={address} elisandra.ca={ca}"),
         Boot::Live => {
-            let image = image.as_ref().ok_or(NoImage)?;
+            let image = image.as_ref().ok_or(NoScript::Image)?;
             format!(
                 "live elisandra.appliance={address} elisandra.ca={ca} \
                  elisandra.image=http://{address}/boot/files/live.squashfs elisandra.sha256={image}"
@@ -44,7 +98,7 @@ fn command_line(facts: &ScriptFacts, mac: MacAddr, boot: Boot) -> Result<Option<
 }
 
 /// The script that iPXE runs.
-pub fn ipxe(facts: &ScriptFacts, mac: MacAddr, boot: Boot) -> Result<String, NoImage> {
+pub fn ipxe(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, NoScript> {
     let Some(command_line) = command_line(facts, mac, boot)? else {
         // BIOS numbers the disks from 0x80; a disk without a boot sector fails at once. EFI knows no such
         // numbers: there the firmware goes on with its boot order, because iPXE ends with an error.
@@ -78,7 +132,7 @@ pub fn ipxe(facts: &ScriptFacts, mac: MacAddr, boot: Boot) -> Result<String, NoI
 }
 
 /// The configuration that GRUB reads after [`grub_start`].
-pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: Boot) -> Result<String, NoImage> {
+pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, NoScript> {
     let Some(command_line) = command_line(facts, mac, boot)? else {
         // The GRUB that runs is the one that the disk would start, checked by the same shim: it reads
         // the disk's configuration itself. Only other systems' disks are started through their own
@@ -148,8 +202,8 @@ mod tests {
     fn scripts() {
         let mut all = String::new();
         for boot in [Boot::Discover, Boot::Live, Boot::Disk] {
-            all += &format!("=== {boot:?}, iPXE\n{}", ipxe(&facts(), MAC, boot).unwrap());
-            all += &format!("=== {boot:?}, GRUB\n{}", grub(&facts(), MAC, boot).unwrap());
+            all += &format!("=== {boot:?}, iPXE\n{}", ipxe(&facts(), MAC, &boot).unwrap());
+            all += &format!("=== {boot:?}, GRUB\n{}", grub(&facts(), MAC, &boot).unwrap());
         }
         all += &format!("=== GRUB's start\n{}", grub_start(facts().address));
         insta::assert_snapshot!(all);
@@ -158,8 +212,8 @@ mod tests {
     #[test]
     fn live_needs_an_image() {
         let facts = ScriptFacts { image: None, ..facts() };
-        assert_eq!(ipxe(&facts, MAC, Boot::Live), Err(NoImage));
-        assert_eq!(grub(&facts, MAC, Boot::Live), Err(NoImage));
-        assert!(ipxe(&facts, MAC, Boot::Discover).is_ok());
+        assert_eq!(ipxe(&facts, MAC, &Boot::Live), Err(NoScript::Image));
+        assert_eq!(grub(&facts, MAC, &Boot::Live), Err(NoScript::Image));
+        assert!(ipxe(&facts, MAC, &Boot::Discover).is_ok());
     }
 }

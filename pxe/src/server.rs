@@ -7,7 +7,6 @@ use std::{
     sync::Arc,
 };
 
-use ipnet::Ipv4Net;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -32,11 +31,6 @@ pub struct Server {
     pub interface: String,
     /// The appliance's own address on it.
     pub address: Ipv4Addr,
-    pub network: Ipv4Net,
-    /// The default route given to machines; none where the appliance does not route.
-    pub router: Option<Ipv4Addr>,
-    pub dns: Vec<Ipv4Addr>,
-    pub domain: String,
     /// The folder with vmlinuz, initrd, live.squashfs, guest.img and manifest.json.
     pub files: PathBuf,
     /// The folder with undionly.kpxe, shimx64.efi and grubnetx64.efi.
@@ -87,13 +81,7 @@ impl Server {
             })
             .map_err(|error| bound("HTTP", error))?;
 
-        let facts = ServerFacts {
-            address: self.address,
-            network: self.network,
-            router: self.router,
-            dns: self.dns,
-            domain: self.domain,
-        };
+        let facts = ServerFacts { address: self.address };
         let loaders = tftp::Files {
             loaders: self.loaders.clone(),
             address: self.address,

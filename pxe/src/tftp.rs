@@ -19,9 +19,10 @@ use futures::io::{AsyncRead, Sink};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Directory, Note, NoteKind,
+    Directory, Note, Step,
     folder::{self, NoFile},
     script::grub_start,
+    step::{Protocol, Sent},
     transfer::{ONE_BLOCK, Transfer},
 };
 
@@ -85,9 +86,13 @@ impl Handler for Loaders {
             Ok(bytes) => bytes,
             Err(error) => {
                 // GRUB looks for half a dozen files that need not be there; that is no refusal.
-                let kind = if matches!(error, NoFile::Missing) { NoteKind::Tftp } else { NoteKind::Refused };
-                let text = format!("TFTP {asked:?}: {}", error.sentence());
-                self.files.directory.note(Note { mac: None, address: Some(client.ip()), kind, text });
+                let sent = if matches!(error, NoFile::Missing) {
+                    Sent::Missing
+                } else {
+                    Sent::Refused { reason: error.sentence() }
+                };
+                let step = Step::File { protocol: Protocol::Tftp, name: format!("{asked:?}"), sent };
+                self.files.directory.note(Note { mac: None, address: Some(client.ip()), step });
                 return Err(match error {
                     NoFile::Missing => packet::Error::FileNotFound,
                     NoFile::Outside => packet::Error::PermissionDenied,
@@ -99,8 +104,8 @@ impl Handler for Loaders {
         let transfer = Transfer {
             directory: Arc::clone(&self.files.directory),
             address: client.ip(),
-            kind: NoteKind::Tftp,
-            name: format!("TFTP {asked}"),
+            protocol: Protocol::Tftp,
+            name: asked,
             bytes: size,
             sent: 0,
             since: Instant::now(),
@@ -117,8 +122,9 @@ impl Handler for Loaders {
         self.files.directory.note(Note {
             mac: None,
             address: Some(client.ip()),
-            kind: NoteKind::Refused,
-            text: format!("TFTP write of {:?}: this server is read only", path.to_string_lossy()),
+            step: Step::Refused {
+                what: format!("TFTP write of {:?}: this server is read only", path.to_string_lossy()),
+            },
         });
         Err(packet::Error::PermissionDenied)
     }

@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
-use crate::{Directory, Note, NoteKind};
+use crate::{
+    Directory, Note, Step,
+    step::{Protocol, Sent},
+};
 
 /// The largest that [`crate::tftp`] sends.
 pub(crate) const ONE_BLOCK: u16 = 1468;
@@ -11,7 +14,7 @@ pub(crate) const ONE_BLOCK: u16 = 1468;
 pub struct Transfer {
     pub directory: Arc<dyn Directory>,
     pub address: IpAddr,
-    pub kind: NoteKind,
+    pub protocol: Protocol,
     pub name: String,
     pub bytes: u64,
     pub sent: u64,
@@ -26,16 +29,16 @@ impl Transfer {
 
 impl Drop for Transfer {
     fn drop(&mut self) {
-        let Self { name, bytes, sent, .. } = self;
-        let seconds = self.since.elapsed().as_secs_f64();
-        let text = if sent == bytes {
-            format!("{name}: {bytes} bytes in {seconds:.1} s")
-        } else if self.kind == NoteKind::Tftp && *sent <= u64::from(ONE_BLOCK) {
-            // EDK2 asks for the size, breaks off, and asks again for the file.
-            format!("{name}: broken off at its first block, as firmware does that asks for the size")
+        let Self { protocol, bytes, sent, .. } = *self;
+        let took = self.since.elapsed();
+        let sent = if sent == bytes {
+            Sent::Whole { bytes, took }
+        } else if protocol == Protocol::Tftp && sent <= u64::from(ONE_BLOCK) {
+            Sent::SizeOnly
         } else {
-            format!("{name}: ended after {sent} of {bytes} bytes, {seconds:.1} s")
+            Sent::Part { sent, bytes, took }
         };
-        self.directory.note(Note { mac: None, address: Some(self.address), kind: self.kind, text });
+        let step = Step::File { protocol, name: std::mem::take(&mut self.name), sent };
+        self.directory.note(Note { mac: None, address: Some(self.address), step });
     }
 }

@@ -6,6 +6,8 @@ use dhcproto::{
     Decodable, Decoder,
     v4::{DhcpOption, Message, OptionCode},
 };
+mod directory;
+
 use proptest::prelude::*;
 use pxe::{
     Assignment,
@@ -13,17 +15,16 @@ use pxe::{
 };
 
 fn facts() -> ServerFacts {
-    ServerFacts {
-        address: [10, 77, 0, 1].into(),
-        network: "10.77.0.0/16".parse().unwrap(),
-        router: Some([10, 77, 0, 1].into()),
-        dns: vec![[10, 77, 0, 1].into()],
-        domain: "elisandra".to_owned(),
-    }
+    ServerFacts { address: [10, 77, 0, 1].into() }
 }
 
 fn assignment() -> Assignment {
-    Assignment { address: [10, 77, 1, 0].into(), hostname: Some("m1".to_owned()), lease_secs: 3600 }
+    Assignment {
+        address: [10, 77, 1, 0].into(),
+        hostname: Some("m1".to_owned()),
+        lease_secs: 3600,
+        network: directory::network(),
+    }
 }
 
 /// The bytes of tests/frames/NAME.hex.
@@ -35,9 +36,10 @@ fn frame(name: &str) -> Vec<u8> {
 }
 
 fn respond(request: &Request) -> Answer {
-    match need(request, &facts()) {
-        Need::Offer | Need::Commit => answer(request, &facts(), Some(&assignment())),
-        Need::Nothing => answer(request, &facts(), None),
+    let network = directory::network();
+    match need(request, &facts(), Some(&network)) {
+        Need::Offer | Need::Commit => answer(request, &facts(), &network, Some(&assignment())),
+        Need::Nothing => answer(request, &facts(), &network, None),
         Need::Silence(reason) => Answer::Silence(reason),
     }
 }
@@ -51,7 +53,7 @@ fn reply(request: &Request) -> Reply {
 
 fn silence(request: &Request) -> String {
     match respond(request) {
-        Answer::Reply(reply) => panic!("a reply: {}", reply.summary),
+        Answer::Reply(reply) => panic!("a reply: {}", reply.outcome),
         Answer::Silence(reason) => reason,
     }
 }
@@ -76,7 +78,7 @@ fn exchange(name: &str) -> String {
         sight.vendor_class,
         sight.user_class,
         reply.to,
-        reply.summary,
+        reply.outcome,
     );
     text +=
         &format!("yiaddr {} siaddr {} file {:?}\n", message.yiaddr(), message.siaddr(), message.fname_str());
@@ -129,7 +131,7 @@ fn verdicts(folder: &str) -> String {
             Ok(request) => match respond(&request) {
                 Answer::Reply(reply) => {
                     decode(&reply);
-                    format!("{} {}", reply.to, reply.summary)
+                    format!("{} {}", reply.to, reply.outcome)
                 }
                 Answer::Silence(reason) => format!("silence: {reason}"),
             },
@@ -175,7 +177,7 @@ fn another_address_than_its_own_is_refused() {
     assert_eq!(message.opts().msg_type(), Some(dhcproto::v4::MessageType::Nak));
     assert_eq!((message.yiaddr(), message.flags().broadcast()), (Ipv4Addr::UNSPECIFIED, true));
     assert_eq!(reply.to.to_string(), "255.255.255.255:68");
-    assert_eq!(reply.summary, "refused 10.77.1.9, which is not its own");
+    assert_eq!(reply.outcome.to_string(), "refused: 10.77.1.9 is not its own");
 }
 
 #[test]
@@ -187,8 +189,8 @@ fn after_a_restart_a_client_keeps_its_address_or_is_told_not_to() {
             ask_for(request, address);
         })
     };
-    assert_eq!(reply(&restart([10, 77, 1, 0])).summary, "leased 10.77.1.0");
-    assert_eq!(reply(&restart([10, 77, 200, 1])).summary, "refused 10.77.200.1, which is not its own");
+    assert_eq!(reply(&restart([10, 77, 1, 0])).outcome.to_string(), "leased 10.77.1.0");
+    assert_eq!(reply(&restart([10, 77, 200, 1])).outcome.to_string(), "refused: 10.77.200.1 is not its own");
     // Another server's client on the same wire is left in peace.
     assert_eq!(
         silence(&restart([192, 168, 1, 20])),

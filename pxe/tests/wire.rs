@@ -37,10 +37,6 @@ impl Appliance {
         let server = Server {
             interface: "lan0".to_owned(),
             address: [10, 77, 0, 1].into(),
-            network: "10.77.0.0/16".parse().unwrap(),
-            router: Some([10, 77, 0, 1].into()),
-            dns: vec![[10, 77, 0, 1].into()],
-            domain: "elisandra".to_owned(),
             files: files.path().to_owned(),
             loaders: files.path().to_owned(),
             ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
@@ -214,7 +210,8 @@ fn bad_packets_are_noted_and_the_next_good_one_is_answered() {
         }
         let told = udhcpc(&machine, "").await;
         assert_eq!(told.unwrap().get("ip").map(String::as_str), Some("10.77.1.0"));
-        let refused = appliance.book.notes().iter().filter(|note| note.kind == NoteKind::Refused).count();
+        let refused =
+            appliance.book.notes().iter().filter(|note| note.step.kind() == NoteKind::Refused).count();
         assert_eq!(refused, sent);
         appliance.end().await;
     });

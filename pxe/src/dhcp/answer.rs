@@ -6,22 +6,17 @@ use dhcproto::{
     Encodable, Encoder,
     v4::{DhcpOption, Flags, HType, Message, MessageType, Opcode, OptionCode, UnknownOption},
 };
-use ipnet::Ipv4Net;
 
 use super::parse::{Kind, Request};
-use crate::Assignment;
+use crate::{Assignment, Network, step::Outcome};
 
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
 
-/// What a DHCP server says about itself and its network.
+/// What a DHCP server says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFacts {
     pub address: Ipv4Addr,
-    pub network: Ipv4Net,
-    pub router: Option<Ipv4Addr>,
-    pub dns: Vec<Ipv4Addr>,
-    pub domain: String,
 }
 
 /// What has to be known before a request can be answered.
@@ -48,25 +43,31 @@ pub enum Answer {
 pub struct Reply {
     pub to: SocketAddrV4,
     pub packet: Vec<u8>,
-    /// For the timeline: `offered 10.77.1.5, boot file undionly.kpxe`.
-    pub summary: String,
+    /// For the timeline.
+    pub outcome: Outcome,
 }
 
 /// Says what a request needs before it is answered, so that nothing is recorded for a packet that
 /// gets no answer.
-pub fn need(request: &Request, facts: &ServerFacts) -> Need {
+pub fn need(request: &Request, facts: &ServerFacts, network: Option<&Network>) -> Need {
     if let Some(server) = request.server.filter(|server| *server != facts.address) {
-        return Need::Silence(format!("{} went to another DHCP server, {server}", verb(request.kind)));
+        return Need::Silence(format!("{} went to another DHCP server, {server}", request.kind));
     }
+    let Some(network) = network else {
+        return Need::Silence(match request.sight.link {
+            Some(link) => format!("relayed from the network of {link}, which is not described here"),
+            None => "no addresses are given away here".to_owned(),
+        });
+    };
     match request.kind {
         Kind::Discover => Need::Offer,
         Kind::Request if request.server.is_some() => Need::Commit,
         // The client means to go on with an address that it got from somebody. Outside of our
         // network that may be another server's client on the same wire: it is left in peace.
         Kind::Request => match request.sight.requested {
-            Some(address) if facts.network.contains(&address) => Need::Commit,
+            Some(address) if network.subnet.contains(&address) => Need::Commit,
             Some(address) => {
-                Need::Silence(format!("wants to keep {address}, which is not of {}", facts.network))
+                Need::Silence(format!("wants to keep {address}, which is not of {}", network.subnet))
             }
             None => Need::Silence("REQUEST without an address".to_owned()),
         },
@@ -84,8 +85,13 @@ pub fn need(request: &Request, facts: &ServerFacts) -> Need {
     }
 }
 
-/// Makes the reply; `assignment` is what [`need`] asked for.
-pub fn answer(request: &Request, facts: &ServerFacts, assignment: Option<&Assignment>) -> Answer {
+/// Makes the reply; `assignment` is what [`need`] asked for, `network` what the client is on.
+pub fn answer(
+    request: &Request,
+    facts: &ServerFacts,
+    network: &Network,
+    assignment: Option<&Assignment>,
+) -> Answer {
     let made = match (request.kind, assignment) {
         (Kind::Discover, Some(assignment)) => granted(request, facts, assignment, MessageType::Offer),
         (Kind::Request, Some(assignment))
@@ -94,9 +100,9 @@ pub fn answer(request: &Request, facts: &ServerFacts, assignment: Option<&Assign
             granted(request, facts, assignment, MessageType::Ack)
         }
         (Kind::Request, Some(_)) => refused(request, facts),
-        (Kind::Inform, _) => informed(request, facts),
+        (Kind::Inform, _) => informed(request, facts, network),
         (Kind::Discover | Kind::Request, None) => return Answer::Silence("no address for it".to_owned()),
-        (Kind::Release | Kind::Decline, _) => return Answer::Silence(verb(request.kind).to_owned()),
+        (Kind::Release | Kind::Decline, _) => return Answer::Silence(request.kind.to_string()),
     };
     // Encoding fails on values that are too long for their field; the domain is the only one that is not bounded here.
     match made {
@@ -121,13 +127,14 @@ fn granted(
     if let Some(hostname) = &assignment.hostname {
         options.insert(DhcpOption::Hostname(hostname.clone()));
     }
-    network_options(&mut message, facts);
-    let boot = boot_options(&mut message, request, facts);
+    network_options(&mut message, &assignment.network);
+    let file = boot_options(&mut message, request, facts);
 
-    let verb = if kind == MessageType::Offer { "offered" } else { "leased" };
-    let summary = match boot {
-        Some(boot) => format!("{verb} {}, {boot}", assignment.address),
-        None => format!("{verb} {}", assignment.address),
+    let address = assignment.address;
+    let outcome = if kind == MessageType::Offer {
+        Outcome::Offered { address, file }
+    } else {
+        Outcome::Leased { address, file }
     };
     let to =
         if request.giaddr.is_unspecified() && kind == MessageType::Ack && !request.ciaddr.is_unspecified() {
@@ -136,7 +143,7 @@ fn granted(
         } else {
             relay_or_broadcast(request)
         };
-    Ok(Reply { to, packet: encode(message, request)?, summary })
+    Ok(Reply { to, packet: encode(message, request)?, outcome })
 }
 
 fn refused(request: &Request, facts: &ServerFacts) -> Result<Reply, dhcproto::error::EncodeError> {
@@ -146,17 +153,25 @@ fn refused(request: &Request, facts: &ServerFacts) -> Result<Reply, dhcproto::er
     message.set_ciaddr(Ipv4Addr::UNSPECIFIED);
     let asked =
         request.sight.requested.map_or_else(|| "an address".to_owned(), |address| address.to_string());
-    let summary = format!("refused {asked}, which is not its own");
-    Ok(Reply { to: relay_or_broadcast(request), packet: encode(message, request)?, summary })
+    let outcome = Outcome::Nak { reason: format!("{asked} is not its own") };
+    Ok(Reply { to: relay_or_broadcast(request), packet: encode(message, request)?, outcome })
 }
 
 /// The network's options without a lease, to an address that the client already has.
-fn informed(request: &Request, facts: &ServerFacts) -> Result<Reply, dhcproto::error::EncodeError> {
+fn informed(
+    request: &Request,
+    facts: &ServerFacts,
+    network: &Network,
+) -> Result<Reply, dhcproto::error::EncodeError> {
     let mut message = reply_to(request, facts, MessageType::Ack);
-    network_options(&mut message, facts);
+    network_options(&mut message, network);
     boot_options(&mut message, request, facts);
     let to = SocketAddrV4::new(request.ciaddr, CLIENT_PORT);
-    Ok(Reply { to, packet: encode(message, request)?, summary: format!("informed {}", request.ciaddr) })
+    Ok(Reply {
+        to,
+        packet: encode(message, request)?,
+        outcome: Outcome::Informed { address: request.ciaddr },
+    })
 }
 
 fn reply_to(request: &Request, facts: &ServerFacts, kind: MessageType) -> Message {
@@ -184,22 +199,22 @@ fn reply_to(request: &Request, facts: &ServerFacts, kind: MessageType) -> Messag
     message
 }
 
-fn network_options(message: &mut Message, facts: &ServerFacts) {
+fn network_options(message: &mut Message, network: &Network) {
     let options = message.opts_mut();
-    options.insert(DhcpOption::SubnetMask(facts.network.netmask()));
-    if let Some(router) = facts.router {
+    options.insert(DhcpOption::SubnetMask(network.subnet.netmask()));
+    if let Some(router) = network.router {
         options.insert(DhcpOption::Router(vec![router]));
     }
-    if !facts.dns.is_empty() {
-        options.insert(DhcpOption::DomainNameServer(facts.dns.clone()));
+    if !network.dns.is_empty() {
+        options.insert(DhcpOption::DomainNameServer(network.dns.clone()));
     }
-    if !facts.domain.is_empty() {
-        options.insert(DhcpOption::DomainName(facts.domain.clone()));
+    if !network.domain.is_empty() {
+        options.insert(DhcpOption::DomainName(network.domain.clone()));
     }
 }
 
-/// Tells firmware and iPXE what to load; returns it as words, or `None` for a system that only
-/// wants an address.
+/// Tells firmware and iPXE what to load, and returns it; `None` for a system that only wants an address, and for
+/// firmware that no boot loader is known for.
 fn boot_options(message: &mut Message, request: &Request, facts: &ServerFacts) -> Option<String> {
     let class = request.sight.vendor_class.as_deref().unwrap_or_default();
     let arch = request.sight.arch;
@@ -210,7 +225,7 @@ fn boot_options(message: &mut Message, request: &Request, facts: &ServerFacts) -
         message.opts_mut().insert(DhcpOption::Unknown(UnknownOption::new(OptionCode::from(175), no_pxedhcp)));
         format!("http://{address}/boot/{}/script.ipxe", request.sight.mac.dashed())
     } else if class.starts_with("HTTPClient") {
-        let 16 = arch? else { return Some(format!("no boot loader for architecture {}", arch?)) };
+        let 16 = arch? else { return None };
         // Without the class in the reply EDK2 does not take the file for a URL.
         message.opts_mut().insert(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
         format!("http://{address}/boot/files/shimx64.efi")
@@ -221,7 +236,7 @@ fn boot_options(message: &mut Message, request: &Request, facts: &ServerFacts) -
         match arch.unwrap_or(0) {
             0 => "undionly.kpxe".to_owned(),
             7 | 9 => "shimx64.efi".to_owned(),
-            other => return Some(format!("no boot loader for architecture {other}")),
+            _ => return None,
         }
     } else {
         return None;
@@ -231,7 +246,7 @@ fn boot_options(message: &mut Message, request: &Request, facts: &ServerFacts) -
     let options = message.opts_mut();
     options.insert(DhcpOption::TFTPServerName(address.to_string().into_bytes()));
     options.insert(DhcpOption::BootfileName(file.clone().into_bytes()));
-    Some(format!("boot file {file}"))
+    Some(file)
 }
 
 fn relay_or_broadcast(request: &Request) -> SocketAddrV4 {
@@ -262,15 +277,5 @@ fn encode(mut message: Message, request: &Request) -> Result<Vec<u8>, dhcproto::
         // The least that a BOOTP client takes (RFC 1542 section 2.1).
         packet.resize(packet.len().max(300), 0);
         return Ok(packet);
-    }
-}
-
-fn verb(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Discover => "DISCOVER",
-        Kind::Request => "REQUEST",
-        Kind::Decline => "DECLINE",
-        Kind::Release => "RELEASE",
-        Kind::Inform => "INFORM",
     }
 }

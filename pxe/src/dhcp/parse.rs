@@ -3,9 +3,9 @@
 //! dhcproto drops every option after the first that it cannot decode, and some values make it
 //! panic, so the options that decide something are scanned here.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
-use crate::{MacAddr, Sight};
+use crate::{MacAddr, Sight, step::Client};
 
 /// The options field begins after op … chaddr (44), sname (64), file (128) and the cookie (4).
 const SNAME: usize = 44;
@@ -68,7 +68,29 @@ pub enum BadPacket {
     Kind(u8),
 }
 
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Discover => "DISCOVER",
+            Self::Request => "REQUEST",
+            Self::Decline => "DECLINE",
+            Self::Release => "RELEASE",
+            Self::Inform => "INFORM",
+        })
+    }
+}
+
 impl Request {
+    pub fn client(&self) -> Client {
+        let class = self.sight.vendor_class.as_deref().unwrap_or_default();
+        match self.sight.arch {
+            _ if self.is_ipxe() => Client::Ipxe,
+            arch if class.starts_with("PXEClient") => Client::Firmware { arch: arch.unwrap_or(0) },
+            Some(arch) if class.starts_with("HTTPClient") => Client::HttpFirmware { arch },
+            _ => Client::System((!class.is_empty()).then(|| class.to_owned())),
+        }
+    }
+
     /// Whether this is iPXE, which is sent a script and not a boot loader.
     pub fn is_ipxe(&self) -> bool {
         self.sight.user_class.as_deref().is_some_and(|class| class.contains("iPXE"))
@@ -137,6 +159,7 @@ pub fn parse(packet: &[u8]) -> Result<Request, BadPacket> {
             hostname: options.get(&12).and_then(|value| text(value)),
             requested: requested.or(unless_zero(ciaddr)),
             relay: unless_zero(giaddr),
+            link: unless_zero(giaddr),
         },
         server: options.get(&54).and_then(|value| four(value)),
         requested,

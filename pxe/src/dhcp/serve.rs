@@ -11,7 +11,7 @@ use tokio::{net::UdpSocket, sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Need, Request, ServerFacts, answer, need, parse};
-use crate::{Directory, Note, NoteKind};
+use crate::{Directory, Note, Step, step::Outcome};
 
 /// Requests that are being answered at a time. Past it packets are dropped, and clients ask again.
 const AT_ONCE: usize = 1024;
@@ -55,8 +55,7 @@ pub async fn serve(
                 server.note(Note {
                     mac: None,
                     address: Some(from.ip()),
-                    kind: NoteKind::Refused,
-                    text: error.to_string(),
+                    step: Step::Refused { what: error.to_string() },
                 });
                 continue;
             }
@@ -81,65 +80,42 @@ struct Server {
 
 impl Server {
     async fn handle(&self, request: &Request) {
-        let (kind, text) = self.reply(request).await;
-        tracing::trace!("DHCP {:?} of {}: {text}", request.kind, request.sight.mac);
-        let text = format!("{} of {}: {text}", name(request), who(request));
-        self.note(Note { mac: Some(request.sight.mac), address: None, kind, text });
+        let outcome = self.reply(request).await;
+        let step = Step::Dhcp { packet: request.kind, client: request.client(), outcome };
+        tracing::trace!("{}: {step}", request.sight.mac);
+        self.note(Note { mac: Some(request.sight.mac), address: None, step });
     }
 
     /// Answers one request and says how.
-    async fn reply(&self, request: &Request) -> (NoteKind, String) {
-        let assigned = match need(request, &self.facts) {
-            Need::Silence(reason) => return (NoteKind::Dhcp, reason),
+    async fn reply(&self, request: &Request) -> Outcome {
+        let network = self.directory.network(request.sight.link);
+        let assigned = match need(request, &self.facts, network.as_deref()) {
+            Need::Silence(reason) => return Outcome::Silence { reason },
             Need::Nothing => None,
             Need::Offer => Some(self.directory.offer(&request.sight).await),
             Need::Commit => Some(self.directory.commit(&request.sight).await),
         };
         let assignment = match assigned.transpose() {
             Ok(assignment) => assignment,
-            Err(refused) => return (NoteKind::Refused, refused.to_string()),
+            Err(refused) => return Outcome::Failed { reason: refused.to_string() },
         };
-        let reply = match answer(request, &self.facts, assignment.as_ref()) {
+        let Some(network) = network else { return Outcome::Silence { reason: "no network".to_owned() } };
+        let reply = match answer(request, &self.facts, &network, assignment.as_ref()) {
             Answer::Reply(reply) => reply,
-            Answer::Silence(reason) => return (NoteKind::Dhcp, reason),
+            Answer::Silence(reason) => return Outcome::Silence { reason },
         };
         match self.socket.send_to(&reply.packet, SocketAddr::V4(reply.to)).await {
-            Ok(_) => (NoteKind::Dhcp, reply.summary),
+            Ok(_) => reply.outcome,
             Err(error) => {
                 tracing::warn!("Sending a DHCP reply to {}: {error}", reply.to);
-                (
-                    NoteKind::Refused,
-                    format!("{}, but sending it to {} failed: {error}", reply.summary, reply.to),
-                )
+                Outcome::Failed {
+                    reason: format!("{}, but sending it to {} failed: {error}", reply.outcome, reply.to),
+                }
             }
         }
     }
 
     fn note(&self, note: Note) {
         self.directory.note(note);
-    }
-}
-
-fn name(request: &Request) -> &'static str {
-    match request.kind {
-        super::Kind::Discover => "DISCOVER",
-        super::Kind::Request => "REQUEST",
-        super::Kind::Decline => "DECLINE",
-        super::Kind::Release => "RELEASE",
-        super::Kind::Inform => "INFORM",
-    }
-}
-
-/// What sent it, for people.
-fn who(request: &Request) -> String {
-    let class = request.sight.vendor_class.as_deref().unwrap_or_default();
-    match request.sight.arch {
-        _ if request.is_ipxe() => "iPXE".to_owned(),
-        Some(0) | None if class.starts_with("PXEClient") => "BIOS firmware".to_owned(),
-        Some(7 | 9) if class.starts_with("PXEClient") => "UEFI firmware".to_owned(),
-        Some(16) if class.starts_with("HTTPClient") => "UEFI firmware (HTTP)".to_owned(),
-        Some(arch) if class.starts_with("PXEClient") => format!("firmware of architecture {arch}"),
-        _ if class.is_empty() => "a system".to_owned(),
-        _ => class.to_owned(),
     }
 }

@@ -1,13 +1,16 @@
 //! A simple [`Directory`]: addresses in the order of asking, one boot answer for all, notes kept.
 
+#![allow(dead_code, reason = "each test binary uses its part of this module")]
+
 use std::{
     collections::BTreeMap,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use pxe::{Assignment, Boot, Directory, MacAddr, Note, NoteKind, Refused, Sight};
+use ipnet::Ipv6Net;
+use pxe::{Assignment, Boot, Directory, MacAddr, Network, Note, NoteKind, Refused, Sight};
 
 pub struct Book {
     pub boot: Boot,
@@ -21,22 +24,21 @@ impl Book {
         Arc::new(Self { boot, given: Mutex::default(), committed: Mutex::default(), notes: Mutex::default() })
     }
 
-    #[allow(dead_code, reason = "each test binary uses its part of this module")]
     pub fn committed(&self) -> Vec<MacAddr> {
         self.committed.lock().unwrap().clone()
     }
 
-    #[allow(dead_code, reason = "each test binary uses its part of this module")]
     pub fn notes(&self) -> Vec<Note> {
         self.notes.lock().unwrap().clone()
     }
 
     /// Waits for a note, as transfers are noted when they end, a moment after the client has it all.
-    #[allow(dead_code, reason = "each test binary uses its part of this module")]
     pub async fn noted(&self, kind: NoteKind, words: &str) -> Note {
         for _ in 0..500 {
-            if let Some(note) =
-                self.notes().into_iter().find(|note| note.kind == kind && note.text.contains(words))
+            if let Some(note) = self
+                .notes()
+                .into_iter()
+                .find(|note| note.step.kind() == kind && note.step.to_string().contains(words))
             {
                 return note;
             }
@@ -49,8 +51,27 @@ impl Book {
         let mut given = self.given.lock().unwrap();
         let next = u8::try_from(given.len()).unwrap();
         let address = *given.entry(sight.mac).or_insert_with(|| [10, 77, 1, next].into());
-        Assignment { address, hostname: Some(format!("m{}", address.octets()[3])), lease_secs: 3600 }
+        Assignment {
+            address,
+            hostname: Some(format!("m{}", address.octets()[3])),
+            lease_secs: 3600,
+            network: network(),
+        }
     }
+}
+
+/// 10.77.0.0/16, with the appliance at its first address as router and for names.
+pub fn network() -> Arc<Network> {
+    let appliance = Ipv4Addr::new(10, 77, 0, 1);
+    Arc::new(Network {
+        subnet: "10.77.0.0/16".parse().unwrap(),
+        router: Some(appliance),
+        dns: vec![appliance],
+        domain: "elisandra".to_owned(),
+        ntp: Vec::new(),
+        routes: Vec::new(),
+        mtu: None,
+    })
 }
 
 #[async_trait::async_trait]
@@ -69,8 +90,23 @@ impl Directory for Book {
         Ok(self.assignment(sight))
     }
 
+    async fn quarantine(&self, _: MacAddr, _: Ipv4Addr) {}
+
+    fn network(&self, link: Option<Ipv4Addr>) -> Option<Arc<Network>> {
+        let network = network();
+        link.is_none_or(|link| network.subnet.contains(&link)).then_some(network)
+    }
+
+    fn network6(&self) -> Option<Ipv6Net> {
+        None
+    }
+
     fn boot(&self, _: MacAddr) -> Boot {
-        self.boot
+        self.boot.clone()
+    }
+
+    async fn answers(&self, _: &str, _: IpAddr) -> Result<String, Refused> {
+        Err(Refused("nothing is being installed".to_owned()))
     }
 
     fn note(&self, note: Note) {

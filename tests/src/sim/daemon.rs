@@ -207,8 +207,8 @@ impl World {
                     image: None,
                 };
                 let text = match loader {
-                    Loader::Ipxe => script::ipxe(&facts, pxe::MacAddr(mac.0), boot),
-                    Loader::Grub => script::grub(&facts, pxe::MacAddr(mac.0), boot),
+                    Loader::Ipxe => script::ipxe(&facts, pxe::MacAddr(mac.0), &boot),
+                    Loader::Grub => script::grub(&facts, pxe::MacAddr(mac.0), &boot),
                 };
                 Answer::Script(text.expect("only `live` needs an image"))
             }
@@ -259,14 +259,9 @@ impl World {
     fn lease(&mut self, id: usize, packet: &[u8]) -> Option<Vec<u8>> {
         let request = parse(packet).ok()?;
         let site = self.daemons[id].fleet.site.clone()?;
-        let facts = ServerFacts {
-            address: site.address,
-            network: site.network,
-            router: Some(site.address),
-            dns: vec![site.address],
-            domain: site.domain,
-        };
-        let assignment = match need(&request, &facts) {
+        let facts = ServerFacts { address: site.address };
+        let network = dhcp::network(&self.daemons[id].fleet, request.sight.link)?;
+        let assignment = match need(&request, &facts, Some(&network)) {
             Need::Silence(_) => return None,
             Need::Nothing => None,
             Need::Offer => Some(dhcp::offer(&self.daemons[id].fleet, &request.sight).ok()?),
@@ -276,7 +271,7 @@ impl World {
                 Some(dhcp::offer(&self.daemons[id].fleet, &request.sight).ok()?)
             }
         };
-        match answer(&request, &facts, assignment.as_ref()) {
+        match answer(&request, &facts, &network, assignment.as_ref()) {
             DhcpAnswer::Reply(reply) => Some(reply.packet),
             DhcpAnswer::Silence(_) => None,
         }

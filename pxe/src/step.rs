@@ -1,0 +1,221 @@
+//! What the boot servers saw of a machine, a step at a time: the lines of its timeline.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use crate::{MacAddr, dhcp::Kind};
+
+/// One line of a machine's timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    pub mac: Option<MacAddr>,
+    /// The address that the packet or request came from, where the MAC is not known.
+    pub address: Option<IpAddr>,
+    pub step: Step,
+}
+
+/// What happened. Its `Display` is a line for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A packet of a DHCP client and what came of it.
+    Dhcp { packet: Kind, client: Client, outcome: Outcome },
+    /// A file that was asked for.
+    File { protocol: Protocol, name: String, sent: Sent },
+    /// A boot script, made at the request: `own` is what it makes the machine do (`discover`, `its own disk`).
+    Script { loader: Loader, boots: String },
+    /// Something that was asked for and not given: a bad packet, a path that leads out.
+    Refused { what: String },
+}
+
+/// Which program asks, by what it says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Client {
+    /// PXE firmware; the architecture is option 93's (RFC 4578).
+    Firmware {
+        arch: u16,
+    },
+    /// Firmware that boots over HTTP.
+    HttpFirmware {
+        arch: u16,
+    },
+    Ipxe,
+    /// A system, with its vendor class if it has one.
+    System(Option<String>),
+}
+
+/// What a DHCP client was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Offered {
+        address: Ipv4Addr,
+        file: Option<String>,
+    },
+    Leased {
+        address: Ipv4Addr,
+        file: Option<String>,
+    },
+    /// ProxyDHCP: boot information only, the address comes from another server.
+    BootOnly {
+        file: Option<String>,
+    },
+    Informed {
+        address: Ipv4Addr,
+    },
+    Nak {
+        reason: String,
+    },
+    /// Nothing was sent, for this reason.
+    Silence {
+        reason: String,
+    },
+    /// What should have been sent could not be made or sent, or no address could be given.
+    Failed {
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Tftp,
+    Http,
+}
+
+/// How a transfer ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    Whole {
+        bytes: u64,
+        took: Duration,
+    },
+    /// Broken off; `bytes` is what was asked for.
+    Part {
+        sent: u64,
+        bytes: u64,
+        took: Duration,
+    },
+    /// EDK2 asks for the size, breaks off, and asks again for the file.
+    SizeOnly,
+    Missing,
+    Refused {
+        reason: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loader {
+    Ipxe,
+    Grub,
+}
+
+/// The kinds of lines, for a timeline that can be filtered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoteKind {
+    Dhcp,
+    Tftp,
+    Http,
+    Refused,
+}
+
+impl Step {
+    pub fn kind(&self) -> NoteKind {
+        match self {
+            Self::Dhcp { outcome: Outcome::Failed { .. }, .. }
+            | Self::File { sent: Sent::Refused { .. }, .. }
+            | Self::Refused { .. } => NoteKind::Refused,
+            Self::Dhcp { .. } => NoteKind::Dhcp,
+            Self::File { protocol: Protocol::Tftp, .. } => NoteKind::Tftp,
+            Self::File { protocol: Protocol::Http, .. } | Self::Script { .. } => NoteKind::Http,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dhcp { packet, client, outcome } => write!(f, "{packet} of {client}: {outcome}"),
+            Self::File { protocol, name, sent } => write!(f, "{protocol} {name}: {sent}"),
+            Self::Script { loader, boots } => write!(f, "{loader} script: {boots}"),
+            Self::Refused { what } => f.write_str(what),
+        }
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Firmware { arch: 0 } => f.write_str("BIOS firmware"),
+            Self::Firmware { arch: 7 | 9 } => f.write_str("UEFI firmware"),
+            Self::Firmware { arch: 11 } => f.write_str("UEFI firmware (arm64)"),
+            Self::Firmware { arch } => write!(f, "firmware of architecture {arch}"),
+            Self::HttpFirmware { arch: 16 } => f.write_str("UEFI firmware (HTTP)"),
+            Self::HttpFirmware { arch: 19 } => f.write_str("UEFI firmware (HTTP, arm64)"),
+            Self::HttpFirmware { arch } => write!(f, "firmware of architecture {arch} (HTTP)"),
+            Self::Ipxe => f.write_str("iPXE"),
+            Self::System(Some(class)) => f.write_str(class),
+            Self::System(None) => f.write_str("a system"),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = match self {
+            Self::Offered { address, file } => {
+                write!(f, "offered {address}")?;
+                file
+            }
+            Self::Leased { address, file } => {
+                write!(f, "leased {address}")?;
+                file
+            }
+            Self::BootOnly { file } => {
+                f.write_str("boot information, no address")?;
+                file
+            }
+            Self::Informed { address } => return write!(f, "informed {address}"),
+            Self::Nak { reason } => return write!(f, "refused: {reason}"),
+            Self::Silence { reason } | Self::Failed { reason } => return f.write_str(reason),
+        };
+        match file {
+            Some(file) => write!(f, ", boot file {file}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole { bytes, took } => write!(f, "{bytes} bytes in {:.1} s", took.as_secs_f64()),
+            Self::Part { sent, bytes, took } => {
+                write!(f, "ended after {sent} of {bytes} bytes, {:.1} s", took.as_secs_f64())
+            }
+            Self::SizeOnly => {
+                f.write_str("broken off at its first block, as firmware does that asks for the size")
+            }
+            Self::Missing => f.write_str("there is no such file"),
+            Self::Refused { reason } => f.write_str(reason),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tftp => "TFTP",
+            Self::Http => "HTTP",
+        })
+    }
+}
+
+impl fmt::Display for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ipxe => "iPXE",
+            Self::Grub => "GRUB",
+        })
+    }
+}
