@@ -13,6 +13,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use appliance::core::{Actor, Core};
 use appliance::{packages, tls, web};
+use fleet::rack::Place;
+use fleet::switch::Plugged;
 use fleet::vm::{Image, NewVm};
 use fleet::wire::SoftwareState;
 use fleet::{Command, NodeId};
@@ -113,7 +115,44 @@ async fn fill(app: &appliance::App) -> anyhow::Result<()> {
     }
     let spec = NewVm { name: "scratch".into(), vcpus: 1, memory_mib: 512, disk_gib: 4, image };
     core.execute(&Actor::Person("admin".into()), Command::CreateVm { spec }).await?;
+    stand(core, hosts).await?;
     keep_alive(core.clone(), hosts.to_vec());
+    Ok(())
+}
+
+/// Two racks and two switches: one is heard over LLDP, the other was told of by a person.
+async fn stand(core: &Core, hosts: [fleet::MachineId; 3]) -> anyhow::Result<()> {
+    let person = Actor::Person("admin".into());
+    let orders = [
+        Command::AddRack { name: "a1".into(), units: 42 },
+        Command::AddRack { name: "a2".into(), units: 42 },
+        Command::AddSwitch {
+            name: "office".into(),
+            ports: (1..=24).map(|port| port.to_string()).collect(),
+            place: Some(Place { rack: "a1".into(), unit: 40, height: 1 }),
+        },
+        Command::Plug {
+            switch: "office".into(),
+            port: "24".into(),
+            what: Plugged::Note { text: "to the other floor".into() },
+        },
+        Command::PlaceMachine { machine: hosts[1], rack: "a1".into(), unit: 10, height: 1 },
+        Command::PlaceMachine { machine: hosts[2], rack: "a1".into(), unit: 12, height: 2 },
+    ];
+    for order in orders {
+        core.execute(&person, order).await?;
+    }
+    for (number, host) in (2..).zip(&hosts[1..]) {
+        example::hears(core, *host, example::mac(number), "core-1", &format!("Ethernet{number}")).await;
+    }
+    let ports = (1..=8).map(|port| format!("Ethernet{port}")).collect();
+    core.execute(&person, Command::AddPorts { switch: "core-1".into(), ports }).await?;
+    let place = Command::PlaceSwitch { switch: "core-1".into(), rack: "a1".into(), unit: 42, height: 1 };
+    core.execute(&person, place).await?;
+    // A person says otherwise.
+    let what = Plugged::Nic { mac: example::mac(4) };
+    let plug = Command::Plug { switch: "core-1".into(), port: "Ethernet3".into(), what };
+    core.execute(&person, plug).await?;
     Ok(())
 }
 

@@ -13,8 +13,8 @@ use appliance::tokens::Tokens;
 use appliance::{App, auth, ca, core, reconcile};
 use fleet::machine::Phase;
 use fleet::wire::{
-    Capacity, Cpu, Disk, DiskContent, Firmware, Hardware, Nic, Observed, ObservedSoftware, ObservedVm,
-    SoftwareState, VmState,
+    Capacity, Cpu, Disk, DiskContent, Firmware, Hardware, Neighbour, Nic, Observed, ObservedSoftware,
+    ObservedVm, SoftwareState, VmState,
 };
 use fleet::{Command, Mac, MachineId, NodeId, VmId};
 use sha2::{Digest as _, Sha256};
@@ -161,6 +161,18 @@ pub async fn join(core: &Core, machine: MachineId) {
     );
     until(core, |fleet| fleet.machines.get(&machine).is_some_and(|machine| machine.phase == Phase::Ready))
         .await;
+}
+
+/// A machine hears over LLDP which port its NIC is in.
+pub async fn hears(core: &Core, machine: MachineId, mac: Mac, system: &str, port: &str) {
+    let neighbour = Neighbour {
+        mac,
+        chassis: "00:1c:73:0a:5e:00".into(),
+        port: port.into(),
+        system: Some(system.into()),
+    };
+    let heard = Command::ObserveNeighbour { machine, neighbour };
+    core.execute(&Actor::Node(NodeId::Machine(machine)), heard).await.unwrap();
 }
 
 /// The guest agent of a VM says how far its package is.

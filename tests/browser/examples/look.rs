@@ -1,7 +1,9 @@
-//! Takes pictures of the page at an address: `look https://127.0.0.1:PORT PASSWORD FOLDER [SCRIPT]`, wide and
-//! narrow, light and dark.
+//! Takes pictures of the page: `look https://127.0.0.1:PORT PASSWORD FOLDER [WHAT…]`, wide, narrow and as on a
+//! phone, light and dark. WHAT is a page (`/racks`), or a script that is run on it; between them, pictures are taken
+//! of what is seen then.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use browser::Browser;
@@ -9,8 +11,8 @@ use serde_json::json;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, password, folder, script @ ..] = &arguments[..] else {
-        anyhow::bail!("look ADDRESS PASSWORD FOLDER [SCRIPT]")
+    let [address, password, folder, what @ ..] = &arguments[..] else {
+        anyhow::bail!("look ADDRESS PASSWORD FOLDER [WHAT…]")
     };
     let folder = PathBuf::from(folder);
     std::fs::create_dir_all(&folder)?;
@@ -24,16 +26,28 @@ fn main() -> anyhow::Result<()> {
         browser.wait_for("location.pathname === '/'").context("logging in")?;
     }
     browser.wait_for("document.readyState === 'complete'")?;
-    for script in script {
-        browser.eval(script)?;
+    if what.is_empty() {
+        return pictures(&mut browser, &folder, "");
     }
-    std::thread::sleep(std::time::Duration::from_millis(1200));
+    for (number, what) in what.iter().enumerate() {
+        if what.starts_with('/') {
+            browser.open(&format!("{address}{what}"))?;
+        } else {
+            browser.eval(what)?;
+        }
+        pictures(&mut browser, &folder, &format!("{}-", number + 1))?;
+    }
+    Ok(())
+}
+
+fn pictures(browser: &mut Browser, folder: &Path, prefix: &str) -> anyhow::Result<()> {
+    std::thread::sleep(Duration::from_millis(1200));
     for (width, height, dark) in
-        [(1600, 1000, false), (1600, 1000, true), (1000, 900, false), (360, 780, true)]
+        [(1000, 900, false), (390, 844, false), (390, 844, true), (1600, 1000, true), (1600, 1000, false)]
     {
         browser.look(width, height, dark)?;
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        let name = format!("{width}{}.png", if dark { "-dark" } else { "" });
+        std::thread::sleep(Duration::from_millis(300));
+        let name = format!("{prefix}{width}{}.png", if dark { "-dark" } else { "" });
         browser.screenshot(&folder.join(name))?;
     }
     Ok(())
