@@ -17,7 +17,7 @@ function connect() {
     // A browser gives up for good when the answer is not a stream: the session is over, or the appliance restarts.
     if (stream.readyState === EventSource.CLOSED) setTimeout(again, 2000);
   };
-  for (const name of ['head', 'machines', 'hosts', 'services', 'vms', 'racks']) {
+  for (const name of ['head', 'machines', 'hosts', 'services', 'vms', 'racks', 'switches']) {
     stream.addEventListener(name, event => { lay(name, event.data); age(); });
   }
   stream.addEventListener('tick', () => refreshTimelines());
@@ -178,13 +178,20 @@ function say(text, tone = 'good') {
   saying = setTimeout(() => { said.hidden = true; }, tone === 'bad' ? 12000 : 5000);
 }
 
-// `whatIf` asks the appliance what would come of it.
-function ask(title, text, yes, danger, whatIf) {
-  const dialog = $('#ask');
-  const forecast = dialog.querySelector('.forecast');
+// Asks a person, and on yes sends `order`. Once it was shown what would come of it, exactly that is done.
+async function ask(title, text, yes, danger, order) {
+  const forecast = $('#ask .forecast');
+  let shown;
   forecast.hidden = true;
-  $('#ask-what-if').hidden = !whatIf;
-  $('#ask-what-if').onclick = () => show(forecast, whatIf);
+  $('#ask-no').hidden = false;
+  $('#ask-what-if').hidden = false;
+  $('#ask-what-if').onclick = async () => { shown = await show(forecast, order); };
+  if (!await answered(title, text, yes, danger)) return;
+  return shown ? apply(shown) : order();
+}
+
+function answered(title, text, yes, danger) {
+  const dialog = $('#ask');
   $('#ask-title').textContent = title;
   $('#ask-text').textContent = text;
   $('#ask-yes').textContent = yes;
@@ -196,59 +203,78 @@ function ask(title, text, yes, danger, whatIf) {
   });
 }
 
-async function show(place, whatIf) {
+// Nothing is asked: what a person must know now.
+async function tell(title, text, lines) {
+  $('#ask-no').hidden = true;
+  $('#ask-what-if').hidden = true;
+  list($('#ask .forecast'), lines);
+  await answered(title, text, 'All right', false);
+}
+
+function list(place, lines, className = '') {
   place.hidden = false;
-  place.replaceChildren();
-  try {
-    const { steps, placements, waiting, position } = await whatIf();
-    const effects = steps.flatMap(step => step.effects);
-    const lines = [
-      ...effects.map(effect => `${effect.name}: ${effect.sentence}`),
-      ...placements.map(({ vm, host, address }) => `${vm} would be on ${host}${address ? `, ${address}` : ''}`),
-      ...waiting.map(wait => `${wait.name} would wait: ${wait.what}`),
-    ];
-    if (!lines.length) lines.push('Nothing would have to be changed');
-    for (const line of lines) {
-      const item = document.createElement('li');
-      item.textContent = line;
-      place.append(item);
-    }
-    place.title = `As of position ${position} of the log; nothing was changed`;
-  } catch (error) {
+  place.className = `forecast ${className}`;
+  place.replaceChildren(...lines.map(line => {
     const item = document.createElement('li');
-    item.textContent = `It would be refused: ${error.message}`;
-    item.className = 'refused';
-    place.append(item);
+    item.textContent = line;
+    return item;
+  }));
+}
+
+// As the appliance says them when it compares.
+const sentences = ({ steps }) => steps.flatMap(step => step.effects).map(({ name, sentence }) => `${name}: ${sentence}`);
+
+// Shows what would come of an order. Returns that; nothing if it would be refused.
+async function show(place, order) {
+  list(place, ['asking the appliance'], 'lead');
+  try {
+    const planned = await order(plan);
+    if (!planned.steps) return void (place.hidden = true); // the dialog was closed meanwhile
+    const effects = planned.steps.flatMap(step => step.effects);
+    const lines = [
+      ...effects.map(({ name, sentence }) => sentence.includes(name) ? sentence : `${name}: ${sentence}`),
+      ...planned.placements.map(({ vm, host, address }) => `${vm} would be on ${host}${address ? `, at ${address}` : ''}`),
+      ...planned.waiting.map(({ name, what }) => `${name} would wait: ${what}`),
+    ];
+    list(place, lines.length ? ['Nothing is changed yet. This would happen:', ...lines] : ['Nothing would have to be changed.'], 'lead');
+    place.scrollIntoView({ block: 'nearest' });
+    return planned;
+  } catch (error) {
+    list(place, [`It would be refused: ${error.message}`], 'refused');
   }
+}
+
+function apply(planned) {
+  const commands = planned.steps.map(step => step.command);
+  return send('POST', '/apply', { commands, digest: planned.digest, sentences: sentences(planned) });
 }
 
 const commands = {
   async adopt({ id, name, serial, disk, size, question }) {
-    let wipe = [];
-    if (serial) {
-      const title = question.charAt(0).toUpperCase() + question.slice(1);
-      const text = `${name} will be installed on ${disk} (${size}, serial ${serial}). What is on it cannot be brought back.`;
-      const whatIf = () => send('POST', `/machines/${id}/adopt`, { wipe: [serial] }, plan);
-      if (!await ask(title, text, 'Wipe and adopt', true, whatIf)) return;
-      wipe = [serial];
-    }
-    return send('POST', `/machines/${id}/adopt`, { wipe });
+    const order = headers => send('POST', `/machines/${id}/adopt`, { wipe: serial ? [serial] : [] }, headers);
+    if (!serial) return order();
+    const title = question.charAt(0).toUpperCase() + question.slice(1);
+    const text = `${name} will be installed on ${disk} (${size}, serial ${serial}). What is on it cannot be brought back.`;
+    return ask(title, text, 'Wipe and adopt', true, order);
   },
-  async cancel({ what, id, name }) {
+  async cancel({ what, id, name, phase }) {
+    const order = headers => send('POST', `/${what}/${id}/cancel`, undefined, headers);
+    if (phase === 'being removed') {
+      return ask(`Keep ${name}?`, 'It is not removed any further. What is deleted already is made anew, empty.', 'Keep it', false, order);
+    }
     const text = {
       machines: 'What goes on with it is stopped. It is left alone until you adopt it again.',
-      vms: 'One that starts is removed; one that is being removed is kept, if its host has not removed it yet.',
-      services: 'One that is being installed is removed; one that is being removed is kept, if its VM is there yet.',
+      vms: 'It is not made any further, and is removed with what there is of it.',
+      services: 'It is not installed any further, and is removed with its VM.',
     }[what];
-    if (!await ask(`Cancel ${name}?`, text, 'Cancel it', true)) return;
-    return send('POST', `/${what}/${id}/cancel`);
+    return ask(`Cancel ${name}?`, text, 'Cancel it', true, order);
   },
   async drain({ id, name }) {
-    if (!await ask(`Drain ${name}?`, 'No new VM is placed on it. Those that are on it stay until they are removed.', 'Drain', false)) return;
-    return send('POST', `/hosts/${id}/drain`);
+    const text = 'No new VM is placed on it from now on. Those that are on it stay and go on; remove them when you like. This can be undone.';
+    return ask(`Drain ${name}?`, text, 'Drain it', false, headers => send('POST', `/hosts/${id}/drain`, undefined, headers));
   },
   undrain({ id }) { return send('POST', `/hosts/${id}/undrain`); },
-  async delete({ what, id, name }) {
+  async remove({ what, id, name }) {
     const text = {
       machines: 'It is forgotten and its address becomes free. Its disk stays as it is. When it starts from the network again, it is found again.',
       vms: 'It is stopped, and its disk is deleted with all that is on it.',
@@ -257,18 +283,20 @@ const commands = {
       switches: 'What is plugged in stays known. If a machine hears it over LLDP, it appears again.',
     }[what];
     const path = `/${what}/${encodeURIComponent(id)}`;
-    const whatIf = () => send('DELETE', path, undefined, plan);
-    if (!await ask(`Delete ${name}?`, text, 'Delete', true, whatIf)) return;
     try {
-      return await send('DELETE', path);
+      return await ask(`Remove ${name}?`, text, 'Remove', true, headers => send('DELETE', path, undefined, headers));
     } catch (error) {
       // The refusal names what is in the way, and whether force helps.
       if (!/by force/.test(error.message)) throw error;
-      const why = error.message.charAt(0).toUpperCase() + error.message.slice(1);
-      const byForce = () => send('DELETE', `${path}?force=true`, undefined, plan);
-      if (!await ask(`Delete ${name} by force?`, `${why}. What is left over is listed afterwards.`, 'Delete by force', true, byForce)) return;
-      return send('DELETE', `${path}?force=true`);
+      return force({ what, id, name }, `This is in the way: ${error.message}.`);
     }
+  },
+  force(thing) {
+    const text = {
+      vms: 'It is forgotten now, without waiting for its host to say that it is gone. Do this if the host does not come back.',
+      services: 'It is forgotten now, without waiting for its VM to be gone.',
+    }[thing.what];
+    return force(thing, text);
   },
   open({ dialog }) {
     const it = document.getElementById(dialog);
@@ -276,12 +304,14 @@ const commands = {
     form.reset();
     for (const part of form.querySelectorAll('.wrong, .progress, .forecast')) part.hidden = true;
     for (const button of form.querySelectorAll('button')) button.disabled = false;
+    form.shown = undefined;
     it.showModal();
   },
   async whatif(_, button) {
     const form = button.closest('form');
     if (!form.reportValidity()) return;
-    await show(form.querySelector('.forecast'), () => forms[form.dataset.form](form, plan));
+    form.shown = await show(form.querySelector('.forecast'), headers => forms[form.dataset.form](form, headers));
+    for (const line of form.querySelectorAll('.progress')) line.hidden = true;
   },
   close(_, button) { button.closest('dialog').close(); },
   async logout() {
@@ -290,18 +320,33 @@ const commands = {
   },
 };
 
+function force({ what, id, name }, text) {
+  const order = headers => send('DELETE', `/${what}/${encodeURIComponent(id)}?force=true`, undefined, headers);
+  return ask(`Remove ${name} by force?`, `${text} What is left over is listed afterwards.`, 'Remove by force', true, order);
+}
+
 document.addEventListener('click', async event => {
   const button = event.target.closest('button[data-do]');
   if (!button) return;
   button.disabled = true;
   try {
     const done = await commands[button.dataset.do](button.dataset, button);
-    if (done && done.changed) say(done.changed.join('. ') || 'Nothing had to be changed');
-    if (done && done.leftovers) await ask('Left over', done.leftovers.join('\n'), 'All right', false);
+    if (done && done.changed && !done.leftovers) say(done.changed.join('. ') || 'Nothing had to be changed');
+    if (done && done.leftovers) await tell('Left over', 'It is done. Nobody looks after this any more:', done.leftovers);
   } catch (error) {
     say(error.message, 'bad');
   }
   button.disabled = false;
+  // A button that is disabled does not get the focus back when its dialog closes.
+  if (!$('dialog[open]')) button.focus({ preventScroll: true });
+});
+
+// What was shown is of other words than those that stand there now.
+document.addEventListener('input', event => {
+  const form = event.target.closest('form[data-form]');
+  if (!form) return;
+  form.shown = undefined;
+  form.querySelector('.forecast').hidden = true;
 });
 
 document.addEventListener('change', async event => {
@@ -353,14 +398,14 @@ document.addEventListener('submit', async event => {
   button.disabled = true;
   wrong.hidden = true;
   try {
-    const done = await forms[form.dataset.form](form);
+    const done = await (form.shown ? apply(form.shown) : forms[form.dataset.form](form));
     form.closest('dialog').close();
     if (done.changed) say(done.changed.join('. '));
   } catch (error) {
     wrong.textContent = error.message;
     wrong.hidden = false;
-    const line = form.querySelector('.progress');
-    if (line) line.hidden = true;
+    for (const part of form.querySelectorAll('.progress, .forecast')) part.hidden = true;
+    form.shown = undefined;
   }
   button.disabled = false;
 });

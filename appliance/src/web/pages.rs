@@ -77,6 +77,7 @@ section!(Hosts, "hosts.html");
 section!(Services, "services.html");
 section!(Vms, "vms.html");
 section!(Racks, "racks.html");
+section!(Switches, "switches.html");
 
 pub async fn home(
     Extract(app): Extract<App>,
@@ -112,6 +113,7 @@ pub fn sections(state: &State) -> Result<Vec<Section>, askama::Error> {
         Section { name: "services", html: Services { state }.render()? },
         Section { name: "vms", html: Vms { state }.render()? },
         Section { name: "racks", html: Racks { state }.render()? },
+        Section { name: "switches", html: Switches { state }.render()? },
     ])
 }
 

@@ -2,8 +2,10 @@
 
 use crate::api::hosts::Host;
 use crate::api::machines::{Machine, Question};
+use crate::api::racks::Rack;
 use crate::api::services::Service;
 use crate::api::state::State;
+use crate::api::switches::{Port, Switch};
 use crate::api::vms::Vm;
 
 /// The colour of a state; its word stands beside it always.
@@ -173,6 +175,59 @@ impl Host {
     }
 }
 
+impl Rack {
+    pub fn free(&self) -> u32 {
+        self.units.saturating_sub(self.holds.iter().map(|held| held.height).sum())
+    }
+}
+
+impl Switch {
+    pub fn used(&self) -> impl Iterator<Item = &Port> {
+        self.ports.iter().filter(|port| port.is_used())
+    }
+
+    /// `ports 3, 5–48`
+    pub fn free(&self) -> Option<String> {
+        let free: Vec<&str> =
+            self.ports.iter().filter(|port| !port.is_used()).map(|port| port.name.as_str()).collect();
+        let word = if free.len() == 1 { "port" } else { "ports" };
+        (!free.is_empty()).then(|| format!("{word} {}", runs(&free).join(", ")))
+    }
+}
+
+impl Port {
+    fn is_used(&self) -> bool {
+        self.by_hand.is_some() || !self.heard.is_empty()
+    }
+}
+
+/// Names in their order; those that follow one another by their number as first and last.
+fn runs(names: &[&str]) -> Vec<String> {
+    let mut runs: Vec<(&str, &str)> = Vec::new();
+    for name in names {
+        match runs.last_mut() {
+            Some((_, last)) if follows(last, name) => *last = name,
+            _ => runs.push((name, name)),
+        }
+    }
+    let words = runs.into_iter().map(|(first, last)| match first == last {
+        true => first.to_owned(),
+        false => format!("{first}–{last}"),
+    });
+    words.collect()
+}
+
+fn follows(before: &str, name: &str) -> bool {
+    let split = |name: &str| {
+        let text = name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        name[text..].parse::<u64>().ok().map(|number| (name[..text].to_owned(), number))
+    };
+    match (split(before), split(name)) {
+        (Some((text, number)), Some((same, next))) => text == same && number.checked_add(1) == Some(next),
+        _ => false,
+    }
+}
+
 fn percent(part: u64, whole: u64) -> u64 {
     (part * 100).checked_div(whole).unwrap_or(0).min(100)
 }
@@ -180,6 +235,16 @@ fn percent(part: u64, whole: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_that_follow_one_another_are_said_at_once() {
+        assert_eq!(runs(&["1", "2", "3", "7", "9", "10"]), ["1–3", "7", "9–10"]);
+        assert_eq!(
+            runs(&["Gi1/0/47", "Gi1/0/48", "Te1/1/1", "mgmt"]),
+            ["Gi1/0/47–Gi1/0/48", "Te1/1/1", "mgmt"]
+        );
+        assert_eq!(runs(&[]), [""; 0]);
+    }
 
     #[test]
     fn sizes_read_as_they_are_sold() {

@@ -2,94 +2,14 @@
 
 #[path = "../../../appliance/tests/example/mod.rs"]
 mod example;
+mod world;
 
-use std::net::SocketAddr;
-
-use appliance::core::Core;
-use appliance::{tls, web};
 use browser::Browser;
-use example::{Site, bundle, guest, host, join, mac, report, sight, site};
+use example::{bundle, guest, host, join, mac, report, sight};
 use fleet::Fleet;
 use fleet::machine::Phase;
 use fleet::wire::SoftwareState;
-use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
-use tokio::task::JoinHandle;
-
-const PASSWORD: &str = "correct horse";
-
-/// A site whose page is served, and a runtime in which things happen to it.
-struct World {
-    runtime: Runtime,
-    site: Site,
-    address: SocketAddr,
-    server: JoinHandle<anyhow::Result<()>>,
-    dir: tempfile::TempDir,
-}
-
-impl World {
-    fn start() -> World {
-        let runtime = Runtime::new().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let site = runtime.block_on(site(dir.path()));
-        let (address, server) = serve(&runtime, &site, SocketAddr::from(([127, 0, 0, 1], 0)));
-        World { runtime, site, address, server, dir }
-    }
-
-    /// What one process kills and another starts again.
-    fn restart_server(&mut self) {
-        self.server.abort();
-        let _ = self.runtime.block_on(&mut self.server);
-        std::thread::sleep(std::time::Duration::from_secs(3));
-        (_, self.server) = serve(&self.runtime, &self.site, self.address);
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("https://{}{path}", self.address)
-    }
-
-    fn core(&self) -> &Core {
-        &self.site.app.core
-    }
-
-    fn happen<T>(&self, what: impl Future<Output = T>) -> T {
-        self.runtime.block_on(what)
-    }
-
-    fn until(&self, holds: impl Fn(&Fleet) -> bool) {
-        self.happen(example::until(self.core(), holds));
-    }
-
-    fn logged_in(&self) -> Browser {
-        let code = self.site.app.auth.code().unwrap();
-        let mut browser = Browser::start().unwrap();
-        browser.look(1280, 900, false).unwrap();
-        browser.open(&self.url("/")).unwrap();
-        browser.fill("input[name=code]", &code).unwrap();
-        browser.fill("input[name=password]", PASSWORD).unwrap();
-        browser.press("Enter").unwrap();
-        browser
-            .wait_for("location.pathname === '/' && document.querySelector('#link b').textContent === 'live'")
-            .unwrap();
-        browser
-    }
-}
-
-fn serve(runtime: &Runtime, site: &Site, at: SocketAddr) -> (SocketAddr, JoinHandle<anyhow::Result<()>>) {
-    let listener = runtime.block_on(TcpListener::bind(at)).unwrap();
-    let address = listener.local_addr().unwrap();
-    let config = tls::page_config(site.app.ca.server_certificate(&[address.ip()]).unwrap()).unwrap();
-    let router = web::router(site.app.clone());
-    let server = runtime.spawn(tls::serve(listener, config, router, None, site.shutdown.clone()));
-    (address, server)
-}
-
-/// A script that is true when the element's text contains this.
-fn says(selector: &str, text: &str) -> String {
-    let (selector, text) = (json!(selector), json!(text));
-    format!("(document.querySelector({selector})?.innerText || '').includes({text})")
-}
+use world::{PASSWORD, World, says};
 
 #[test]
 fn the_first_password_is_set_with_the_code_and_opens_the_page() {
@@ -157,7 +77,7 @@ fn a_machine_appears_by_itself_and_is_adopted_by_a_click() {
     browser.wait_for(&says("#m1 .timeline", "Adopted by a person")).unwrap();
     assert_eq!(browser.eval("window.loaded").unwrap(), "once", "all of it without loading the page again");
 
-    browser.click("#m1 [data-do=delete]").unwrap();
+    browser.click("#m1 [data-do=remove]").unwrap();
     browser.click("#ask-yes").unwrap();
     browser.wait_for("!document.querySelector('#m1')").unwrap();
     assert!(world.core().fleet().machines.is_empty());
