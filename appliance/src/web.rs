@@ -14,8 +14,5 @@ pub use error::Error;
 /// Page and REST API, to be served over TLS on port 443. Requests carry the caller's `SocketAddr` as an
 /// extension.
 pub fn router(app: crate::App) -> axum::Router {
-    if let Err(error) = crate::packages::sweep(&app.bundles) {
-        tracing::warn!(%error, "What an earlier run was receiving could not be removed");
-    }
     crate::api::router::router(app)
 }

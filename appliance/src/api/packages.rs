@@ -111,6 +111,9 @@ pub async fn run(app: App, shutdown: CancellationToken) -> anyhow::Result<()> {
             () = shutdown.cancelled() => return Ok(()),
             _ = hours.tick() => {}
         }
+        if let Err(error) = crate::packages::sweep(&app.bundles, SystemTime::now()) {
+            tracing::warn!(%error, "What was being received when a daemon was killed could not be removed");
+        }
         if let Err(error) = sweep(&app, SystemTime::now()).await {
             tracing::warn!(%error, "Bundles that were only planned could not be looked for");
         }

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 use fleet::package::Bundle;
@@ -53,8 +54,11 @@ pub async fn receive<E>(
     blocking(move || keep(&folder, file)).await
 }
 
-/// Removes what an earlier run of the daemon was receiving when it was killed.
-pub fn sweep(bundles: &Path) -> std::io::Result<()> {
+/// Nothing that is still being received stands still for so long.
+const ABANDONED: Duration = Duration::from_secs(3600);
+
+/// Removes what a daemon was receiving when it was killed. Other daemons may be receiving into the same folder now.
+pub fn sweep(bundles: &Path, now: SystemTime) -> std::io::Result<()> {
     let entries = match std::fs::read_dir(bundles) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -62,7 +66,8 @@ pub fn sweep(bundles: &Path) -> std::io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(INCOMING) {
+        let is_incoming = entry.file_name().to_string_lossy().starts_with(INCOMING);
+        if is_incoming && now.duration_since(entry.metadata()?.modified()?).is_ok_and(|age| age > ABANDONED) {
             std::fs::remove_file(entry.path())?;
         }
     }
@@ -161,8 +166,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(".incoming-a1b2"), "x").unwrap();
         std::fs::write(dir.path().join("0000.eli"), "x").unwrap();
-        sweep(dir.path()).unwrap();
+        let now = SystemTime::now();
+        sweep(dir.path(), now).unwrap();
+        assert_eq!(names(dir.path()), [".incoming-a1b2", "0000.eli"], "another daemon may be at it");
+        sweep(dir.path(), now + 2 * ABANDONED).unwrap();
         assert_eq!(names(dir.path()), ["0000.eli"]);
-        sweep(&dir.path().join("nowhere")).unwrap();
+        sweep(&dir.path().join("nowhere"), now).unwrap();
     }
 }
