@@ -46,7 +46,8 @@ function lay(name, html) {
   merge(old, fresh);
 }
 
-// Makes `old` like `fresh` without replacing what is the same. Elements with an id are found again by it.
+// Makes `old` like `fresh` without replacing what is the same. Elements with an id are found again by it; a button
+// never becomes another one under somebody's finger.
 function merge(old, fresh) {
   for (const { name } of [...old.attributes]) {
     if (!fresh.hasAttribute(name) && name !== 'open') old.removeAttribute(name);
@@ -59,7 +60,7 @@ function merge(old, fresh) {
   for (const child of [...fresh.childNodes]) {
     let match = null;
     if (child.id) match = [...old.children].find(node => node.id === child.id) || null;
-    else if (next && !next.id && next.nodeName === child.nodeName) match = next;
+    else if (next && !next.id && next.nodeName === child.nodeName && next.dataset?.do === child.dataset?.do) match = next;
     if (!match) {
       old.insertBefore(child, next);
       continue;
@@ -329,9 +330,13 @@ document.addEventListener('click', async event => {
   const button = event.target.closest('button[data-do]');
   if (!button) return;
   button.disabled = true;
+  const { name } = button.dataset;
   try {
     const done = await commands[button.dataset.do](button.dataset, button);
-    if (done && done.changed && !done.leftovers) say(done.changed.join('. ') || 'Nothing had to be changed');
+    if (done && done.changed && !done.leftovers) {
+      const text = done.changed.join('. ') || 'Nothing had to be changed';
+      say(!name || text.includes(name) ? text : `${name}: ${text}`);
+    }
     if (done && done.leftovers) await tell('Left over', 'It is done. Nobody looks after this any more:', done.leftovers);
   } catch (error) {
     say(error.message, 'bad');

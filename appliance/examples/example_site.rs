@@ -150,7 +150,7 @@ async fn stand(core: &Core, hosts: [fleet::MachineId; 3]) -> anyhow::Result<()> 
     let place = Command::PlaceSwitch { switch: "core-1".into(), rack: "a1".into(), unit: 42, height: 1 };
     core.execute(&person, place).await?;
     // A person says otherwise.
-    let what = Plugged::Nic { mac: example::mac(4) };
+    let what = Plugged::Port { switch: "office".into(), port: "1".into() };
     let plug = Command::Plug { switch: "core-1".into(), port: "Ethernet3".into(), what };
     core.execute(&person, plug).await?;
     Ok(())
