@@ -72,6 +72,7 @@ pub fn loader(name: &str) -> &str {
     let name = name.trim_start_matches('/');
     match name {
         "grubx64.efi" => "grubnetx64.efi",
+        "grubaa64.efi" => "grubnetaa64.efi",
         other => other,
     }
 }

@@ -216,7 +216,7 @@ impl Files {
             return missing();
         };
         let boot = self.directory.boot(mac);
-        let image = if boot == Boot::Live { self.image().await } else { None };
+        let image = if matches!(boot, Boot::Live | Boot::Rescue) { self.image().await } else { None };
         let facts = ScriptFacts { address: self.address, ca: self.ca_sha256.clone(), image };
         match render(&facts, mac, &boot) {
             Ok(script) => {
@@ -228,7 +228,11 @@ impl Files {
             }
             Err(error) => {
                 self.note(from, Some(mac), Step::Refused { what: format!("{loader} script: {error}") });
-                (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response()
+                // An error would end in the firmware's next device, or at a prompt.
+                text(match loader {
+                    Loader::Ipxe => script::ipxe_trouble(&facts, mac, &error),
+                    Loader::Grub => script::grub_trouble(&error),
+                })
             }
         }
     }

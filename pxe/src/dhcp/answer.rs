@@ -225,10 +225,14 @@ fn boot_options(message: &mut Message, request: &Request, facts: &ServerFacts) -
         message.opts_mut().insert(DhcpOption::Unknown(UnknownOption::new(OptionCode::from(175), no_pxedhcp)));
         format!("http://{address}/boot/{}/script.ipxe", request.sight.mac.dashed())
     } else if class.starts_with("HTTPClient") {
-        let 16 = arch? else { return None };
+        let shim = match arch? {
+            16 => "shimx64.efi",
+            19 => "shimaa64.efi",
+            _ => return None,
+        };
         // Without the class in the reply EDK2 does not take the file for a URL.
         message.opts_mut().insert(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
-        format!("http://{address}/boot/files/shimx64.efi")
+        format!("http://{address}/boot/files/{shim}")
     } else if class.starts_with("PXEClient") {
         message.opts_mut().insert(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
         // Discovery control, bit 3: load the file named in this packet, no boot server discovery, no menu.
@@ -236,6 +240,7 @@ fn boot_options(message: &mut Message, request: &Request, facts: &ServerFacts) -
         match arch.unwrap_or(0) {
             0 => "undionly.kpxe".to_owned(),
             7 | 9 => "shimx64.efi".to_owned(),
+            11 => "shimaa64.efi".to_owned(),
             _ => return None,
         }
     } else {
