@@ -133,6 +133,7 @@ async fn start_servers(
         let server = pxe::Server {
             interface: served.interface.clone(),
             address: served.address,
+            mode: pxe::dhcp::Mode::Full,
             files: config.files.clone(),
             loaders: config.loaders.clone(),
             ca_pem: app.ca.pem().to_owned(),

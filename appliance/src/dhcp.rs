@@ -53,6 +53,10 @@ impl Directory for FleetDirectory {
         self.offer(sight).await
     }
 
+    fn knows(&self, mac: pxe::MacAddr) -> bool {
+        self.core.fleet().leases.by_mac.contains_key(&Mac(mac.0))
+    }
+
     async fn quarantine(&self, mac: pxe::MacAddr, address: Ipv4Addr) {
         tracing::warn!("{mac} declined {address}: another machine answers to it");
     }

@@ -11,7 +11,7 @@ mod answer;
 mod parse;
 mod serve;
 
-pub use answer::{Answer, Need, Reply, ServerFacts, answer, need};
+pub use answer::{Answer, Mode, Need, Reply, ServerFacts, answer, need};
 pub(crate) use parse::scan;
 pub use parse::{BadPacket, Kind, Request, parse};
 pub use serve::{bind, serve};

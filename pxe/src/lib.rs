@@ -18,6 +18,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 pub mod dhcp;
 mod folder;
+mod frame;
 pub mod http;
 pub mod kickstart;
 pub mod probe;
@@ -39,6 +40,13 @@ pub trait Directory: Send + Sync + 'static {
 
     /// Gives the same address, durable on disk when this returns: the DHCPACK is sent after it.
     async fn commit(&self, sight: &Sight) -> Result<Assignment, Refused>;
+
+    /// Whether this client's address is durable already, so that committing it writes nothing and no conflict has to be
+    /// looked for. When packets come faster than they can be answered, those of unknown clients are dropped first.
+    /// Answers from memory and never blocks.
+    fn knows(&self, _mac: MacAddr) -> bool {
+        true
+    }
 
     /// Takes note that somebody else answers to `address`, as the client of this MAC (DHCPDECLINE) or a probe found:
     /// it is given to nobody for a while, and to this client another one.

@@ -1,13 +1,14 @@
-//! Asks who serves DHCP on an interface, as a machine that has just been switched on would ask.
+//! Asks who serves DHCP on an interface, as a machine that has just been switched on would ask, and listens for servers
+//! that appear later.
 //!
 //! Whole Ethernet frames, because the interface may have no address: the kernel's UDP drops the
 //! answers then (rp_filter, which systemd switches on).
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     io,
-    net::Ipv4Addr,
-    os::fd::AsRawFd,
+    net::{Ipv4Addr, SocketAddrV4},
     time::Duration,
 };
 
@@ -15,16 +16,16 @@ use dhcproto::{
     Encodable, Encoder,
     v4::{DhcpOption, Flags, Message, MessageType, OptionCode},
 };
-use nix::{
-    ifaddrs::getifaddrs,
-    sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, bind, socket},
-};
+use socket2::SockFilter;
 use tokio::{
-    net::UdpSocket,
+    sync::mpsc,
     time::{Instant, timeout_at},
 };
 
-use crate::MacAddr;
+use crate::{
+    MacAddr,
+    frame::{self, EVERYBODY, IPV4, address, packet_socket, read_udp},
+};
 
 /// Somebody else's DHCP server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,22 +44,19 @@ pub struct ForeignServer {
 const AFTER_FIRST: Duration = Duration::from_millis(500);
 /// A DISCOVER may be lost, and switches need a while before they pass packets.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How often [`watch`] asks without a reason.
+const LOOK_EVERY: Duration = Duration::from_secs(300);
+/// How soon [`watch`] asks again when clients name a server that it has not heard.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// A server that goes on answering is reported this often.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// Servers that are remembered for that; with more than these on a wire something plays games.
+const MOST: usize = 64;
 
 /// Sends DISCOVERs for at most `wait` and lists who offers an address. The interface has to be up.
 /// Needs CAP_NET_RAW.
 pub async fn dhcp_servers(interface: &str, wait: Duration) -> io::Result<Vec<ForeignServer>> {
-    let link = link_address(interface)?;
-    let mac = MacAddr(link.addr().ok_or_else(|| io::Error::other("the interface has no hardware address"))?);
-    let socket = socket(
-        AddressFamily::Packet,
-        SockType::Raw,
-        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
-        SockProtocol::EthIp,
-    )?;
-    bind(socket.as_raw_fd(), &link)?;
-    // tokio's UdpSocket for what is none: on a bound packet socket recv and send are the same calls.
-    let socket = UdpSocket::from_std(std::net::UdpSocket::from(socket))?;
-
+    let (socket, mac) = packet_socket(interface, IPV4, &FILTER)?;
     // Only has to differ from the other clients' on the wire.
     let xid = RandomState::new().hash_one(mac) as u32;
     let discover = discover(mac, xid).map_err(io::Error::other)?;
@@ -73,7 +71,7 @@ pub async fn dhcp_servers(interface: &str, wait: Duration) -> io::Result<Vec<For
             ask += ASK_EVERY;
         }
         let Ok(received) = timeout_at(ask.min(end), socket.recv(&mut frame)).await else { continue };
-        let Some(server) = offer(&frame[..received?], xid) else { continue };
+        let Some(Heard::Offer(server)) = heard(&frame[..received?], Some(xid)) else { continue };
         end = end.min(Instant::now() + AFTER_FIRST);
         if !servers.iter().any(|known| known.address == server.address) {
             servers.push(server);
@@ -82,13 +80,80 @@ pub async fn dhcp_servers(interface: &str, wait: Duration) -> io::Result<Vec<For
     Ok(servers)
 }
 
-/// The interface as an address to bind to. Its protocol is 0, which leaves the socket's own.
-fn link_address(interface: &str) -> io::Result<LinkAddr> {
-    getifaddrs()?
-        .filter(|entry| entry.interface_name == interface)
-        .find_map(|entry| entry.address?.as_link_addr().copied())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no interface {interface}")))
+/// Reports other DHCP servers than `own` on an interface as they are heard, for as long as somebody takes the reports;
+/// one that is heard all the time every ten seconds. Needs CAP_NET_RAW; the interface has to be up.
+///
+/// It hears every OFFER and ACK that comes by. A switch passes those that are unicast to their client only, so it also
+/// asks by itself: every five minutes, and soon after a client's REQUEST has named a server that was not heard. What it
+/// reports is never what the appliance itself sends: the kernel does not hand a packet socket its own machine's frames.
+pub async fn watch(interface: &str, own: Ipv4Addr, reports: mpsc::Sender<ForeignServer>) -> io::Result<()> {
+    let (socket, mac) = packet_socket(interface, IPV4, &FILTER)?;
+    let mut frame = [0; 2048];
+    let mut reported: BTreeMap<(MacAddr, Ipv4Addr), Instant> = BTreeMap::new();
+    let mut asked = Instant::now();
+    let mut ask = asked;
+    loop {
+        if ask <= Instant::now() {
+            asked = Instant::now();
+            ask = asked + LOOK_EVERY;
+            let xid = RandomState::new().hash_one(mac) as u32;
+            // A cable that is out is no reason to stop listening.
+            if let Err(error) = socket.send(&discover(mac, xid).map_err(io::Error::other)?).await {
+                tracing::debug!("Asking for DHCP servers on {interface}: {error}");
+            }
+        }
+        let received = tokio::select! {
+            () = reports.closed() => return Ok(()),
+            () = tokio::time::sleep_until(ask) => continue,
+            received = socket.recv(&mut frame) => received,
+        };
+        let length = match received {
+            Ok(length) => length,
+            // The interface went down, and comes again.
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENETDOWN) => {
+                tokio::time::sleep(ASK_EVERY).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        match heard(&frame[..length], None) {
+            Some(Heard::Offer(server)) if server.address != own && server.mac != mac => {
+                let now = Instant::now();
+                reported.retain(|_, at| now.duration_since(*at) < REPORT_EVERY);
+                let key = (server.mac, server.address);
+                if reported.len() < MOST && !reported.contains_key(&key) {
+                    reported.insert(key, now);
+                    if reports.send(server).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            Some(Heard::Named(server)) if server != own => {
+                if !reported.keys().any(|(_, address)| *address == server) {
+                    ask = ask.min(asked + LOOK_AGAIN);
+                }
+            }
+            Some(Heard::Offer(_) | Heard::Named(_)) | None => {}
+        }
+    }
 }
+
+/// Passes DHCP of servers and to servers, and little else: IPv4, UDP, no later fragment, from or to port 67.
+const FILTER: [SockFilter; 13] = [
+    SockFilter::new(0x28, 0, 0, 12),     // ldh [12]
+    SockFilter::new(0x15, 0, 10, 0x800), // jeq IPv4, else drop
+    SockFilter::new(0x30, 0, 0, 23),     // ldb [23]
+    SockFilter::new(0x15, 0, 8, 17),     // jeq UDP, else drop
+    SockFilter::new(0x28, 0, 0, 20),     // ldh [20]
+    SockFilter::new(0x45, 6, 0, 0x1fff), // jset a later fragment: drop
+    SockFilter::new(0xb1, 0, 0, 14),     // ldxb 4*([14]&0xf)
+    SockFilter::new(0x48, 0, 0, 14),     // ldh [x + 14], the source port
+    SockFilter::new(0x15, 2, 0, 67),     // jeq 67: pass
+    SockFilter::new(0x48, 0, 0, 16),     // ldh [x + 16], the destination port
+    SockFilter::new(0x15, 0, 1, 67),     // jeq 67: pass, else drop
+    SockFilter::new(0x06, 0, 0, 0x4000), // ret: pass
+    SockFilter::new(0x06, 0, 0, 0),      // ret: drop
+];
 
 /// A DISCOVER with the broadcast flag, from nobody to everybody.
 fn discover(mac: MacAddr, xid: u32) -> Result<Vec<u8>, dhcproto::error::EncodeError> {
@@ -102,74 +167,49 @@ fn discover(mac: MacAddr, xid: u32) -> Result<Vec<u8>, dhcproto::error::EncodeEr
     let mut payload = Vec::new();
     message.encode(&mut Encoder::new(&mut payload))?;
     payload.resize(payload.len().max(300), 0);
-
-    let udp_length = u16::try_from(payload.len() + 8).unwrap_or(u16::MAX);
-    let mut ip = vec![0x45, 0];
-    ip.extend((udp_length + 20).to_be_bytes());
-    // Identification and fragment offset 0, 64 hops, UDP, checksum to be filled in.
-    ip.extend([0, 0, 0, 0, 64, 17, 0, 0]);
-    ip.extend([0; 4]);
-    ip.extend([255; 4]);
-    let sum = internet_checksum(&ip);
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
-
-    let mut frame = vec![0xff; 6];
-    frame.extend(mac.0);
-    frame.extend([0x08, 0x00]);
-    frame.extend(ip);
-    frame.extend([0, 68, 0, 67]);
-    frame.extend(udp_length.to_be_bytes());
-    // No UDP checksum.
-    frame.extend([0, 0]);
-    frame.extend(payload);
-    Ok(frame)
+    let from = SocketAddrV4::new(none, 68);
+    let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
+    Ok(frame::udp((mac, from), (EVERYBODY, to), &payload))
 }
 
-fn internet_checksum(header: &[u8]) -> u16 {
-    let mut sum: u32 = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
+/// What a frame tells of servers.
+enum Heard {
+    /// An OFFER, or an ACK.
+    Offer(ForeignServer),
+    /// A client takes the offer of this one.
+    Named(Ipv4Addr),
 }
 
-/// Reads a frame; `None` for everything but an OFFER to us.
-fn offer(frame: &[u8], xid: u32) -> Option<ForeignServer> {
-    let (ethernet, ip) = frame.split_at_checked(14)?;
-    if ethernet[12..14] != [0x08, 0x00] || *ip.first()? >> 4 != 4 {
-        return None;
-    }
-    let header = usize::from(*ip.first()? & 15) * 4;
-    // UDP, and the first fragment of a packet (which for DHCP is all of it).
-    if *ip.get(9)? != 17 || ip.get(6)? & 0x1f != 0 || *ip.get(7)? != 0 {
-        return None;
-    }
-    let sender = address(ip.get(12..16)?)?;
-    let (udp, message) = ip.get(header..)?.split_at_checked(8)?;
-    if udp[..4] != [0, 67, 0, 68] {
-        return None;
-    }
-    if *message.first()? != 2
-        || message.get(4..8)? != xid.to_be_bytes()
+/// Reads a frame; `None` for everything that tells of no server. With `xid`, only an OFFER to us.
+fn heard(frame: &[u8], xid: Option<u32>) -> Option<Heard> {
+    let packet = read_udp(frame)?;
+    let message = packet.payload;
+    let from_server = packet.from.port() == 67 && *message.first()? == 2;
+    if xid.is_some_and(|xid| packet.to.port() != 68 || message.get(4..8) != Some(&xid.to_be_bytes()))
         || message.get(236..240)? != [99, 130, 83, 99]
     {
         return None;
     }
-    let mut options = std::collections::BTreeMap::new();
+    let mut options = BTreeMap::new();
     crate::dhcp::scan(&message[240..], &mut options).ok()?;
-    if options.get(&53)? != &[2] {
+    let server = options.get(&54).and_then(|value| address(value));
+    match options.get(&53)?.as_slice() {
+        [2] if from_server => {}
+        [5] if from_server && xid.is_none() => {}
+        [3] if *message.first()? == 1 && xid.is_none() => return server.map(Heard::Named),
+        _ => return None,
+    }
+    let offered = address(message.get(16..20)?)?;
+    // A ProxyDHCP server gives no addresses, and a renewal is not heard of one who asks for none.
+    if offered.is_unspecified() {
         return None;
     }
-    Some(ForeignServer {
-        address: options.get(&54).and_then(|value| address(value)).unwrap_or(sender),
-        offered: address(message.get(16..20)?)?,
+    Some(Heard::Offer(ForeignServer {
+        address: server.unwrap_or(*packet.from.ip()),
+        offered,
         router: options.get(&3).and_then(|value| address(value.get(..4)?)),
-        mac: MacAddr(<[u8; 6]>::try_from(&ethernet[6..12]).ok()?),
-    })
-}
-
-fn address(bytes: &[u8]) -> Option<Ipv4Addr> {
-    <[u8; 4]>::try_from(bytes).ok().map(Ipv4Addr::from)
+        mac: packet.from_mac,
+    }))
 }
 
 #[cfg(test)]
@@ -182,8 +222,9 @@ mod tests {
     fn the_discover_is_one_that_our_server_understands() {
         let mac = MacAddr([2, 0, 0, 0, 0, 1]);
         let frame = discover(mac, 7).unwrap();
-        assert_eq!(internet_checksum(&frame[14..34]), 0);
-        let request = crate::dhcp::parse(&frame[42..]).unwrap();
+        let packet = read_udp(&frame).unwrap();
+        assert_eq!((packet.from_mac, packet.to.to_string()), (mac, "255.255.255.255:67".to_owned()));
+        let request = crate::dhcp::parse(packet.payload).unwrap();
         assert_eq!((request.xid, request.sight.mac, request.broadcast), (7, mac, true));
     }
 
@@ -194,11 +235,13 @@ mod tests {
                 frame[12..15].copy_from_slice(&[8, 0, 0x45]);
                 frame[20..24].copy_from_slice(&[0, 0, 64, 17]);
                 frame[34..38].copy_from_slice(&[0, 67, 0, 68]);
+                frame[38..40].copy_from_slice(&[1, 0x80]);
                 frame[42] = 2;
                 frame[46..50].copy_from_slice(&[0, 0, 0, 7]);
                 frame[278..282].copy_from_slice(&[99, 130, 83, 99]);
             }
-            offer(&frame, 7);
+            heard(&frame, Some(7));
+            heard(&frame, None);
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Directory,
-    dhcp::{self, ServerFacts},
+    dhcp::{self, Mode, ServerFacts},
     http,
     kickstart::Sha256,
     ra::Advertiser,
@@ -31,6 +31,8 @@ pub struct Server {
     pub interface: String,
     /// The appliance's own address on it.
     pub address: Ipv4Addr,
+    /// Whether it gives addresses on that interface, or boot information beside another server.
+    pub mode: Mode,
     /// The folder with vmlinuz, initrd, live.squashfs, guest.img and manifest.json.
     pub files: PathBuf,
     /// The folder with undionly.kpxe, shimx64.efi and grubnetx64.efi.
@@ -81,7 +83,7 @@ impl Server {
             })
             .map_err(|error| bound("HTTP", error))?;
 
-        let facts = ServerFacts { address: self.address };
+        let facts = ServerFacts { address: self.address, mode: self.mode };
         let loaders = tftp::Files {
             loaders: self.loaders.clone(),
             address: self.address,

@@ -11,11 +11,11 @@ mod directory;
 use proptest::prelude::*;
 use pxe::{
     Assignment,
-    dhcp::{Answer, Need, Reply, Request, ServerFacts, answer, need, parse},
+    dhcp::{Answer, Mode, Need, Reply, Request, ServerFacts, answer, need, parse},
 };
 
 fn facts() -> ServerFacts {
-    ServerFacts { address: [10, 77, 0, 1].into() }
+    ServerFacts { address: [10, 77, 0, 1].into(), mode: Mode::Full }
 }
 
 fn assignment() -> Assignment {

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pxe::{Boot, MacAddr, NoteKind, Server, probe};
+use pxe::{Boot, MacAddr, NoteKind, Server, dhcp::Mode, probe};
 use socket2::{Domain, Protocol, Socket, Type};
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
@@ -37,6 +37,7 @@ impl Appliance {
         let server = Server {
             interface: "lan0".to_owned(),
             address: [10, 77, 0, 1].into(),
+            mode: Mode::Full,
             files: files.path().to_owned(),
             loaders: files.path().to_owned(),
             ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
@@ -150,6 +151,40 @@ fn the_probe_finds_a_server_without_an_address_of_its_own() {
 }
 
 #[test]
+fn a_server_that_appears_later_is_heard() {
+    inside("a_server_that_appears_later_is_heard", async || {
+        cable(MAC);
+        let own = [10, 77, 0, 2].into();
+        let (reports, mut heard) = tokio::sync::mpsc::channel(8);
+        let watch = tokio::spawn(async move { probe::watch("eth0", own, reports).await });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(heard.try_recv().is_err(), "nobody serves yet");
+
+        // It has asked already and asks again in minutes. A client that takes that server's offer is reason enough
+        // to ask at once, even if the offer itself was not heard.
+        let appliance = Appliance::start();
+        let named = pxe::dhcp::bind("lan0", 6868).unwrap();
+        let request = frame("udhcpc-request");
+        named.send_to(&request, "10.77.255.255:67").await.unwrap();
+        let server = tokio::time::timeout(Duration::from_secs(15), heard.recv()).await.unwrap().unwrap();
+        assert_eq!(server.address, Ipv4Addr::new(10, 77, 0, 1));
+        assert_eq!(server.mac.to_string(), namespace::mac("lan0"));
+        // Who takes no more reports ends it.
+        drop(heard);
+        tokio::time::timeout(Duration::from_secs(5), watch).await.unwrap().unwrap().unwrap();
+        appliance.end().await;
+    });
+}
+
+/// The bytes of tests/frames/NAME.hex.
+fn frame(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/frames/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(path).unwrap();
+    let digits = text.trim().as_bytes();
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+#[test]
 fn a_router_advertisement_answers_a_solicitation() {
     inside("a_router_advertisement_answers_a_solicitation", async || {
         cable(MAC);
@@ -198,13 +233,8 @@ fn bad_packets_are_noted_and_the_next_good_one_is_answered() {
         let frames = format!("{}/tests/frames/bad", env!("CARGO_MANIFEST_DIR"));
         let mut sent = 0;
         for entry in fs::read_dir(frames).unwrap() {
-            let text = fs::read_to_string(entry.unwrap().path()).unwrap();
-            let bytes: Vec<u8> = text
-                .trim()
-                .as_bytes()
-                .chunks(2)
-                .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-                .collect();
+            let name = entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned();
+            let bytes = frame(&format!("bad/{name}"));
             sender.send_to(&bytes, "10.77.0.1:67").await.unwrap();
             sent += 1;
         }

@@ -17,6 +17,17 @@ const CLIENT_PORT: u16 = 68;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFacts {
     pub address: Ipv4Addr,
+    pub mode: Mode,
+}
+
+/// What a DHCP server gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Addresses, and boot information to those who boot.
+    #[default]
+    Full,
+    /// ProxyDHCP (PXE 2.1): boot information only, beside another server that gives the addresses.
+    Proxy,
 }
 
 /// What has to be known before a request can be answered.

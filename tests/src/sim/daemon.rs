@@ -8,7 +8,7 @@ use appliance::node_api::machine::instruction;
 use fleet::machine::{self, Phase};
 use fleet::wire::{Desired, Hardware, Instruction, ReportReply};
 use fleet::{Command, Ctx, Event, Fleet, MachineId, NodeId, Observed, ObservedNode, Plan, Planner, Refusal};
-use pxe::dhcp::{Answer as DhcpAnswer, Need, ServerFacts, answer, need, parse};
+use pxe::dhcp::{Answer as DhcpAnswer, Mode, Need, ServerFacts, answer, need, parse};
 use pxe::script::{self, ScriptFacts};
 
 use rand::Rng as _;
@@ -259,7 +259,7 @@ impl World {
     fn lease(&mut self, id: usize, packet: &[u8]) -> Option<Vec<u8>> {
         let request = parse(packet).ok()?;
         let site = self.daemons[id].fleet.site.clone()?;
-        let facts = ServerFacts { address: site.address };
+        let facts = ServerFacts { address: site.address, mode: Mode::Full };
         let network = dhcp::network(&self.daemons[id].fleet, request.sight.link)?;
         let assignment = match need(&request, &facts, Some(&network)) {
             Need::Silence(_) => return None,
