@@ -125,7 +125,7 @@ async fn start_servers(
         TcpListener::bind(config.nodes).await.with_context(|| format!("listening on {}", config.nodes))?;
     let page_tls = tls::page_config(app.ca.server_certificate(&addresses)?)?;
     let node_tls = tls::node_config(app.ca.server_certificate(&addresses)?)?;
-    tasks.spawn(tls::serve(page, page_tls, web::router(app.clone()), None, shutdown.clone()));
+    tasks.spawn(tls::serve(page, Arc::clone(&page_tls), web::router(app.clone()), None, shutdown.clone()));
     let ca = Some(Arc::clone(&app.ca));
     tasks.spawn(tls::serve(nodes, node_tls, node_api::router(app.clone()), ca, shutdown.clone()));
 
@@ -136,6 +136,9 @@ async fn start_servers(
             mode: pxe::dhcp::Mode::Full,
             files: config.files.clone(),
             loaders: config.loaders.clone(),
+            systems: config.state.join("systems"),
+            // The page has 443.
+            tls: Some(pxe::Tls { port: 8443, config: Arc::clone(&page_tls) }),
             ca_pem: app.ca.pem().to_owned(),
             ca_sha256: app.ca.sha256().parse()?,
         };

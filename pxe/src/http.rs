@@ -1,94 +1,162 @@
-//! Plain HTTP for boot loaders, kernels and machines that do not know our certificate yet.
+//! HTTP/1.1 (RFC 9110, 9112) for boot loaders, kernels, installers and machines that do not know our certificate yet.
 //!
 //! ```text
-//! /boot/MAC/script.ipxe     iPXE's script          /boot/files/NAME   artifacts and boot loaders
-//! /boot/MAC/grub.cfg        GRUB's configuration   /boot/ca.pem       the CA's certificate
+//! /boot/MAC/script.ipxe     iPXE's script          /boot/files/NAME      artifacts and boot loaders
+//! /boot/MAC/grub.cfg        GRUB's configuration   /boot/files/os/PATH   files of other systems
+//! /boot/answers/PATH        an installer's         /boot/ca.pem          the CA's certificate
 //! /grub/…/grub.cfg          where GRUB looks first when firmware loaded it over HTTP
 //! ```
 //! Everything else is sent on to HTTPS.
+//!
+//! A request goes through [`head`] (bytes to fields), [`answer`] (fields to an answer), [`select`] (which part of a
+//! file) and [`send`] (sendfile(2)), all in the turn of [`connection`]. Large files wait for their turn in
+//! [`admission`]. It is no general web server: requests have no body to speak of, answers no chunks.
 
-mod file;
+mod admission;
+mod answer;
+mod connection;
+pub mod head;
+mod response;
+mod select;
+mod send;
+mod stream;
 
 use std::{
-    io,
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
+    collections::HashMap,
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use axum::{
-    Extension, Router,
-    extract::{ConnectInfo, Path, Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header},
-    response::{IntoResponse, Response},
-    routing::get,
-};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
-use serde::Deserialize;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
+    time::timeout,
 };
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Boot, Directory, MacAddr, Note, Step,
-    folder::{self, NoFile},
-    kickstart::Sha256,
-    script::{self, NoScript, ScriptFacts},
-    step::{Loader, Protocol, Sent},
-    transfer::Transfer,
-};
+use admission::Admission;
+pub use answer::Files;
+use stream::Stream;
 
-/// What the HTTP server gives away.
-pub struct Files {
-    /// The appliance, as machines reach it.
-    pub address: Ipv4Addr,
-    pub artifacts: PathBuf,
-    pub loaders: PathBuf,
-    pub ca_pem: String,
-    pub ca_sha256: Sha256,
-    pub directory: Arc<dyn Directory>,
+/// A handshake needs two round trips and some arithmetic.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(20);
+
+/// How much at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections. Past it machines wait to be accepted.
+    pub connections: usize,
+    /// Open connections of one address. Past it they are closed.
+    pub connections_each: usize,
+    /// Transfers of more than `large` bytes; the rest have to wait for their turn.
+    pub transfers: usize,
+    pub large: u64,
 }
 
-/// Connections that are open at a time. Past it machines wait to be accepted.
-const AT_ONCE: usize = 4096;
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 4096, connections_each: 256, transfers: 32, large: 16 << 20 }
+    }
+}
 
-/// Answers on `listener` until `shutdown` is cancelled. That breaks transfers off: whoever waits for
+impl Limits {
+    /// As many transfers as leave each 100 Mbit/s, and at least four: one machine that is slow must not idle the link.
+    pub fn of_link(interface: &str) -> Self {
+        // Virtual interfaces say -1 or nothing.
+        let speed = fs::read_to_string(format!("/sys/class/net/{interface}/speed")).ok();
+        let speed = speed.and_then(|text| text.trim().parse::<usize>().ok()).filter(|megabits| *megabits > 0);
+        let default = Self::default();
+        Self {
+            transfers: speed.map_or(default.transfers, |megabits| (megabits / 100).clamp(4, 256)),
+            ..default
+        }
+    }
+}
+
+/// A socket that is listened on, plain or for TLS.
+pub struct Listener {
+    pub socket: TcpListener,
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// What all connections share.
+struct Site {
+    files: Files,
+    limits: Limits,
+    admission: Arc<Admission>,
+    places: Arc<Semaphore>,
+    /// Open connections by address.
+    open: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// Answers on `listeners` until `shutdown` is cancelled. That breaks transfers off: whoever waits for
 /// them asks again.
-pub async fn serve(listener: TcpListener, files: Files, shutdown: CancellationToken) -> io::Result<()> {
-    let app = router(files);
-    let mut http = hyper::server::conn::http1::Builder::new();
-    http
-        // GRUB knows `Content-Length: ` and not `content-length: `; without it, it waits for half a
-        // minute for the connection to be closed.
-        .title_case_headers(true)
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(30));
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+pub async fn serve(
+    listeners: Vec<Listener>,
+    files: Files,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    raise_file_limit(limits.connections);
+    let site = Arc::new(Site {
+        files,
+        limits,
+        admission: Admission::new(limits.transfers),
+        places: Arc::new(Semaphore::new(limits.connections)),
+        open: Mutex::default(),
+    });
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        accepting.spawn(listen(listener, Arc::clone(&site)));
+    }
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        Some(ended) = accepting.join_next() => ended.map_err(io::Error::other)?,
+    }
+}
+
+async fn listen(listener: Listener, site: Arc<Site>) -> io::Result<()> {
+    let acceptor = listener.tls.map(|config| {
+        let mut config = ServerConfig::clone(&config);
+        // The same certificate may serve HTTP/2 elsewhere.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        TlsAcceptor::from(Arc::new(config))
+    });
     let mut connections = JoinSet::new();
     loop {
-        let (stream, from, place) = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
+        let (tcp, from, place) = tokio::select! {
             Some(ended) = connections.join_next() => {
                 ended.map_err(io::Error::other)?;
                 continue;
             }
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener.socket, &site.places) => accepted,
         };
-        let app = app.clone().layer(Extension(ConnectInfo(from)));
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+        // An IPv4 address in IPv6's clothes is one of IPv4.
+        let from = from.ip().to_canonical();
+        let Some(open) = Open::new(&site, from) else {
+            tracing::debug!("{from} has {} HTTP connections already", site.limits.connections_each);
+            continue;
+        };
+        // The last packet of an answer must not wait for the client's acknowledgement of the one before.
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!("Setting up an HTTP connection: {error}");
+        }
+        let (site, acceptor) = (Arc::clone(&site), acceptor.clone());
         connections.spawn(async move {
-            // Machines break connections off all the time: when they reset, and when they have what they need.
-            if let Err(error) = connection.await {
-                tracing::trace!("HTTP connection of {from}: {error}");
+            match acceptor {
+                None => connection::serve(Stream::plain(tcp), from, site).await,
+                Some(acceptor) => match timeout(HANDSHAKE_LIMIT, acceptor.accept(tcp)).await {
+                    Ok(Ok(tls)) => connection::serve(Stream::secure(tls), from, site).await,
+                    Ok(Err(error)) => tracing::debug!("TLS of {from}: {error}"),
+                    Err(_) => tracing::debug!("TLS of {from}: it took too long"),
+                },
             }
-            drop(place);
+            drop((open, place));
         });
     }
 }
@@ -111,169 +179,55 @@ async fn accept(
     }
 }
 
-fn router(files: Files) -> Router {
-    Router::new()
-        .route("/boot/{mac}/script.ipxe", get(ipxe_script))
-        .route("/boot/{mac}/grub.cfg", get(grub_config))
-        .route("/boot/files/{*name}", get(file))
-        .route("/boot/ca.pem", get(ca))
-        .route("/grub/{*name}", get(grub_search))
-        .fallback(to_https)
-        .with_state(Arc::new(files))
+impl Site {
+    /// Most places are taken: who holds one without need has to go.
+    fn is_crowded(&self) -> bool {
+        self.places.available_permits() < self.limits.connections / 4
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-async fn ipxe_script(
-    state: State<Arc<Files>>,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
-    method: Method,
-    Path(mac): Path<String>,
-) -> Response {
-    state.script(Loader::Ipxe, from, &method, mac.parse().ok(), script::ipxe).await
+/// One connection among those of its address.
+struct Open {
+    site: Arc<Site>,
+    from: IpAddr,
 }
 
-async fn grub_config(
-    state: State<Arc<Files>>,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
-    method: Method,
-    Path(mac): Path<String>,
-) -> Response {
-    state.script(Loader::Grub, from, &method, mac.parse().ok(), script::grub).await
-}
-
-async fn grub_search(state: State<Arc<Files>>, Path(name): Path<String>) -> Response {
-    // Modules and lists are built into the signed GRUB; it does without the files.
-    if name.ends_with("grub.cfg") { text(script::grub_start(state.address)) } else { missing() }
-}
-
-async fn ca(state: State<Arc<Files>>) -> Response {
-    ([(header::CONTENT_TYPE, "application/x-pem-file")], state.ca_pem.clone()).into_response()
-}
-
-async fn file(
-    State(state): State<Arc<Files>>,
-    ConnectInfo(from): ConnectInfo<SocketAddr>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    request: Request,
-) -> Response {
-    let opened = tokio::task::spawn_blocking({
-        let (state, name) = (Arc::clone(&state), name.clone());
-        move || match folder::open(&state.artifacts, &name) {
-            // Firmware that boots over HTTP takes shim from here, and shim takes GRUB.
-            Err(NoFile::Missing) => folder::open(&state.loaders, folder::loader(&name)),
-            found => found,
+impl Open {
+    fn new(site: &Arc<Site>, from: IpAddr) -> Option<Self> {
+        let mut open = site.open();
+        let count = open.entry(from).or_default();
+        if *count >= site.limits.connections_each {
+            return None;
         }
+        *count += 1;
+        Some(Self { site: Arc::clone(site), from })
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let mut open = self.site.open();
+        if let Some(count) = open.get_mut(&self.from) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.from);
+            }
+        }
+    }
+}
+
+/// systemd and shells start programs with 1024 file descriptors, for the sake of select(2), which nothing here uses.
+/// Each transfer needs two.
+fn raise_file_limit(connections: usize) {
+    let wanted = connections as u64 * 2 + 1024;
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft >= wanted { Ok(()) } else { setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard) }
     });
-    let opened = opened.await.unwrap_or_else(|error| Err(NoFile::Io(io::Error::other(error))));
-    let (file, metadata) = match opened {
-        Ok(opened) => opened,
-        Err(error) => {
-            let sent = if matches!(error, NoFile::Missing) {
-                Sent::Missing
-            } else {
-                Sent::Refused { reason: error.sentence() }
-            };
-            state.note(from, None, Step::File { protocol: Protocol::Http, name: format!("{name:?}"), sent });
-            return match error {
-                NoFile::Missing | NoFile::Outside => missing(),
-                NoFile::Io(_) => (StatusCode::INTERNAL_SERVER_ERROR, "it cannot be read\n").into_response(),
-            };
-        }
-    };
-    let transfer = |bytes| Transfer {
-        directory: Arc::clone(&state.directory),
-        address: from.ip(),
-        protocol: Protocol::Http,
-        name: name.trim_start_matches('/').to_owned(),
-        bytes,
-        sent: 0,
-        since: Instant::now(),
-    };
-    file::respond(file, &metadata, request.method(), &headers, transfer).await
-}
-
-/// Whoever comes here with a browser is meant for the page.
-async fn to_https(state: State<Arc<Files>>, headers: HeaderMap, uri: Uri) -> Response {
-    let asked = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = asked.split(':').next().unwrap_or_default();
-    let good = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
-    let host = if good { name.to_owned() } else { state.address.to_string() };
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    (StatusCode::PERMANENT_REDIRECT, [(header::LOCATION, format!("https://{host}{path}"))]).into_response()
-}
-
-impl Files {
-    async fn script(
-        &self,
-        loader: Loader,
-        from: SocketAddr,
-        method: &Method,
-        mac: Option<MacAddr>,
-        render: fn(&ScriptFacts, MacAddr, &Boot) -> Result<String, NoScript>,
-    ) -> Response {
-        let Some(mac) = mac else {
-            self.note(from, None, Step::Refused { what: format!("{loader} script: whose is not known") });
-            return missing();
-        };
-        let boot = self.directory.boot(mac);
-        let image = if matches!(boot, Boot::Live | Boot::Rescue) { self.image().await } else { None };
-        let facts = ScriptFacts { address: self.address, ca: self.ca_sha256.clone(), image };
-        match render(&facts, mac, &boot) {
-            Ok(script) => {
-                // GRUB over EDK2's HTTP asks for the length first.
-                if *method == Method::GET {
-                    self.note(from, Some(mac), Step::Script { loader, boots: boot.to_string() });
-                }
-                text(script)
-            }
-            Err(error) => {
-                self.note(from, Some(mac), Step::Refused { what: format!("{loader} script: {error}") });
-                // An error would end in the firmware's next device, or at a prompt.
-                text(match loader {
-                    Loader::Ipxe => script::ipxe_trouble(&facts, mac, &error),
-                    Loader::Grub => script::grub_trouble(&error),
-                })
-            }
-        }
+    if let Err(error) = raised {
+        tracing::warn!("Raising the limit of open files: {error}");
     }
-
-    /// The checksum of live.squashfs. Read each time: the artifacts may be replaced while we run.
-    async fn image(&self) -> Option<Sha256> {
-        #[derive(Deserialize)]
-        struct Manifest {
-            files: std::collections::BTreeMap<String, Entry>,
-        }
-        #[derive(Deserialize)]
-        struct Entry {
-            sha256: String,
-        }
-        let path = self.artifacts.join("manifest.json");
-        let manifest = match tokio::fs::read(&path).await {
-            Ok(manifest) => manifest,
-            Err(error) => {
-                tracing::warn!("Reading {}: {error}", path.display());
-                return None;
-            }
-        };
-        let manifest = serde_json::from_slice::<Manifest>(&manifest)
-            .inspect_err(|error| tracing::warn!("Reading {}: {error}", path.display()))
-            .ok()?;
-        manifest.files.get("live.squashfs")?.sha256.parse().ok()
-    }
-
-    fn note(&self, from: SocketAddr, mac: Option<MacAddr>, step: Step) {
-        self.directory.note(Note { mac, address: Some(from.ip()), step });
-    }
-}
-
-/// EDK2's HTTP client waits for a body even where the length says that there is none: with an empty
-/// one, shim spends half a minute on each of the files that it looks for and that need not be there.
-fn missing() -> Response {
-    (StatusCode::NOT_FOUND, "there is no such file\n").into_response()
-}
-
-fn text(body: String) -> Response {
-    // A boot script is true now and not later.
-    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")], body)
-        .into_response()
 }

@@ -29,7 +29,7 @@ pub mod step;
 pub mod tftp;
 mod transfer;
 
-pub use server::{Server, ServerError};
+pub use server::{Server, ServerError, Tls};
 pub use step::{Note, NoteKind, Step};
 
 /// What the boot servers ask the rest of the appliance.

@@ -9,6 +9,7 @@ use std::{
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::{net::TcpListener, task::JoinSet};
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -37,10 +38,22 @@ pub struct Server {
     pub files: PathBuf,
     /// The folder with undionly.kpxe, shimx64.efi and grubnetx64.efi.
     pub loaders: PathBuf,
+    /// The folder with the files of other systems, served below /boot/files/os/.
+    pub systems: PathBuf,
+    /// The same over HTTPS, for firmware that boots over it.
+    pub tls: Option<Tls>,
     /// The certificate of the appliance's CA, served at /boot/ca.pem.
     pub ca_pem: String,
     /// SHA-256 of the CA certificate's DER; goes onto kernel command lines.
     pub ca_sha256: Sha256,
+}
+
+/// HTTPS beside HTTP. The machines have to trust who signed the certificate.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// 443, where it is free; the appliance's page has it there.
+    pub port: u16,
+    pub config: Arc<ServerConfig>,
 }
 
 /// Why the boot servers ended.
@@ -76,12 +89,12 @@ impl Server {
         let dhcp_socket = dhcp::bind(&self.interface, DHCP_PORT).map_err(|error| bound("DHCP", error))?;
         let tftp_socket =
             listen(Type::DGRAM, self.address, TFTP_PORT).map_err(|error| bound("TFTP", error))?;
-        let http_socket = listen(Type::STREAM, self.address, HTTP_PORT)
-            .and_then(|socket| {
-                socket.listen(1024)?;
-                TcpListener::from_std(socket.into())
-            })
-            .map_err(|error| bound("HTTP", error))?;
+        let http_socket = listen_tcp(self.address, HTTP_PORT).map_err(|error| bound("HTTP", error))?;
+        let mut http_listeners = vec![http::Listener { socket: http_socket, tls: None }];
+        if let Some(Tls { port, config }) = self.tls {
+            let socket = listen_tcp(self.address, port).map_err(|error| bound("HTTPS", error))?;
+            http_listeners.push(http::Listener { socket, tls: Some(config) });
+        }
 
         let facts = ServerFacts { address: self.address, mode: self.mode };
         let loaders = tftp::Files {
@@ -93,6 +106,7 @@ impl Server {
             address: self.address,
             artifacts: self.files,
             loaders: self.loaders,
+            systems: self.systems,
             ca_pem: self.ca_pem,
             ca_sha256: self.ca_sha256,
             directory: Arc::clone(&directory),
@@ -111,7 +125,8 @@ impl Server {
         });
         servers.spawn({
             let stop = stop.clone();
-            async move { ("HTTP", http::serve(http_socket, files, stop).await) }
+            let limits = http::Limits::of_link(&interface);
+            async move { ("HTTP", http::serve(http_listeners, files, limits, stop).await) }
         });
         match Advertiser::bind(&self.interface) {
             Ok(advertiser) => {
@@ -135,6 +150,12 @@ impl Server {
         }
         result
     }
+}
+
+fn listen_tcp(address: Ipv4Addr, port: u16) -> io::Result<TcpListener> {
+    let socket = listen(Type::STREAM, address, port)?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// A socket on the appliance's address, which the interface need not have yet.

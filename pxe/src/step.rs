@@ -24,6 +24,8 @@ pub enum Step {
     Dhcp { packet: Kind, client: Client, outcome: Outcome },
     /// A file that was asked for.
     File { protocol: Protocol, name: String, sent: Sent },
+    /// A large file that is sent when it is this machine's turn: `place` 1 is the next.
+    Waiting { name: String, place: usize },
     /// A boot script, made at the request: `own` is what it makes the machine do (`discover`, `its own disk`).
     Script { loader: Loader, boots: String },
     /// Something that was asked for and not given: a bad packet, a path that leads out.
@@ -127,7 +129,9 @@ impl Step {
             | Self::Refused { .. } => NoteKind::Refused,
             Self::Dhcp { .. } => NoteKind::Dhcp,
             Self::File { protocol: Protocol::Tftp, .. } => NoteKind::Tftp,
-            Self::File { protocol: Protocol::Http, .. } | Self::Script { .. } => NoteKind::Http,
+            Self::File { protocol: Protocol::Http, .. } | Self::Waiting { .. } | Self::Script { .. } => {
+                NoteKind::Http
+            }
         }
     }
 }
@@ -137,6 +141,10 @@ impl fmt::Display for Step {
         match self {
             Self::Dhcp { packet, client, outcome } => write!(f, "{packet} of {client}: {outcome}"),
             Self::File { protocol, name, sent } => write!(f, "{protocol} {name}: {sent}"),
+            Self::Waiting { name, place: 1 } => write!(f, "HTTP {name}: waits for its turn, it is the next"),
+            Self::Waiting { name, place } => {
+                write!(f, "HTTP {name}: waits for its turn, number {place} of those who wait")
+            }
             Self::Script { loader, boots } => write!(f, "{loader} script: {boots}"),
             Self::Refused { what } => f.write_str(what),
         }

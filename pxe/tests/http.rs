@@ -5,13 +5,17 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::symlink,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
-use pxe::{Boot, MacAddr, NoteKind, http};
+use pxe::{
+    Boot, MacAddr, NoteKind,
+    http::{self, Limits, Listener},
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -50,8 +54,12 @@ async fn serve(boot: Boot) -> Served {
     let files = tempfile::tempdir().unwrap();
     let artifacts = files.path().join("artifacts");
     let loaders = files.path().join("loaders");
+    let systems = files.path().join("systems");
     fs::create_dir(&artifacts).unwrap();
     fs::create_dir(&loaders).unwrap();
+    fs::create_dir_all(systems.join("debian")).unwrap();
+    fs::write(systems.join("debian/linux"), "Debian's kernel").unwrap();
+    fs::write(systems.join("secret"), "s").unwrap();
     fs::write(artifacts.join("vmlinuz"), vmlinuz()).unwrap();
     fs::write(artifacts.join("empty"), "").unwrap();
     fs::write(loaders.join("shimx64.efi"), "shim").unwrap();
@@ -59,11 +67,13 @@ async fn serve(boot: Boot) -> Served {
     symlink("/etc/passwd", artifacts.join("leads-out")).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let listener = Listener { socket: listener, tls: None };
     let book = Book::new(boot);
     let given = http::Files {
         address: [10, 77, 0, 1].into(),
         artifacts,
         loaders,
+        systems,
         ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
         ca_sha256: "ab".repeat(32).parse().unwrap(),
         directory: book.clone(),
@@ -71,7 +81,7 @@ async fn serve(boot: Boot) -> Served {
     let stop = CancellationToken::new();
     let server = tokio::spawn({
         let stop = stop.clone();
-        async move { http::serve(listener, given, stop).await.unwrap() }
+        async move { http::serve(vec![listener], given, Limits::default(), stop).await.unwrap() }
     });
     Served { address, book, files, stop, server }
 }
@@ -82,6 +92,13 @@ fn vmlinuz() -> Vec<u8> {
 }
 
 impl Served {
+    /// As a machine with this address, one of loopback's.
+    async fn connect(&self, from: [u8; 4]) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        socket.connect(self.address).await.unwrap()
+    }
+
     async fn ask(&self, method: &str, path: &str, headers: &[&str]) -> Response {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
@@ -129,13 +146,112 @@ async fn files_in_whole_and_in_part() {
 async fn a_download_goes_on_only_if_the_file_is_the_same() {
     let served = serve(Boot::Discover).await;
     let path = "/boot/files/vmlinuz";
-    let etag = served.ask("HEAD", path, &[]).await.header("Etag").unwrap().to_owned();
+    let etag = served.ask("HEAD", path, &[]).await.header("ETag").unwrap().to_owned();
     assert_eq!(served.ask("GET", path, &[&format!("If-None-Match: {etag}")]).await.status(), "304");
     let range = ["Range: bytes=1-", &format!("If-Range: {etag}")];
     assert_eq!(served.ask("GET", path, &range).await.status(), "206");
     fs::write(served.files.path().join("artifacts/vmlinuz"), "another kernel").unwrap();
     let changed = served.ask("GET", path, &range).await;
     assert_eq!((changed.status(), changed.text()), ("200", "another kernel"));
+}
+
+#[tokio::test]
+async fn files_of_other_systems_have_a_folder_of_their_own() {
+    let served = serve(Boot::Discover).await;
+    assert_eq!(served.get("/boot/files/os/debian/linux").await.text(), "Debian's kernel");
+    for nothing in ["/boot/files/os/vmlinuz", "/boot/files/debian/linux", "/boot/files/os/", "/boot/files/os"]
+    {
+        assert_eq!(served.get(nothing).await.status(), "404", "{nothing}");
+    }
+    assert_eq!(served.get("/boot/files/os/debian/../secret").await.status(), "404");
+    served.book.noted(NoteKind::Refused, "debian/../secret").await;
+}
+
+#[tokio::test]
+async fn an_installer_gets_its_answers_and_nobody_else() {
+    let served = serve(Boot::Discover).await;
+    let path = "/boot/answers/t0k3n/preseed.cfg";
+    let answers = served.get(path).await;
+    assert_eq!((answers.status(), answers.text()), ("200", "d-i"));
+    assert_eq!(answers.header("Cache-Control"), Some("no-store"));
+    let said = ["Content-Length: 4", "Content-Type: text/plain"];
+    let mut stream = served.connect([127, 0, 0, 1]).await;
+    stream
+        .write_all(format!("POST {path} HTTP/1.1\r\n{}\r\n\r\ndone", said.join("\r\n")).as_bytes())
+        .await
+        .unwrap();
+    // The body is not taken for the next request.
+    stream.write_all(b"GET /boot/ca.pem HTTP/1.1\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut both = String::new();
+    stream.read_to_string(&mut both).await.unwrap();
+    assert!(both.contains("\r\n\r\nd-iHTTP/1.1 200 OK\r\n"), "{both}");
+    assert!(both.ends_with("-----BEGIN CERTIFICATE-----\n"));
+
+    let refused = served.get("/boot/answers/guessed").await;
+    assert_eq!(
+        (refused.status(), refused.text()),
+        ("403", "there are no answers for you here, or not now\n")
+    );
+    // Another machine with the right token, and one that says that it is another one.
+    let mut stream = served.connect([127, 0, 0, 2]).await;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nX-Forwarded-For: 127.0.0.1\r\nForwarded: for=127.0.0.1\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    served.book.noted(NoteKind::Refused, "127.0.0.2 is not the machine").await;
+    // An answer may be given once.
+    let head = served.ask("HEAD", path, &[]).await;
+    assert_eq!((head.status(), head.header("Allow")), ("405", Some("GET, POST")));
+    assert_eq!(served.ask("POST", "/boot/ca.pem", &[]).await.status(), "405");
+    assert_eq!(served.ask("POST", path, &["Content-Length: 70000"]).await.status(), "413");
+    assert_eq!(served.ask("POST", path, &["Transfer-Encoding: chunked"]).await.status(), "411");
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_and_takes_requests_ahead() {
+    let served = serve(Boot::Discover).await;
+    let mut stream = served.connect([127, 0, 0, 1]).await;
+    let mut requests = String::new();
+    for _ in 0..20 {
+        requests += "GET /boot/files/shimx64.efi HTTP/1.1\r\nHost: a\r\n\r\n";
+        requests += "HEAD /boot/files/vmlinuz HTTP/1.1\r\nHost: a\r\n\r\n";
+    }
+    requests += "GET /boot/files/vmlinuz HTTP/1.1\r\nConnection: close\r\n\r\n";
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    let mut answers = Vec::new();
+    stream.read_to_end(&mut answers).await.unwrap();
+    assert!(answers.ends_with(&vmlinuz()));
+    answers.truncate(answers.len() - vmlinuz().len());
+    let heads = String::from_utf8(answers).unwrap();
+    assert_eq!(heads.matches("HTTP/1.1 200 OK\r\n").count(), 41);
+    // iPXE keeps it only if it is told to.
+    assert_eq!(heads.matches("\r\nConnection: keep-alive\r\n").count(), 40);
+    assert_eq!(heads.matches("\r\n\r\nshimHTTP").count(), 20);
+}
+
+/// A byte now and then keeps a connection for so long and no longer.
+#[tokio::test]
+async fn a_head_that_never_ends_is_given_up() {
+    let served = serve(Boot::Discover).await;
+    let slow = served.connect([127, 0, 0, 1]).await;
+    let (mut incoming, mut outgoing) = slow.into_split();
+    let writes = tokio::spawn(async move {
+        for byte in b"GET /boot/ca.pem HTTP/1.1\r\nX: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy" {
+            if outgoing.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    });
+    let (begun, mut answer) = (Instant::now(), Vec::new());
+    // Reset or ended, without an answer.
+    let _ = incoming.read_to_end(&mut answer).await;
+    assert!(answer.is_empty());
+    assert!((9..15).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    writes.abort();
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ impl Appliance {
             mode: Mode::Full,
             files: files.path().to_owned(),
             loaders: files.path().to_owned(),
+            systems: files.path().join("systems"),
+            tls: None,
             ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
             ca_sha256: "ab".repeat(32).parse().unwrap(),
         };

@@ -105,8 +105,13 @@ impl Directory for Book {
         self.boot.clone()
     }
 
-    async fn answers(&self, _: &str, _: IpAddr) -> Result<String, Refused> {
-        Err(Refused("nothing is being installed".to_owned()))
+    /// One installation, by the machine at 127.0.0.1.
+    async fn answers(&self, path: &str, from: IpAddr) -> Result<String, Refused> {
+        match path {
+            "t0k3n/preseed.cfg" if from == IpAddr::from([127, 0, 0, 1]) => Ok("d-i".to_owned()),
+            "t0k3n/preseed.cfg" => Err(Refused(format!("{from} is not the machine that is being installed"))),
+            _ => Err(Refused("nothing is being installed".to_owned())),
+        }
     }
 
     fn note(&self, note: Note) {
