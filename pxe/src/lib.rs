@@ -48,6 +48,11 @@ pub trait Directory: Send + Sync + 'static {
         true
     }
 
+    /// The lines of the menu that a BIOS shows in ProxyDHCP; with fewer than two it shows none and boots.
+    fn menu(&self, _mac: MacAddr) -> Vec<dhcp::Choice> {
+        Vec::new()
+    }
+
     /// Takes note that somebody else answers to `address`, as the client of this MAC (DHCPDECLINE) or a probe found:
     /// it is given to nobody for a while, and to this client another one.
     async fn quarantine(&self, mac: MacAddr, address: Ipv4Addr);

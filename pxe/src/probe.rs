@@ -24,6 +24,7 @@ use tokio::{
 
 use crate::{
     MacAddr,
+    dhcp::{Options, code},
     frame::{self, EVERYBODY, IPV4, address, packet_socket, read_udp},
 };
 
@@ -190,10 +191,10 @@ fn heard(frame: &[u8], xid: Option<u32>) -> Option<Heard> {
     {
         return None;
     }
-    let mut options = BTreeMap::new();
-    crate::dhcp::scan(&message[240..], &mut options).ok()?;
-    let server = options.get(&54).and_then(|value| address(value));
-    match options.get(&53)?.as_slice() {
+    let mut options = Options::new();
+    options.scan(&message[240..]).ok()?;
+    let server = options.address(code::SERVER);
+    match options.get(code::KIND)? {
         [2] if from_server => {}
         [5] if from_server && xid.is_none() => {}
         [3] if *message.first()? == 1 && xid.is_none() => return server.map(Heard::Named),
@@ -207,7 +208,7 @@ fn heard(frame: &[u8], xid: Option<u32>) -> Option<Heard> {
     Some(Heard::Offer(ForeignServer {
         address: server.unwrap_or(*packet.from.ip()),
         offered,
-        router: options.get(&3).and_then(|value| address(value.get(..4)?)),
+        router: options.get(code::ROUTER).and_then(|value| address(value.get(..4)?)),
         mac: packet.from_mac,
     }))
 }

@@ -21,7 +21,6 @@ use crate::{
     tftp,
 };
 
-const DHCP_PORT: u16 = 67;
 const TFTP_PORT: u16 = 69;
 const HTTP_PORT: u16 = 80;
 
@@ -86,7 +85,8 @@ impl Server {
         let interface = self.interface.clone();
         let bound = |what, source| ServerError::Bind { what, interface: interface.clone(), source };
 
-        let dhcp_socket = dhcp::bind(&self.interface, DHCP_PORT).map_err(|error| bound("DHCP", error))?;
+        let dhcp_sockets =
+            dhcp::Sockets::open(&self.interface, self.mode).map_err(|error| bound("DHCP", error))?;
         let tftp_socket =
             listen(Type::DGRAM, self.address, TFTP_PORT).map_err(|error| bound("TFTP", error))?;
         let http_socket = listen_tcp(self.address, HTTP_PORT).map_err(|error| bound("HTTP", error))?;
@@ -116,7 +116,7 @@ impl Server {
         let stop = shutdown.child_token();
         servers.spawn({
             let stop = stop.clone();
-            async move { ("DHCP", dhcp::serve(dhcp_socket, facts, directory, stop).await) }
+            async move { ("DHCP", dhcp::serve(dhcp_sockets, facts, directory, stop).await) }
         });
         servers.spawn({
             let stop = stop.clone();

@@ -139,7 +139,16 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Dhcp { packet, client, outcome } => write!(f, "{packet} of {client}: {outcome}"),
+            Self::Dhcp { packet, client, outcome } => {
+                write!(f, "{packet} of {client}: {outcome}")?;
+                match (client, outcome) {
+                    (
+                        Client::Firmware { arch } | Client::HttpFirmware { arch },
+                        Outcome::Offered { file: None, .. } | Outcome::Leased { file: None, .. },
+                    ) => write!(f, ", no boot loader for architecture {arch}"),
+                    _ => Ok(()),
+                }
+            }
             Self::File { protocol, name, sent } => write!(f, "{protocol} {name}: {sent}"),
             Self::Waiting { name, place: 1 } => write!(f, "HTTP {name}: waits for its turn, it is the next"),
             Self::Waiting { name, place } => {

@@ -40,6 +40,7 @@ fn respond(request: &Request) -> Answer {
     match need(request, &facts(), Some(&network)) {
         Need::Offer | Need::Commit => answer(request, &facts(), &network, Some(&assignment())),
         Need::Nothing => answer(request, &facts(), &network, None),
+        Need::Quarantine(address) => Answer::Silence(format!("declined {address}")),
         Need::Silence(reason) => Answer::Silence(reason),
     }
 }
@@ -70,7 +71,7 @@ fn exchange(name: &str) -> String {
     let message = decode(&reply);
     let sight = &request.sight;
     let mut text = format!(
-        "{name}: {:?} of {}\narch {:?}, uuid {}, vendor class {:?}, user class {:?}\nto {}: {}\n",
+        "{name}: {:?} of {}\narch {:?}, uuid {}, vendor class {:?}, user class {:?}\nto {}{}: {}\n",
         request.kind,
         sight.mac,
         sight.arch,
@@ -78,6 +79,7 @@ fn exchange(name: &str) -> String {
         sight.vendor_class,
         sight.user_class,
         reply.to,
+        reply.hardware.map(|mac| format!(" at {mac}")).unwrap_or_default(),
         reply.outcome,
     );
     text +=
@@ -267,7 +269,7 @@ fn release_and_decline_are_heard_and_not_answered() {
     });
     assert_eq!(silence(&release), "released 10.77.1.0");
     let decline = request(|request| request.kind = pxe::dhcp::Kind::Decline);
-    assert_eq!(silence(&decline), "declined 10.77.1.0: another machine answers to it");
+    assert_eq!(silence(&decline), "declined 10.77.1.0");
 }
 
 proptest! {

@@ -2,13 +2,13 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use dhcproto::{
-    Encodable, Encoder,
-    v4::{DhcpOption, Flags, HType, Message, MessageType, Opcode, OptionCode, UnknownOption},
+use super::{
+    boot,
+    options::code,
+    parse::{Kind, Request},
+    reply::{Draft, Type},
 };
-
-use super::parse::{Kind, Request};
-use crate::{Assignment, Network, step::Outcome};
+use crate::{Assignment, MacAddr, Network, step::Outcome};
 
 const SERVER_PORT: u16 = 67;
 const CLIENT_PORT: u16 = 68;
@@ -39,6 +39,8 @@ pub enum Need {
     Commit,
     /// Nothing: [`answer`] takes no assignment.
     Nothing,
+    /// The client found somebody else at its address (DECLINE). There will be no answer.
+    Quarantine(Ipv4Addr),
     /// There will be no answer, for this reason.
     Silence(String),
 }
@@ -53,6 +55,9 @@ pub enum Answer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub to: SocketAddrV4,
+    /// The client cannot be asked for its hardware address yet: the packet goes to this one, in a frame made by hand, and
+    /// to everybody where that cannot be done.
+    pub hardware: Option<MacAddr>,
     pub packet: Vec<u8>,
     /// For the timeline.
     pub outcome: Outcome,
@@ -61,20 +66,28 @@ pub struct Reply {
 /// Says what a request needs before it is answered, so that nothing is recorded for a packet that
 /// gets no answer.
 pub fn need(request: &Request, facts: &ServerFacts, network: Option<&Network>) -> Need {
-    if let Some(server) = request.server.filter(|server| *server != facts.address) {
+    // The relay may have told the client that it is the server itself (RFC 5107).
+    let ours = |server: Ipv4Addr| server == facts.address || Some(server) == request.agent.server;
+    if let Some(server) = request.server.filter(|server| !ours(*server)) {
         return Need::Silence(format!("{} went to another DHCP server, {server}", request.kind));
     }
     let Some(network) = network else {
-        return Need::Silence(match request.sight.link {
-            Some(link) => format!("relayed from the network of {link}, which is not described here"),
-            None => "no addresses are given away here".to_owned(),
+        return Need::Silence(match (request.sight.link, request.sight.relay) {
+            (Some(link), Some(_)) => {
+                format!("relayed from the network of {link}, which is not described here")
+            }
+            (Some(link), None) => {
+                format!("asks for an address of {link}'s network, which is not described here")
+            }
+            (None, _) => "no addresses are given away here".to_owned(),
         });
     };
     match request.kind {
         Kind::Discover => Need::Offer,
+        // SELECTING.
         Kind::Request if request.server.is_some() => Need::Commit,
-        // The client means to go on with an address that it got from somebody. Outside of our
-        // network that may be another server's client on the same wire: it is left in peace.
+        // INIT-REBOOT, RENEWING, REBINDING: the client means to go on with an address that it got from somebody. Outside
+        // of our network that may be another server's client on the same wire: it is left in peace.
         Kind::Request => match request.sight.requested {
             Some(address) if network.subnet.contains(&address) => Need::Commit,
             Some(address) => {
@@ -82,17 +95,26 @@ pub fn need(request: &Request, facts: &ServerFacts, network: Option<&Network>) -
             }
             None => Need::Silence("REQUEST without an address".to_owned()),
         },
-        Kind::Inform if request.ciaddr.is_unspecified() => {
-            Need::Silence("INFORM without an address".to_owned())
-        }
-        Kind::Inform => Need::Nothing,
+        Kind::Inform => match informed_at(request) {
+            // The answer goes to whatever address the packet names, so it has to be one of those that are served.
+            Some(address) if network.subnet.contains(&address) => Need::Nothing,
+            Some(address) => {
+                Need::Silence(format!("INFORM of {address}, which is not of {}", network.subnet))
+            }
+            None => Need::Silence("INFORM without an address".to_owned()),
+        },
         // The address stays with the NIC: it gets the same one when it comes back.
         Kind::Release => Need::Silence(format!("released {}", request.ciaddr)),
-        Kind::Decline => {
-            let address =
-                request.requested.map_or_else(|| "its address".to_owned(), |address| address.to_string());
-            Need::Silence(format!("declined {address}: another machine answers to it"))
-        }
+        Kind::Decline => match request.requested {
+            Some(address) => Need::Quarantine(address),
+            None => Need::Silence("DECLINE without an address".to_owned()),
+        },
+        Kind::Bootp => match &request.server_name {
+            Some(name) if *name != facts.address.to_string() => {
+                Need::Silence(format!("wants to be answered by the BOOTP server {name}"))
+            }
+            _ => Need::Commit,
+        },
     }
 }
 
@@ -103,195 +125,179 @@ pub fn answer(
     network: &Network,
     assignment: Option<&Assignment>,
 ) -> Answer {
-    let made = match (request.kind, assignment) {
-        (Kind::Discover, Some(assignment)) => granted(request, facts, assignment, MessageType::Offer),
-        (Kind::Request, Some(assignment))
-            if request.sight.requested.is_none_or(|ip| ip == assignment.address) =>
-        {
-            granted(request, facts, assignment, MessageType::Ack)
+    let reply = match (request.kind, assignment) {
+        (Kind::Discover, Some(assignment)) => granted(request, facts, assignment, Type::Offer),
+        (Kind::Request, Some(assignment)) if agrees(request, assignment) => {
+            granted(request, facts, assignment, Type::Ack)
         }
-        (Kind::Request, Some(_)) => refused(request, facts),
-        (Kind::Inform, _) => informed(request, facts, network),
-        (Kind::Discover | Kind::Request, None) => return Answer::Silence("no address for it".to_owned()),
+        (Kind::Request, Some(_)) => {
+            let asked = request.sight.requested;
+            let asked = asked.map_or_else(|| "an address".to_owned(), |address| address.to_string());
+            refused(request, facts, format!("{asked} is not its own"))
+        }
+        (Kind::Bootp, Some(assignment)) if agrees(request, assignment) => {
+            granted(request, facts, assignment, Type::Bootp)
+        }
+        (Kind::Bootp, Some(assignment)) => {
+            return Answer::Silence(format!(
+                "BOOTP client says that it is {}, and is {}",
+                request.ciaddr, assignment.address
+            ));
+        }
+        (Kind::Inform, _) => match informed(request, facts, network) {
+            Some(reply) => reply,
+            None => return Answer::Silence("INFORM without an address".to_owned()),
+        },
+        (Kind::Discover | Kind::Request | Kind::Bootp, None) => {
+            return Answer::Silence("no address for it".to_owned());
+        }
         (Kind::Release | Kind::Decline, _) => return Answer::Silence(request.kind.to_string()),
     };
-    // Encoding fails on values that are too long for their field; the domain is the only one that is not bounded here.
-    match made {
-        Ok(reply) => Answer::Reply(reply),
-        Err(error) => Answer::Silence(format!("the reply cannot be encoded: {error}")),
+    Answer::Reply(reply)
+}
+
+/// What a client is told that asks for an address at which `other` was found.
+pub fn conflicting(request: &Request, facts: &ServerFacts, address: Ipv4Addr, other: MacAddr) -> Answer {
+    let reason = format!("{other} answers to {address}");
+    match request.kind {
+        Kind::Request => Answer::Reply(refused(request, facts, reason)),
+        // There is no refusal in BOOTP; it asks again, and is given another one.
+        _ => Answer::Silence(reason),
     }
 }
 
-fn granted(
-    request: &Request,
-    facts: &ServerFacts,
-    assignment: &Assignment,
-    kind: MessageType,
-) -> Result<Reply, dhcproto::error::EncodeError> {
-    let mut message = reply_to(request, facts, kind);
-    message.set_yiaddr(assignment.address);
-    let lease = assignment.lease_secs;
-    let options = message.opts_mut();
-    options.insert(DhcpOption::AddressLeaseTime(lease));
-    options.insert(DhcpOption::Renewal(lease / 2));
-    options.insert(DhcpOption::Rebinding(lease / 8 * 7));
-    if let Some(hostname) = &assignment.hostname {
-        options.insert(DhcpOption::Hostname(hostname.clone()));
-    }
-    network_options(&mut message, &assignment.network);
-    let file = boot_options(&mut message, request, facts);
+/// Whether all addresses that the client names as its own are the one that it has.
+fn agrees(request: &Request, assignment: &Assignment) -> bool {
+    let own = |named: Ipv4Addr| named.is_unspecified() || named == assignment.address;
+    own(request.ciaddr) && request.sight.requested.is_none_or(own)
+}
 
+fn granted(request: &Request, facts: &ServerFacts, assignment: &Assignment, kind: Type) -> Reply {
     let address = assignment.address;
-    let outcome = if kind == MessageType::Offer {
-        Outcome::Offered { address, file }
-    } else {
-        Outcome::Leased { address, file }
+    let mut draft = Draft::new(request, facts, kind);
+    draft.yiaddr = address;
+    let lease = assignment.lease_secs;
+    // What BOOTP gives is for good.
+    if kind != Type::Bootp {
+        draft.sheet.put_seconds(code::LEASE, lease);
+        // All ones: for ever (RFC 2131 section 3.3), and then there is nothing to renew.
+        if lease != u32::MAX {
+            draft.sheet.put_seconds(code::RENEWAL, lease / 2);
+            draft.sheet.put_seconds(code::REBINDING, lease / 8 * 7);
+        }
+    }
+    if let Some(hostname) = &assignment.hostname {
+        draft.sheet.put(code::HOSTNAME, hostname.as_bytes());
+    }
+    network_options(&mut draft, request, &assignment.network);
+    let file = boot_options(&mut draft, request, facts);
+    let outcome = match kind {
+        Type::Offer => Outcome::Offered { address, file },
+        Type::Ack | Type::Bootp | Type::Nak => Outcome::Leased { address, file },
     };
-    let to =
-        if request.giaddr.is_unspecified() && kind == MessageType::Ack && !request.ciaddr.is_unspecified() {
-            // It renews and has its address: RFC 2131 section 4.1.
-            SocketAddrV4::new(request.ciaddr, CLIENT_PORT)
-        } else {
-            relay_or_broadcast(request)
-        };
-    Ok(Reply { to, packet: encode(message, request)?, outcome })
+    let (to, hardware) = place(request, kind, address);
+    let mtu = assignment.network.mtu;
+    Reply { to, hardware, packet: draft.encode(request, mtu), outcome }
 }
 
-fn refused(request: &Request, facts: &ServerFacts) -> Result<Reply, dhcproto::error::EncodeError> {
-    let mut message = reply_to(request, facts, MessageType::Nak);
+fn refused(request: &Request, facts: &ServerFacts, reason: String) -> Reply {
+    let mut draft = Draft::new(request, facts, Type::Nak);
     // A relay has to broadcast it: the client's address is wrong.
-    message.set_flags(Flags::default().set_broadcast());
-    message.set_ciaddr(Ipv4Addr::UNSPECIFIED);
-    let asked =
-        request.sight.requested.map_or_else(|| "an address".to_owned(), |address| address.to_string());
-    let outcome = Outcome::Nak { reason: format!("{asked} is not its own") };
-    Ok(Reply { to: relay_or_broadcast(request), packet: encode(message, request)?, outcome })
+    draft.broadcast = true;
+    draft.ciaddr = Ipv4Addr::UNSPECIFIED;
+    draft.sheet.put(code::MESSAGE, reason.as_bytes());
+    let (to, hardware) = place(request, Type::Nak, Ipv4Addr::UNSPECIFIED);
+    Reply { to, hardware, packet: draft.encode(request, None), outcome: Outcome::Nak { reason } }
 }
 
 /// The network's options without a lease, to an address that the client already has.
-fn informed(
-    request: &Request,
-    facts: &ServerFacts,
-    network: &Network,
-) -> Result<Reply, dhcproto::error::EncodeError> {
-    let mut message = reply_to(request, facts, MessageType::Ack);
-    network_options(&mut message, network);
-    boot_options(&mut message, request, facts);
-    let to = SocketAddrV4::new(request.ciaddr, CLIENT_PORT);
-    Ok(Reply {
-        to,
-        packet: encode(message, request)?,
-        outcome: Outcome::Informed { address: request.ciaddr },
+fn informed(request: &Request, facts: &ServerFacts, network: &Network) -> Option<Reply> {
+    let address = informed_at(request)?;
+    let mut draft = Draft::new(request, facts, Type::Ack);
+    network_options(&mut draft, request, network);
+    boot_options(&mut draft, request, facts);
+    Some(Reply {
+        to: SocketAddrV4::new(address, CLIENT_PORT),
+        hardware: None,
+        packet: draft.encode(request, network.mtu),
+        outcome: Outcome::Informed { address },
     })
 }
 
-fn reply_to(request: &Request, facts: &ServerFacts, kind: MessageType) -> Message {
-    let none = Ipv4Addr::UNSPECIFIED;
-    let mut message =
-        Message::new_with_id(request.xid, request.ciaddr, none, none, request.giaddr, &request.sight.mac.0);
-    message.set_opcode(Opcode::BootReply).set_htype(HType::Eth);
-    if request.broadcast {
-        message.set_flags(Flags::default().set_broadcast());
-    }
-    let options = message.opts_mut();
-    options.insert(DhcpOption::MessageType(kind));
-    options.insert(DhcpOption::ServerIdentifier(facts.address));
-    let echoes = [
-        (OptionCode::ClientIdentifier, &request.client_id),
-        (OptionCode::ClientMachineIdentifier, &request.machine_id),
-        (OptionCode::RelayAgentInformation, &request.relay_information),
-    ];
-    for (code, value) in echoes {
-        // Joined from parts and longer than an option can be: nobody sends that, and it would not fit.
-        if let Some(value) = value.as_ref().filter(|value| value.len() <= 255) {
-            options.insert(DhcpOption::Unknown(UnknownOption::new(code, value.clone())));
-        }
-    }
-    message
+/// Where the client of an INFORM is. It has to say so, and some leave it to their packet's sender.
+fn informed_at(request: &Request) -> Option<Ipv4Addr> {
+    let said = Some(request.ciaddr).filter(|address| !address.is_unspecified());
+    let from = request.source.map(|source| *source.ip());
+    said.or_else(|| from.filter(|address| !address.is_unspecified() && request.giaddr.is_unspecified()))
 }
 
-fn network_options(message: &mut Message, network: &Network) {
-    let options = message.opts_mut();
-    options.insert(DhcpOption::SubnetMask(network.subnet.netmask()));
-    if let Some(router) = network.router {
-        options.insert(DhcpOption::Router(vec![router]));
+fn network_options(draft: &mut Draft, request: &Request, network: &Network) {
+    let wanted = |code: u8| request.wanted.contains(&code);
+    let sheet = &mut draft.sheet;
+    sheet.put_address(code::SUBNET_MASK, network.subnet.netmask());
+    // Who takes 121 is not sent a Router, because the default route stands among the others (RFC 3442).
+    let classless = [code::ROUTES, code::ROUTES_MICROSOFT].into_iter().find(|code| wanted(*code));
+    match classless.filter(|_| !network.routes.is_empty()) {
+        Some(code) => sheet.put(code, &routes(network)),
+        None => sheet.put_addresses(code::ROUTER, network.router.as_slice()),
     }
-    if !network.dns.is_empty() {
-        options.insert(DhcpOption::DomainNameServer(network.dns.clone()));
-    }
+    sheet.put_addresses(code::DNS, &network.dns);
     if !network.domain.is_empty() {
-        options.insert(DhcpOption::DomainName(network.domain.clone()));
+        sheet.put(code::DOMAIN, network.domain.as_bytes());
+    }
+    // Nothing that boots needs these, so only to who asks.
+    if wanted(code::NTP) {
+        sheet.put_addresses(code::NTP, &network.ntp);
+    }
+    if let Some(mtu) = network.mtu.filter(|_| wanted(code::MTU)) {
+        sheet.put(code::MTU, &mtu.to_be_bytes());
     }
 }
 
-/// Tells firmware and iPXE what to load, and returns it; `None` for a system that only wants an address, and for
-/// firmware that no boot loader is known for.
-fn boot_options(message: &mut Message, request: &Request, facts: &ServerFacts) -> Option<String> {
-    let class = request.sight.vendor_class.as_deref().unwrap_or_default();
-    let arch = request.sight.arch;
-    let address = facts.address;
-    let file = if request.is_ipxe() {
-        // no-pxedhcp: iPXE does not wait for a ProxyDHCP offer.
-        let no_pxedhcp = vec![176, 1, 1];
-        message.opts_mut().insert(DhcpOption::Unknown(UnknownOption::new(OptionCode::from(175), no_pxedhcp)));
-        format!("http://{address}/boot/{}/script.ipxe", request.sight.mac.dashed())
-    } else if class.starts_with("HTTPClient") {
-        let shim = match arch? {
-            16 => "shimx64.efi",
-            19 => "shimaa64.efi",
-            _ => return None,
-        };
-        // Without the class in the reply EDK2 does not take the file for a URL.
-        message.opts_mut().insert(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
-        format!("http://{address}/boot/files/{shim}")
-    } else if class.starts_with("PXEClient") {
-        message.opts_mut().insert(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
-        // Discovery control, bit 3: load the file named in this packet, no boot server discovery, no menu.
-        message.opts_mut().insert(DhcpOption::VendorExtensions(vec![6, 1, 8, 255]));
-        match arch.unwrap_or(0) {
-            0 => "undionly.kpxe".to_owned(),
-            7 | 9 => "shimx64.efi".to_owned(),
-            11 => "shimaa64.efi".to_owned(),
-            _ => return None,
-        }
-    } else {
-        return None;
-    };
-    message.set_siaddr(address);
-    message.set_fname_str(&file);
-    let options = message.opts_mut();
-    options.insert(DhcpOption::TFTPServerName(address.to_string().into_bytes()));
-    options.insert(DhcpOption::BootfileName(file.clone().into_bytes()));
+/// Each route as its prefix length, the octets of the destination that count, and the router.
+fn routes(network: &Network) -> Vec<u8> {
+    let default = network.router.map(|router| (ipnet::Ipv4Net::default(), router));
+    let mut value = Vec::new();
+    for (destination, router) in network.routes.iter().copied().chain(default) {
+        let length = destination.prefix_len();
+        value.push(length);
+        value.extend(&destination.network().octets()[..usize::from(length.div_ceil(8))]);
+        value.extend(router.octets());
+    }
+    value
+}
+
+/// Tells firmware and iPXE what to load, and returns it.
+fn boot_options(draft: &mut Draft, request: &Request, facts: &ServerFacts) -> Option<String> {
+    let client = request.client();
+    if let Some(class) = boot::class(&client) {
+        draft.sheet.put(code::CLASS, class.as_bytes());
+    }
+    match client {
+        crate::step::Client::Firmware { .. } => draft.sheet.put(code::VENDOR, boot::TAKE_THIS_FILE),
+        crate::step::Client::Ipxe => draft.sheet.put(code::IPXE, boot::NO_PROXY),
+        crate::step::Client::HttpFirmware { .. } | crate::step::Client::System(_) => {}
+    }
+    let file = boot::file(&client, request.sight.mac, facts.address)?;
+    draft.boot(facts.address, &file);
     Some(file)
 }
 
-fn relay_or_broadcast(request: &Request) -> SocketAddrV4 {
-    if request.giaddr.is_unspecified() {
-        // Unicast to an address that the client does not have yet would need a raw socket; every
-        // client takes a broadcast.
-        SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT)
-    } else {
-        SocketAddrV4::new(request.giaddr, SERVER_PORT)
+/// Where a reply goes (RFC 2131 section 4.1): the IP address, and the hardware address for a client that has none yet.
+pub(super) fn place(request: &Request, kind: Type, yiaddr: Ipv4Addr) -> (SocketAddrV4, Option<MacAddr>) {
+    if !request.giaddr.is_unspecified() {
+        let port = match request.source {
+            Some(source) if request.agent.port => source.port(),
+            _ => SERVER_PORT,
+        };
+        return (SocketAddrV4::new(request.giaddr, port), None);
     }
-}
-
-fn encode(mut message: Message, request: &Request) -> Result<Vec<u8>, dhcproto::error::EncodeError> {
-    // What every client takes: an IP packet of 576 bytes (RFC 2131 section 2), or what option 57 says.
-    let limit = usize::from(request.max_size.unwrap_or(576).max(576)) - 28;
-    // The first two stand in siaddr and file as well.
-    let mut spare =
-        [OptionCode::TFTPServerName, OptionCode::BootfileName, OptionCode::DomainName].into_iter();
-    loop {
-        let mut packet = Vec::with_capacity(576);
-        message.encode(&mut Encoder::new(&mut packet))?;
-        if packet.len() > limit
-            && let Some(code) = spare.next()
-        {
-            message.opts_mut().remove(code);
-            continue;
-        }
-        // The least that a BOOTP client takes (RFC 1542 section 2.1).
-        packet.resize(packet.len().max(300), 0);
-        return Ok(packet);
+    // It renews, and has its address.
+    if kind == Type::Ack && !request.ciaddr.is_unspecified() {
+        return (SocketAddrV4::new(request.ciaddr, CLIENT_PORT), None);
     }
+    if request.broadcast || kind == Type::Nak || yiaddr.is_unspecified() {
+        return (SocketAddrV4::new(Ipv4Addr::BROADCAST, CLIENT_PORT), None);
+    }
+    (SocketAddrV4::new(yiaddr, CLIENT_PORT), Some(request.sight.mac))
 }

@@ -1,10 +1,16 @@
 //! Reads a client's packet.
 //!
-//! dhcproto drops every option after the first that it cannot decode, and some values make it
-//! panic, so the options that decide something are scanned here.
+//! Every option is looked at by itself: a value that makes no sense is as if it were not there, and breaks no other.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddrV4},
+};
 
+use super::{
+    options::{Options, code},
+    relay::{Agent, agent},
+};
 use crate::{MacAddr, Sight, step::Client};
 
 /// The options field begins after op … chaddr (44), sname (64), file (128) and the cookie (4).
@@ -13,12 +19,18 @@ const FILE: usize = 108;
 const COOKIE: usize = 236;
 const OPTIONS: usize = 240;
 
+/// The least of a BOOTP packet (RFC 1542 section 2.1).
+const BOOTP: usize = 300;
+
 /// A well-formed packet of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub kind: Kind,
     pub xid: u32,
+    pub hops: u8,
     pub secs: u16,
+    /// Where the packet came from. `parse` sees a payload only and leaves it out.
+    pub source: Option<SocketAddrV4>,
     /// The client cannot take unicast before it has its address.
     pub broadcast: bool,
     /// The address that the client already uses, in INFORM and when it renews.
@@ -33,11 +45,21 @@ pub struct Request {
     pub client_id: Option<Vec<u8>>,
     pub relay_information: Option<Vec<u8>>,
     pub machine_id: Option<Vec<u8>>,
+    /// What option 82 says, from a relay; nothing where there was none, because then a client may have made it up.
+    pub agent: Agent,
+    /// Option 118 (RFC 3011), which goes back too.
+    pub subnet: Option<Ipv4Addr>,
+    /// Option 55, in the client's order.
+    pub wanted: Vec<u8>,
+    /// The server that a BOOTP client wants to be answered by, and none of DHCP's.
+    pub server_name: Option<String>,
+    /// Option 43.71 of PXE: the type of boot server that was chosen in the menu, and the layer.
+    pub boot_item: Option<(u16, u16)>,
     /// Option 57: the longest IP packet that the client takes.
     pub max_size: Option<u16>,
 }
 
-/// Option 53.
+/// Option 53, or its absence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Discover,
@@ -45,6 +67,8 @@ pub enum Kind {
     Decline,
     Release,
     Inform,
+    /// A client that knows nothing of DHCP (RFC 951, 1534): one packet, one answer, and the address is its own.
+    Bootp,
 }
 
 /// Why a packet gets no answer.
@@ -62,10 +86,10 @@ pub enum BadPacket {
     Cookie([u8; 4]),
     #[error("option {0} is longer than the packet")]
     Overrun(u8),
-    #[error("no message type: BOOTP is not answered")]
-    Bootp,
     #[error("message type {0} is not a client's")]
     Kind(u8),
+    #[error("message type without a value")]
+    NoKind,
 }
 
 impl fmt::Display for Kind {
@@ -76,6 +100,7 @@ impl fmt::Display for Kind {
             Self::Decline => "DECLINE",
             Self::Release => "RELEASE",
             Self::Inform => "INFORM",
+            Self::Bootp => "BOOTP request",
         })
     }
 }
@@ -114,91 +139,96 @@ pub fn parse(packet: &[u8]) -> Result<Request, BadPacket> {
     if mac.0[0] & 1 != 0 || mac.0 == [0; 6] {
         return Err(BadPacket::Mac(mac));
     }
-    if quad(COOKIE) != [99, 130, 83, 99] {
-        return Err(BadPacket::Cookie(quad(COOKIE)));
+    let mut options = Options::new();
+    match quad(COOKIE) {
+        [99, 130, 83, 99] => options.scan(&packet[OPTIONS..])?,
+        // RFC 951, from before there were options.
+        [0, 0, 0, 0] => {}
+        other => return Err(BadPacket::Cookie(other)),
     }
-
-    let mut options = BTreeMap::new();
-    scan(&packet[OPTIONS..], &mut options)?;
     // Option 52: the file and sname fields hold options too (RFC 2131 section 4.1).
-    let overload = options.get(&52).and_then(|value| value.first()).copied().unwrap_or(0);
+    let overload = options.get(code::OVERLOAD).and_then(|value| value.first()).copied().unwrap_or(0);
     if overload & 1 != 0 {
-        scan(&packet[FILE..COOKIE], &mut options)?;
+        options.scan(&packet[FILE..COOKIE])?;
     }
     if overload & 2 != 0 {
-        scan(&packet[SNAME..FILE], &mut options)?;
+        options.scan(&packet[SNAME..FILE])?;
     }
 
-    let kind = match options.get(&53).map(Vec::as_slice) {
+    let kind = match options.get(code::KIND) {
         Some([1]) => Kind::Discover,
         Some([3]) => Kind::Request,
         Some([4]) => Kind::Decline,
         Some([7]) => Kind::Release,
         Some([8]) => Kind::Inform,
         Some([other, ..]) => return Err(BadPacket::Kind(*other)),
-        Some([]) | None => return Err(BadPacket::Bootp),
+        Some([]) => return Err(BadPacket::NoKind),
+        None if packet.len() < BOOTP => return Err(BadPacket::Short(packet.len())),
+        None => Kind::Bootp,
     };
     let giaddr = address(24);
     let ciaddr = address(12);
-    let requested = options.get(&50).and_then(|value| four(value));
+    let requested = options.address(code::REQUESTED);
     let unless_zero = |address: Ipv4Addr| (!address.is_unspecified()).then_some(address);
-    let vendor_class = options.get(&60).and_then(|value| text(value));
+    let vendor_class = options.get(code::CLASS).and_then(text);
+    let relay = unless_zero(giaddr);
+    let relay_information = options.get(code::RELAY_AGENT);
+    let agent = relay.and(relay_information).map(agent).unwrap_or_default();
+    let subnet = options.address(code::SUBNET);
+    let number = |value: &[u8]| value.first_chunk().map(|number| u16::from_be_bytes(*number));
+    let server_name = packet[SNAME..FILE].split(|byte| *byte == 0).next().and_then(text);
     Ok(Request {
         kind,
         xid: u32::from_be_bytes(quad(4)),
+        hops: packet[3],
         secs: u16::from_be_bytes([packet[8], packet[9]]),
+        source: None,
         broadcast: packet[10] & 0x80 != 0,
         ciaddr,
         giaddr,
         sight: Sight {
             mac,
-            arch: architecture(options.get(&93), vendor_class.as_deref()),
-            uuid: options.get(&97).and_then(|value| uuid(value)),
+            arch: architecture(options.get(code::ARCHITECTURE), vendor_class.as_deref()),
+            uuid: options.get(code::MACHINE_ID).and_then(uuid),
             vendor_class,
-            user_class: options.get(&77).and_then(|value| user_class(value)),
-            hostname: options.get(&12).and_then(|value| text(value)),
+            user_class: options.get(code::USER_CLASS).and_then(user_class),
+            hostname: options.get(code::HOSTNAME).and_then(text),
             requested: requested.or(unless_zero(ciaddr)),
-            relay: unless_zero(giaddr),
-            link: unless_zero(giaddr),
+            relay,
+            // A relay knows better than a client, and says it better in option 82 than by its address (RFC 3527).
+            link: agent.link.or(subnet).or(relay),
         },
-        server: options.get(&54).and_then(|value| four(value)),
+        server: options.address(code::SERVER),
         requested,
-        max_size: options
-            .get(&57)
-            .and_then(|value| value.first_chunk())
-            .map(|size| u16::from_be_bytes(*size)),
-        client_id: options.remove(&61),
-        relay_information: options.remove(&82),
-        machine_id: options.remove(&97),
+        max_size: options.get(code::MAX_SIZE).and_then(number),
+        client_id: options.get(code::CLIENT_ID).map(<[u8]>::to_vec),
+        relay_information: relay_information.map(<[u8]>::to_vec),
+        machine_id: options.get(code::MACHINE_ID).map(<[u8]>::to_vec),
+        agent,
+        subnet,
+        wanted: options.get(code::WANTED).map(<[u8]>::to_vec).unwrap_or_default(),
+        server_name: server_name.filter(|_| kind == Kind::Bootp),
+        boot_item: options.get(code::VENDOR).and_then(boot_item),
     })
 }
 
-/// Reads options up to the end mark. Parts of one option are joined (RFC 3396). Some ROMs leave the
-/// end mark out, so the end of the field is as good.
-pub(crate) fn scan(mut field: &[u8], options: &mut BTreeMap<u8, Vec<u8>>) -> Result<(), BadPacket> {
-    loop {
-        match *field {
-            [] | [255, ..] => return Ok(()),
-            [0, ref rest @ ..] => field = rest,
-            [code] => return Err(BadPacket::Overrun(code)),
-            [code, length, ref rest @ ..] => {
-                let Some((value, rest)) = rest.split_at_checked(usize::from(length)) else {
-                    return Err(BadPacket::Overrun(code));
-                };
-                options.entry(code).or_default().extend_from_slice(value);
-                field = rest;
-            }
+/// The type and the layer in suboption 71 of PXE's option 43.
+fn boot_item(mut value: &[u8]) -> Option<(u16, u16)> {
+    while let [code, length, rest @ ..] = value {
+        let (suboption, rest) = rest.split_at_checked(usize::from(*length))?;
+        if *code == 71
+            && let [a, b, c, d] = *suboption
+        {
+            return Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])));
         }
+        value = rest;
     }
-}
-
-fn four(value: &[u8]) -> Option<Ipv4Addr> {
-    <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from)
+    None
 }
 
 /// A list of architectures, of which the first counts. ROMs that send no option 93 (or an odd one)
 /// mostly say it in their class: `PXEClient:Arch:00007:UNDI:003016`.
-fn architecture(option: Option<&Vec<u8>>, vendor_class: Option<&str>) -> Option<u16> {
+fn architecture(option: Option<&[u8]>, vendor_class: Option<&str>) -> Option<u16> {
     let listed = option.and_then(|value| value.first_chunk()).map(|arch| u16::from_be_bytes(*arch));
     listed.or_else(|| vendor_class?.split_once(":Arch:")?.1.split(':').next()?.parse().ok())
 }

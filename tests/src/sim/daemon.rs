@@ -262,7 +262,7 @@ impl World {
         let facts = ServerFacts { address: site.address, mode: Mode::Full };
         let network = dhcp::network(&self.daemons[id].fleet, request.sight.link)?;
         let assignment = match need(&request, &facts, Some(&network)) {
-            Need::Silence(_) => return None,
+            Need::Silence(_) | Need::Quarantine(_) => return None,
             Need::Nothing => None,
             Need::Offer => Some(dhcp::offer(&self.daemons[id].fleet, &request.sight).ok()?),
             Need::Commit => {
