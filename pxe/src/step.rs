@@ -92,11 +92,19 @@ pub enum Sent {
         bytes: u64,
         took: Duration,
     },
-    /// Broken off; `bytes` is what was asked for.
+    /// Ended early; `bytes` is what was asked for. With `sent == bytes` over TFTP all went out and the end was not
+    /// acknowledged, as by a boot ROM that starts the program at once.
     Part {
         sent: u64,
         bytes: u64,
         took: Duration,
+    },
+    /// The client broke it off and said why.
+    BrokenOff {
+        sent: u64,
+        bytes: u64,
+        took: Duration,
+        words: String,
     },
     /// EDK2 asks for the size, breaks off, and asks again for the file.
     SizeOnly,
@@ -207,6 +215,13 @@ impl fmt::Display for Sent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Whole { bytes, took } => write!(f, "{bytes} bytes in {:.1} s", took.as_secs_f64()),
+            Self::Part { sent, bytes, took } if sent == bytes => {
+                write!(f, "{bytes} bytes in {:.1} s, the last of them not acknowledged", took.as_secs_f64())
+            }
+            Self::BrokenOff { sent, bytes, took, words } => {
+                let took = took.as_secs_f64();
+                write!(f, "broken off by the client after {sent} of {bytes} bytes, {took:.1} s: {words:?}")
+            }
             Self::Part { sent, bytes, took } => {
                 write!(f, "ended after {sent} of {bytes} bytes, {:.1} s", took.as_secs_f64())
             }

@@ -7,9 +7,6 @@ use crate::{
     step::{Protocol, Sent},
 };
 
-/// The largest that [`crate::tftp`] sends.
-pub(crate) const ONE_BLOCK: u16 = 1468;
-
 /// Puts down on the timeline what became of a transfer, when it ends in whichever way.
 pub struct Transfer {
     pub directory: Arc<dyn Directory>,
@@ -31,13 +28,7 @@ impl Drop for Transfer {
     fn drop(&mut self) {
         let Self { protocol, bytes, sent, .. } = *self;
         let took = self.since.elapsed();
-        let sent = if sent == bytes {
-            Sent::Whole { bytes, took }
-        } else if protocol == Protocol::Tftp && sent <= u64::from(ONE_BLOCK) {
-            Sent::SizeOnly
-        } else {
-            Sent::Part { sent, bytes, took }
-        };
+        let sent = if sent == bytes { Sent::Whole { bytes, took } } else { Sent::Part { sent, bytes, took } };
         let step = Step::File { protocol, name: std::mem::take(&mut self.name), sent };
         self.directory.note(Note { mac: None, address: Some(self.address), step });
     }
