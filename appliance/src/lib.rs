@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod dhcp;
 pub mod eli;
 pub mod files;
+pub mod netboot;
 pub mod network;
 pub mod node_api;
 pub mod packages;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use appliance::config::Config;
-use appliance::{console, daemon, network};
+use appliance::{console, daemon, netboot, network};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -27,18 +27,23 @@ enum Command {
     Network,
     /// Draw the appliance's state on this machine's screens.
     Console,
+    /// Only boot machines, from a folder of profiles.
+    Netboot(Box<netboot::Arguments>),
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = || tokio::runtime::Runtime::new().context("starting the runtime");
+    if let Command::Netboot(arguments) = arguments.command {
+        return runtime()?.block_on(netboot::run(*arguments));
+    }
     let config = Config::read(arguments.config.as_deref())?;
     if let Command::Console = arguments.command {
         return console::draw(&config);
     }
-    let runtime = tokio::runtime::Runtime::new().context("starting the runtime")?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         match arguments.command {
             Command::Serve => daemon::run(config).await,
             Command::Network => {
@@ -46,7 +51,7 @@ fn main() -> anyhow::Result<()> {
                 tracing::info!("{}", found.sentence);
                 Ok(())
             }
-            Command::Console => Ok(()),
+            Command::Console | Command::Netboot(_) => Ok(()),
         }
     })
 }
