@@ -104,6 +104,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         mode: if full { Mode::Full } else { Mode::Proxy },
         files: arguments.files().to_owned(),
         loaders: loaders.path.clone(),
+        systems: arguments.files().join("os"),
+        tls: None,
         // No node of ours is served here.
         ca_pem: String::new(),
         ca_sha256: "0".repeat(64).parse()?,
