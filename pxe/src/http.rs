@@ -146,12 +146,14 @@ async fn listen(listener: Listener, site: Arc<Site>) -> io::Result<()> {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!("Setting up an HTTP connection: {error}");
         }
+        // Without one the client is gone already.
+        let Ok(to) = tcp.local_addr().map(|to| to.ip().to_canonical()) else { continue };
         let (site, acceptor) = (Arc::clone(&site), acceptor.clone());
         connections.spawn(async move {
             match acceptor {
-                None => connection::serve(Stream::plain(tcp), from, site).await,
+                None => connection::serve(Stream::plain(tcp), from, to, site).await,
                 Some(acceptor) => match timeout(HANDSHAKE_LIMIT, acceptor.accept(tcp)).await {
-                    Ok(Ok(tls)) => connection::serve(Stream::secure(tls), from, site).await,
+                    Ok(Ok(tls)) => connection::serve(Stream::secure(tls), from, to, site).await,
                     Ok(Err(error)) => tracing::debug!("TLS of {from}: {error}"),
                     Err(_) => tracing::debug!("TLS of {from}: it took too long"),
                 },

@@ -8,7 +8,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
     sync::Arc,
 };
@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 pub mod dhcp;
+pub mod dhcp6;
 mod folder;
 mod frame;
 pub mod http;
@@ -63,6 +64,11 @@ pub trait Directory: Send + Sync + 'static {
 
     /// The IPv6 network of the served link. The address of a NIC in it ends with its IPv4 address.
     fn network6(&self) -> Option<Ipv6Net>;
+
+    /// What clients of [`Directory::network6`] are told besides their address.
+    fn services6(&self) -> Services6 {
+        Services6::default()
+    }
 
     /// Says what this machine boots now. Answers from memory and never blocks.
     fn boot(&self, mac: MacAddr) -> Boot;
@@ -120,6 +126,15 @@ pub struct Network {
     /// Other routes: a destination and the router to it (RFC 3442).
     pub routes: Vec<(Ipv4Net, Ipv4Addr)>,
     pub mtu: Option<u16>,
+}
+
+/// What every client of the IPv6 network is told, besides what is the same as for IPv4.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Services6 {
+    pub dns: Vec<Ipv6Addr>,
+    pub ntp: Vec<Ipv6Addr>,
+    /// Whether the appliance routes IPv6: then it is the default route.
+    pub routes: bool,
 }
 
 /// Why the directory gives nothing, as a sentence.

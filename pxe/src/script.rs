@@ -10,7 +10,10 @@ mod ipxe;
 #[cfg(test)]
 mod tests;
 
-use std::net::Ipv4Addr;
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+};
 
 pub use self::{
     command_line::{BadWord, CommandLine},
@@ -22,12 +25,39 @@ use crate::{Boot, kickstart::Sha256};
 /// What scripts are made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptFacts {
-    /// The appliance.
+    /// The appliance, for the kernel's command line: our systems speak to it over IPv4.
     pub address: Ipv4Addr,
+    /// The appliance as the boot loader reached it, for everything that is fetched before a kernel runs.
+    pub host: Host,
     pub ca: Sha256,
     /// Of live.squashfs; [`Boot::Live`] and [`Boot::Rescue`] cannot be carried
     /// out without.
     pub image: Option<Sha256>,
+}
+
+/// The appliance in a URL: its address of the family that a machine uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Host(pub IpAddr);
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpAddr::V4(address) => address.fmt(f),
+            IpAddr::V6(address) => write!(f, "[{address}]"),
+        }
+    }
+}
+
+impl From<[u8; 4]> for Host {
+    fn from(address: [u8; 4]) -> Self {
+        Self(address.into())
+    }
+}
+
+impl From<Ipv4Addr> for Host {
+    fn from(address: Ipv4Addr) -> Self {
+        Self(address.into())
+    }
 }
 
 /// Why there is no script for what a machine should boot.

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
 };
@@ -15,9 +15,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Directory,
     dhcp::{self, Mode, ServerFacts},
+    dhcp6::{self, Rivals},
     http,
     kickstart::Sha256,
     ra::Advertiser,
+    script::Host,
     tftp,
 };
 
@@ -97,15 +99,21 @@ impl Server {
         }
 
         let facts = ServerFacts { address: self.address, mode: self.mode };
-        let loaders = tftp::Files {
-            loaders: self.loaders.clone(),
-            address: self.address,
-            directory: Arc::clone(&directory),
-        };
+        // Beside another server nothing is served over IPv6.
+        let six = directory.network6().filter(|_| self.mode == Mode::Full);
+        let six = six.map(|network| dhcp6::address_in(network, self.address));
+        let mut tftp_sockets = vec![(tftp_socket, Host::from(self.address))];
+        if let Some(six) = six {
+            let socket =
+                listen(Type::DGRAM, six, TFTP_PORT).map_err(|error| bound("TFTP over IPv6", error))?;
+            tftp_sockets.push((socket, Host(six.into())));
+            let socket = listen_tcp(six, HTTP_PORT).map_err(|error| bound("HTTP over IPv6", error))?;
+            http_listeners.push(http::Listener { socket, tls: None });
+        }
         let files = http::Files {
             address: self.address,
             artifacts: self.files,
-            loaders: self.loaders,
+            loaders: self.loaders.clone(),
             systems: self.systems,
             ca_pem: self.ca_pem,
             ca_sha256: self.ca_sha256,
@@ -115,26 +123,42 @@ impl Server {
         let mut servers = JoinSet::new();
         let stop = shutdown.child_token();
         servers.spawn({
-            let stop = stop.clone();
+            let (directory, stop) = (Arc::clone(&directory), stop.clone());
             async move { ("DHCP", dhcp::serve(dhcp_sockets, facts, directory, stop).await) }
         });
-        servers.spawn({
-            let stop = stop.clone();
-            let socket = tftp_socket.into();
-            async move { ("TFTP", tftp::serve(socket, loaders, stop).await.map_err(io::Error::other)) }
-        });
+        for (socket, address) in tftp_sockets {
+            let (loaders, directory) = (self.loaders.clone(), Arc::clone(&directory));
+            let (files, stop) = (tftp::Files { loaders, address, directory }, stop.clone());
+            servers.spawn(async move {
+                ("TFTP", tftp::serve(socket.into(), files, stop).await.map_err(io::Error::other))
+            });
+        }
         servers.spawn({
             let stop = stop.clone();
             let limits = http::Limits::of_link(&interface);
             async move { ("HTTP", http::serve(http_listeners, files, limits, stop).await) }
         });
-        match Advertiser::bind(&self.interface) {
-            Ok(advertiser) => {
-                let stop = stop.clone();
-                servers.spawn(async move { ("router solicitations", advertiser.serve(stop).await) });
+        let rivals = Arc::new(Rivals::default());
+        let bound = dhcp6::bind(&self.interface, dhcp6::SERVER_PORT).and_then(|socket| {
+            let directory = Arc::clone(&directory);
+            Ok((socket, Advertiser::bind(&self.interface, self.address, directory, Arc::clone(&rivals))?))
+        });
+        match bound {
+            // Its routers and servers speak for that network.
+            _ if self.mode == Mode::Proxy => {}
+            Ok((socket, advertiser)) => {
+                servers.spawn({
+                    let stop = stop.clone();
+                    async move { ("router solicitations", advertiser.serve(stop).await) }
+                });
+                let (interface, address, stop) = (self.interface.clone(), self.address, stop.clone());
+                servers.spawn(async move {
+                    let served = dhcp6::serve(socket, &interface, address, directory, rivals, stop).await;
+                    ("DHCPv6", served)
+                });
             }
             // A kernel without IPv6: machines boot all the same, some of them slower.
-            Err(error) => tracing::warn!("No router advertisements on {interface}: {error}"),
+            Err(error) => tracing::warn!("No IPv6 on {interface}: {error}"),
         }
 
         let mut result = Ok(());
@@ -152,22 +176,27 @@ impl Server {
     }
 }
 
-fn listen_tcp(address: Ipv4Addr, port: u16) -> io::Result<TcpListener> {
+fn listen_tcp(address: impl Into<IpAddr>, port: u16) -> io::Result<TcpListener> {
     let socket = listen(Type::STREAM, address, port)?;
     socket.listen(1024)?;
     TcpListener::from_std(socket.into())
 }
 
 /// A socket on the appliance's address, which the interface need not have yet.
-fn listen(kind: Type, address: Ipv4Addr, port: u16) -> io::Result<Socket> {
+fn listen(kind: Type, address: impl Into<IpAddr>, port: u16) -> io::Result<Socket> {
     let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
-    let socket = Socket::new(Domain::IPV4, kind, Some(protocol))?;
-    socket.set_freebind_v4(true)?;
+    let address = SocketAddr::from((address.into(), port));
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv4() {
+        socket.set_freebind_v4(true)?;
+    } else {
+        socket.set_freebind_v6(true)?;
+    }
     if kind == Type::STREAM {
         // The last run's connections linger.
         socket.set_reuse_address(true)?;
     }
     socket.set_nonblocking(true)?;
-    socket.bind(&SockAddr::from(SocketAddr::from((address, port))))?;
+    socket.bind(&SockAddr::from(address))?;
     Ok(socket)
 }

@@ -2,11 +2,11 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
 
-use crate::{MacAddr, dhcp::Kind};
+use crate::{MacAddr, dhcp::Kind, dhcp6};
 
 /// One line of a machine's timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Note {
 pub enum Step {
     /// A packet of a DHCP client and what came of it.
     Dhcp { packet: Kind, client: Client, outcome: Outcome },
+    /// The same over IPv6.
+    Dhcp6 { packet: dhcp6::Kind, client: Client, outcome: Outcome<Ipv6Addr> },
     /// A file that was asked for.
     File { protocol: Protocol, name: String, sent: Sent },
     /// A large file that is sent when it is this machine's turn: `place` 1 is the next.
@@ -48,15 +50,15 @@ pub enum Client {
     System(Option<String>),
 }
 
-/// What a DHCP client was told.
+/// What a DHCP client was told; `A` is an address of its family.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Outcome<A = Ipv4Addr> {
     Offered {
-        address: Ipv4Addr,
+        address: A,
         file: Option<String>,
     },
     Leased {
-        address: Ipv4Addr,
+        address: A,
         file: Option<String>,
     },
     /// ProxyDHCP: boot information only, the address comes from another server.
@@ -64,7 +66,11 @@ pub enum Outcome {
         file: Option<String>,
     },
     Informed {
-        address: Ipv4Addr,
+        address: A,
+    },
+    /// That what it says is taken note of: it keeps an address, or gives one back (IPv6).
+    Confirmed {
+        what: String,
     },
     Nak {
         reason: String,
@@ -133,9 +139,10 @@ impl Step {
     pub fn kind(&self) -> NoteKind {
         match self {
             Self::Dhcp { outcome: Outcome::Failed { .. }, .. }
+            | Self::Dhcp6 { outcome: Outcome::Failed { .. }, .. }
             | Self::File { sent: Sent::Refused { .. }, .. }
             | Self::Refused { .. } => NoteKind::Refused,
-            Self::Dhcp { .. } => NoteKind::Dhcp,
+            Self::Dhcp { .. } | Self::Dhcp6 { .. } => NoteKind::Dhcp,
             Self::File { protocol: Protocol::Tftp, .. } => NoteKind::Tftp,
             Self::File { protocol: Protocol::Http, .. } | Self::Waiting { .. } | Self::Script { .. } => {
                 NoteKind::Http
@@ -157,6 +164,7 @@ impl fmt::Display for Step {
                     _ => Ok(()),
                 }
             }
+            Self::Dhcp6 { packet, client, outcome } => write!(f, "{packet} of {client}: {outcome}"),
             Self::File { protocol, name, sent } => write!(f, "{protocol} {name}: {sent}"),
             Self::Waiting { name, place: 1 } => write!(f, "HTTP {name}: waits for its turn, it is the next"),
             Self::Waiting { name, place } => {
@@ -185,7 +193,7 @@ impl fmt::Display for Client {
     }
 }
 
-impl fmt::Display for Outcome {
+impl<A: fmt::Display> fmt::Display for Outcome<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = match self {
             Self::Offered { address, file } => {
@@ -202,7 +210,11 @@ impl fmt::Display for Outcome {
             }
             Self::Informed { address } => return write!(f, "informed {address}"),
             Self::Nak { reason } => return write!(f, "refused: {reason}"),
-            Self::Silence { reason } | Self::Failed { reason } => return f.write_str(reason),
+            Self::Confirmed { what: text }
+            | Self::Silence { reason: text }
+            | Self::Failed { reason: text } => {
+                return f.write_str(text);
+            }
         };
         match file {
             Some(file) => write!(f, ", boot file {file}"),

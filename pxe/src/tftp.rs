@@ -4,18 +4,11 @@
 //! three know neither sockets nor files nor a clock. [`shelf`] has the files, and [`serve`] is the thread with the
 //! sockets around it.
 
-use std::{
-    io,
-    net::{Ipv4Addr, UdpSocket},
-    os::unix::net::UnixStream,
-    path::PathBuf,
-    sync::Arc,
-    thread,
-};
+use std::{io, net::UdpSocket, os::unix::net::UnixStream, path::PathBuf, sync::Arc, thread};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::Directory;
+use crate::{Directory, script::Host};
 
 pub mod engine;
 pub mod parse;
@@ -26,8 +19,8 @@ pub mod transfer;
 /// The files of one TFTP server.
 pub struct Files {
     pub loaders: PathBuf,
-    /// The appliance, for GRUB's configuration.
-    pub address: Ipv4Addr,
+    /// The appliance as machines reach this server, for GRUB's configuration.
+    pub address: Host,
     pub directory: Arc<dyn Directory>,
 }
 

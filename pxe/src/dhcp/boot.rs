@@ -50,7 +50,7 @@ pub(super) fn file(client: &Client, mac: MacAddr, appliance: Ipv4Addr) -> Option
 }
 
 /// The boot loader of an architecture (option 93, RFC 4578 and the registry that it began).
-fn loader(arch: u16) -> Option<&'static str> {
+pub(crate) fn loader(arch: u16) -> Option<&'static str> {
     match arch {
         0 => Some("undionly.kpxe"),
         // 7 is EFI byte code by the registry and x64 in all firmware; 9 is the other way about.

@@ -19,7 +19,7 @@ use crate::{
     Boot, Directory, MacAddr, Note, Step,
     folder::{self, NoFile},
     kickstart::Sha256,
-    script::{self, NoScript, ScriptFacts},
+    script::{self, Host, NoScript, ScriptFacts},
     step::{Loader, Protocol, Sent},
 };
 
@@ -77,7 +77,7 @@ pub fn route(path: &str) -> Route<'_> {
 }
 
 impl Files {
-    pub async fn answer(&self, from: IpAddr, head: &Head) -> Response {
+    pub async fn answer(&self, from: IpAddr, to: IpAddr, head: &Head) -> Response {
         let route = route(&head.path);
         let allowed: &[Method] = match route {
             // An answer may be given once only, and a HEAD must not use it up.
@@ -91,10 +91,10 @@ impl Files {
         }
         match route {
             Route::Script(Loader::Ipxe, mac) => {
-                self.script(Loader::Ipxe, from, head.method, mac.parse().ok(), script::ipxe).await
+                self.script(Loader::Ipxe, from, to, head.method, mac.parse().ok(), script::ipxe).await
             }
             Route::Script(Loader::Grub, mac) => {
-                self.script(Loader::Grub, from, head.method, mac.parse().ok(), script::grub).await
+                self.script(Loader::Grub, from, to, head.method, mac.parse().ok(), script::grub).await
             }
             Route::File(name) => {
                 let (artifacts, loaders) = (self.artifacts.clone(), self.loaders.clone());
@@ -116,7 +116,7 @@ impl Files {
             },
             // Modules and lists are built into the signed GRUB; it does without the files.
             Route::GrubSearch(name) if name.ends_with("grub.cfg") => {
-                uncached(script::grub_start(self.address))
+                uncached(script::grub_start(self.host(to)))
             }
             Route::GrubSearch(_) | Route::Elsewhere => Response::missing(),
             Route::Answers(path) => match self.directory.answers(path, from).await {
@@ -138,6 +138,7 @@ impl Files {
         &self,
         loader: Loader,
         from: IpAddr,
+        to: IpAddr,
         method: Method,
         mac: Option<MacAddr>,
         render: fn(&ScriptFacts, MacAddr, &Boot) -> Result<String, NoScript>,
@@ -148,7 +149,8 @@ impl Files {
         };
         let boot = self.directory.boot(mac);
         let image = if matches!(boot, Boot::Live | Boot::Rescue) { self.image().await } else { None };
-        let facts = ScriptFacts { address: self.address, ca: self.ca_sha256.clone(), image };
+        let facts =
+            ScriptFacts { address: self.address, host: self.host(to), ca: self.ca_sha256.clone(), image };
         match render(&facts, mac, &boot) {
             Ok(script) => {
                 // GRUB over EDK2's HTTP asks for the length first.
@@ -165,6 +167,15 @@ impl Files {
                     Loader::Grub => script::grub_trouble(&error),
                 })
             }
+        }
+    }
+
+    /// The appliance for a machine that came to its address `to`: over IPv6 that one. The IPv4 address that machines
+    /// know it by may be another than the one that a packet came to.
+    fn host(&self, to: IpAddr) -> Host {
+        match to {
+            IpAddr::V4(_) => self.address.into(),
+            IpAddr::V6(_) => Host(to),
         }
     }
 

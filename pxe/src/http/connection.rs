@@ -28,8 +28,8 @@ const IDLE_LIMIT_IN_NEED: Duration = Duration::from_secs(2);
 /// What an installer says when it is done is a few lines.
 const LARGEST_BODY: u64 = 64 << 10;
 
-/// Answers until one of both ends it.
-pub async fn serve(mut stream: Stream, from: IpAddr, site: Arc<Site>) {
+/// Answers until one of both ends it; `to` is the address that the client came to.
+pub async fn serve(mut stream: Stream, from: IpAddr, to: IpAddr, site: Arc<Site>) {
     let mut buffer = Vec::with_capacity(2048);
     loop {
         let head = match next_head(&mut stream, &mut buffer, &site).await {
@@ -46,7 +46,7 @@ pub async fn serve(mut stream: Stream, from: IpAddr, site: Arc<Site>) {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }
-        let response = site.files.answer(from, &head).await;
+        let response = site.files.answer(from, to, &head).await;
         if let Err(broken) = respond(&mut stream, from, &site, &head, response).await {
             // Machines break connections off all the time: when they reset, and when they have what they need.
             tracing::trace!("HTTP connection of {from}: {broken}");

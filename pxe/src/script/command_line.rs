@@ -59,7 +59,7 @@ impl CommandLine {
 /// What our own kernel and initrd are told to do, without the consoles, which depend on the architecture.
 /// `boot` is one of those that start them.
 pub(super) fn ours(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, NoScript> {
-    let ScriptFacts { address, ca, image } = facts;
+    let ScriptFacts { address, ca, image, .. } = facts;
     let (mode, in_memory) = match boot {
         Boot::Live => ("live", true),
         Boot::Rescue => ("rescue", true),

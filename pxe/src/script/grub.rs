@@ -1,8 +1,6 @@
 //! GRUB's language, a small shell: what stands between single quotes is taken as it is.
 
-use std::net::Ipv4Addr;
-
-use super::{NoScript, ScriptFacts, command_line, path, shown, title};
+use super::{Host, NoScript, ScriptFacts, command_line, path, shown, title};
 use crate::{Boot, MacAddr, Start};
 
 /// The configuration that GRUB reads after [`grub_start`].
@@ -17,7 +15,7 @@ pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, No
              else\n\
              \x20 echo \"Elisandra: there is no memory test for $grub_cpu machines\"\n\
              fi\n",
-            facts.address
+            facts.host
         ),
         Boot::System(system) => match &system.start {
             Start::Linux { kernel, initrds, command_line } => {
@@ -39,7 +37,7 @@ pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, No
                 format!("if chainloader '{}'; then boot; fi\n{SECURE_BOOT}", file(facts, program)?)
             }
             Start::Text { grub: Some(text), .. } => return Ok(format!("{text}\n")),
-            Start::Text { grub: None, ipxe: Some(_) } => to_ipxe(facts.address),
+            Start::Text { grub: None, ipxe: Some(_) } => to_ipxe(facts.host),
             Start::Text { grub: None, ipxe: None } => return Err(NoScript::Loader("GRUB")),
         },
     };
@@ -53,12 +51,13 @@ pub fn grub_trouble(reason: &NoScript) -> String {
 }
 
 /// What GRUB finds wherever it looks for its configuration: the way to the machine's own.
-pub fn grub_start(address: Ipv4Addr) -> String {
+pub fn grub_start(host: impl Into<Host>) -> String {
+    let host = host.into();
     // $net_default_mac is `aa:bb:cc:dd:ee:ff`. What comes after it only runs when it failed; without
     // that, GRUB would wait at its prompt for ever.
     format!(
-        "configfile (http,{address})/boot/$net_default_mac/grub.cfg\n{}",
-        again(&format!("no boot script from {address}"), 10)
+        "configfile (http,{host})/boot/$net_default_mac/grub.cfg\n{}",
+        again(&format!("no boot script from {host}"), 10)
     )
 }
 
@@ -92,7 +91,7 @@ reboot
 fn ours(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, NoScript> {
     let words = command_line::ours(facts, mac, boot)?;
     let consoles = command_line::PC_CONSOLES;
-    let files = format!("(http,{})/boot/files", facts.address);
+    let files = format!("(http,{})/boot/files", facts.host);
     Ok(format!(
         "if [ \"$grub_cpu\" = x86_64 ]; then\n\
          \x20 if linux {files}/vmlinuz {words} {consoles}; then\n\
@@ -108,10 +107,10 @@ fn ours(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, NoScri
 }
 
 /// A script in iPXE's language only: GRUB starts iPXE over the firmware's own driver, and that asks for its script.
-fn to_ipxe(address: Ipv4Addr) -> String {
+fn to_ipxe(host: Host) -> String {
     format!(
         "if [ \"$grub_cpu\" = arm64 ]; then set ipxe=ipxe-arm64.efi; else set ipxe=snponly.efi; fi\n\
-         if chainloader (http,{address})/boot/files/$ipxe; then boot; fi\n\
+         if chainloader (http,{host})/boot/files/$ipxe; then boot; fi\n\
          {SECURE_BOOT}"
     )
 }
@@ -119,5 +118,5 @@ fn to_ipxe(address: Ipv4Addr) -> String {
 const SECURE_BOOT: &str = "echo 'Elisandra: with Secure Boot on, only programs that are signed for it start; this one may not be'\n";
 
 fn file(facts: &ScriptFacts, name: &str) -> Result<String, NoScript> {
-    Ok(format!("(http,{})/boot/files/{}", facts.address, path(name)?))
+    Ok(format!("(http,{})/boot/files/{}", facts.host, path(name)?))
 }

@@ -53,7 +53,7 @@ fn again(facts: &ScriptFacts, mac: MacAddr, secs: u32) -> String {
         "echo Elisandra: that failed; trying again in {secs} seconds\n\
          sleep {secs}\n\
          chain --replace --autofree http://{}/boot/{}/script.ipxe || goto again\n",
-        facts.address,
+        facts.host,
         mac.dashed()
     )
 }
@@ -74,11 +74,11 @@ reboot
 
 fn ours(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, NoScript> {
     let words = command_line::ours(facts, mac, boot)?;
-    let address = facts.address;
+    let host = facts.host;
     let consoles = command_line::PC_CONSOLES;
     // `i386` is what undionly.kpxe says of itself on every PC.
     Ok(format!(
-        "set files http://{address}/boot/files\n\
+        "set files http://{host}/boot/files\n\
          set consoles {consoles}\n\
          iseq ${{buildarch}} x86_64 || iseq ${{buildarch}} i386 || set files ${{files}}/${{buildarch}}\n\
          iseq ${{buildarch}} x86_64 || iseq ${{buildarch}} i386 || clear consoles\n\
@@ -91,7 +91,7 @@ fn ours(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, NoScri
 }
 
 fn memory_test(facts: &ScriptFacts) -> String {
-    let files = format!("http://{}/boot/files", facts.address);
+    let files = format!("http://{}/boot/files", facts.host);
     format!(
         "iseq ${{platform}} efi && goto efi ||\n\
          kernel {files}/memtest.bin console=ttyS0,115200 || goto again\n\
@@ -105,5 +105,5 @@ fn memory_test(facts: &ScriptFacts) -> String {
 }
 
 fn url(facts: &ScriptFacts, file: &str) -> Result<String, NoScript> {
-    Ok(format!("http://{}/boot/files/{}", facts.address, path(file)?))
+    Ok(format!("http://{}/boot/files/{}", facts.host, path(file)?))
 }

@@ -1,4 +1,7 @@
-use std::sync::Arc;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use proptest::prelude::*;
 
@@ -8,6 +11,7 @@ use crate::{MacAddr, Start, System};
 fn facts() -> ScriptFacts {
     ScriptFacts {
         address: [10, 77, 0, 1].into(),
+        host: Host(Ipv4Addr::new(10, 77, 0, 1).into()),
         ca: "ab".repeat(32).parse().unwrap(),
         image: Some("cd".repeat(32).parse().unwrap()),
     }
@@ -49,7 +53,7 @@ fn scripts() {
         all += &format!("=== {boot}, iPXE\n{}", ipxe(&facts(), MAC, &boot).unwrap());
         all += &format!("=== {boot}, GRUB\n{}", grub(&facts(), MAC, &boot).unwrap());
     }
-    all += &format!("=== GRUB's start\n{}", grub_start(facts().address));
+    all += &format!("=== GRUB's start\n{}", grub_start(facts().host));
     all += &format!("=== trouble, iPXE\n{}", ipxe_trouble(&facts(), MAC, &NoScript::Image));
     all += &format!("=== trouble, GRUB\n{}", grub_trouble(&NoScript::Loader("GRUB")));
     insta::assert_snapshot!(all);
@@ -204,4 +208,24 @@ fn grub_commands(script: &str) -> String {
         found = found.replace("Q Q", "Q");
     }
     found
+}
+
+#[test]
+fn what_a_loader_fetches_comes_from_the_address_that_it_came_to() {
+    let six = ScriptFacts { host: Host("fd12::a4d:1".parse::<Ipv6Addr>().unwrap().into()), ..facts() };
+    let linux = linux("x", "linux", &["initrd"], "quiet");
+    for boot in [Boot::Discover, Boot::Live, Boot::MemoryTest, linux] {
+        let scripts = [ipxe(&six, MAC, &boot).unwrap(), grub(&six, MAC, &boot).unwrap()];
+        for script in scripts {
+            assert!(
+                script.contains("http://[fd12::a4d:1]/") || script.contains("(http,[fd12::a4d:1])/"),
+                "{script}"
+            );
+            // IPv4 is for the system: the appliance's address on its command line.
+            for line in script.lines().filter(|line| line.contains("10.77.0.1")) {
+                assert!(line.contains("elisandra.appliance=10.77.0.1"), "{line}");
+            }
+        }
+    }
+    assert!(grub_start(six.host).contains("configfile (http,[fd12::a4d:1])/boot/$net_default_mac/grub.cfg"));
 }

@@ -14,6 +14,10 @@ use pxe::{Assignment, Boot, Directory, MacAddr, Network, Note, NoteKind, Refused
 
 pub struct Book {
     pub boot: Boot,
+    network6: Option<Ipv6Net>,
+    /// Whether DHCP for IPv4 has addresses.
+    ipv4: bool,
+    quarantined: Mutex<Vec<Ipv4Addr>>,
     given: Mutex<BTreeMap<MacAddr, Ipv4Addr>>,
     committed: Mutex<Vec<MacAddr>>,
     notes: Mutex<Vec<Note>>,
@@ -21,7 +25,28 @@ pub struct Book {
 
 impl Book {
     pub fn new(boot: Boot) -> Arc<Self> {
-        Arc::new(Self { boot, given: Mutex::default(), committed: Mutex::default(), notes: Mutex::default() })
+        Self::with(boot, None, true)
+    }
+
+    /// Of a network with IPv6, and with IPv4 or without.
+    pub fn six(boot: Boot, ipv4: bool) -> Arc<Self> {
+        Self::with(boot, Some(network6()), ipv4)
+    }
+
+    fn with(boot: Boot, network6: Option<Ipv6Net>, ipv4: bool) -> Arc<Self> {
+        Arc::new(Self {
+            boot,
+            network6,
+            ipv4,
+            quarantined: Mutex::default(),
+            given: Mutex::default(),
+            committed: Mutex::default(),
+            notes: Mutex::default(),
+        })
+    }
+
+    pub fn quarantined(&self) -> Vec<Ipv4Addr> {
+        self.quarantined.lock().unwrap().clone()
     }
 
     pub fn committed(&self) -> Vec<MacAddr> {
@@ -60,6 +85,11 @@ impl Book {
     }
 }
 
+/// The IPv6 network of the tests.
+pub fn network6() -> Ipv6Net {
+    "fd12:3456:789a:1::/64".parse().unwrap()
+}
+
 /// 10.77.0.0/16, with the appliance at its first address as router and for names.
 pub fn network() -> Arc<Network> {
     let appliance = Ipv4Addr::new(10, 77, 0, 1);
@@ -90,15 +120,17 @@ impl Directory for Book {
         Ok(self.assignment(sight))
     }
 
-    async fn quarantine(&self, _: MacAddr, _: Ipv4Addr) {}
+    async fn quarantine(&self, _: MacAddr, address: Ipv4Addr) {
+        self.quarantined.lock().unwrap().push(address);
+    }
 
     fn network(&self, link: Option<Ipv4Addr>) -> Option<Arc<Network>> {
         let network = network();
-        link.is_none_or(|link| network.subnet.contains(&link)).then_some(network)
+        (self.ipv4 && link.is_none_or(|link| network.subnet.contains(&link))).then_some(network)
     }
 
     fn network6(&self) -> Option<Ipv6Net> {
-        None
+        self.network6
     }
 
     fn boot(&self, _: MacAddr) -> Boot {

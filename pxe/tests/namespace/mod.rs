@@ -1,6 +1,8 @@
 //! A LAN of one cable inside network namespaces, so that tests may use port 67 and raw sockets and
 //! nothing of it touches the machine's network.
 
+#![allow(dead_code, reason = "each test binary uses its part of this module")]
+
 use std::{
     env,
     process::{Child, Command, Output, Stdio},

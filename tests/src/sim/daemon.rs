@@ -203,6 +203,7 @@ impl World {
                 let boot = dhcp::boot(&self.daemons[id].fleet, pxe::MacAddr(mac.0));
                 let facts = ScriptFacts {
                     address: self.address(),
+                    host: self.address().into(),
                     ca: CA.parse().expect("64 hexadecimal digits"),
                     image: None,
                 };
