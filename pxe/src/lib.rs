@@ -18,10 +18,12 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 pub mod dhcp;
 pub mod dhcp6;
+pub mod diagnosis;
 mod folder;
 mod frame;
 pub mod http;
 pub mod kickstart;
+mod neighbours;
 pub mod probe;
 pub mod ra;
 pub mod script;

@@ -72,6 +72,11 @@ pub enum Outcome<A = Ipv4Addr> {
     Confirmed {
         what: String,
     },
+    /// Nothing was sent: the client takes what another server offered, this address if it says which.
+    Elsewhere {
+        server: Ipv4Addr,
+        address: Option<Ipv4Addr>,
+    },
     Nak {
         reason: String,
     },
@@ -209,6 +214,12 @@ impl<A: fmt::Display> fmt::Display for Outcome<A> {
                 file
             }
             Self::Informed { address } => return write!(f, "informed {address}"),
+            Self::Elsewhere { server, address: Some(address) } => {
+                return write!(f, "takes {address} of another DHCP server, {server}");
+            }
+            Self::Elsewhere { server, address: None } => {
+                return write!(f, "goes to another DHCP server, {server}");
+            }
             Self::Nak { reason } => return write!(f, "refused: {reason}"),
             Self::Confirmed { what: text }
             | Self::Silence { reason: text }

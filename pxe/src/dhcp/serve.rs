@@ -497,6 +497,17 @@ impl Engine {
         if self.facts.mode == Mode::Proxy && matches!(client, Client::System(_)) {
             return;
         }
+        // Who goes to another server and with which address: files that it asks for later come from there.
+        let outcome = match (outcome, request.server) {
+            (Outcome::Silence { .. }, Some(server))
+                if request.kind == Kind::Request
+                    && server != self.facts.address
+                    && request.agent.server != Some(server) =>
+            {
+                Outcome::Elsewhere { server, address: request.requested }
+            }
+            (outcome, _) => outcome,
+        };
         let step = Step::Dhcp { packet: request.kind, client, outcome };
         tracing::trace!("{}: {step}", request.sight.mac);
         self.directory.note(Note { mac: Some(request.sight.mac), address: None, step });

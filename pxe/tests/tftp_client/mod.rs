@@ -6,8 +6,14 @@ use std::{
     time::Duration,
 };
 
-/// Gets a file from `server`, which it says is of `from`; `take` is given the data of each block in turn. Returns the
-/// number of bytes.
+/// What was got: its bytes, and the window that the server agreed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Got {
+    pub bytes: u64,
+    pub window: u16,
+}
+
+/// Gets a file from `server` to `from`, an address of this machine; `take` is given the data of each block in turn.
 pub fn get(
     server: SocketAddr,
     from: SocketAddr,
@@ -15,7 +21,7 @@ pub fn get(
     block: u16,
     window: u16,
     mut take: impl FnMut(&[u8]),
-) -> io::Result<u64> {
+) -> io::Result<Got> {
     let socket = UdpSocket::bind(from)?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
     // Several windows fit in while we are busy.
@@ -82,13 +88,22 @@ pub fn get(
                     socket.send(&acknowledgment(have))?;
                 }
                 if end {
-                    return Ok(length);
+                    return Ok(Got { bytes: length, window: agreed.unwrap_or(1) });
                 }
             }
             [0, 5, _, _, words @ ..] => return Err(io::Error::other(String::from_utf8_lossy(words))),
             other => return Err(io::Error::other(format!("{other:?}"))),
         }
     }
+}
+
+/// Whether a server answers there: it says that there is no such file.
+#[allow(dead_code, reason = "the benchmark starts servers that say nothing when they are ready")]
+pub fn probe(server: SocketAddr, from: SocketAddr) -> bool {
+    let Ok(socket) = UdpSocket::bind(from) else { return false };
+    let timeout = socket.set_read_timeout(Some(Duration::from_millis(100)));
+    let asked = timeout.and_then(|()| socket.send_to(b"\0\x01no such file\0octet\0", server));
+    asked.and_then(|_| socket.recv_from(&mut [0; 600])).is_ok()
 }
 
 fn acknowledgment(block: u64) -> [u8; 4] {
