@@ -315,7 +315,7 @@ fn serve(folder: &Path) {
         println!("{}", socket.local_addr().unwrap().port());
         let files = tftp::Files {
             loaders: folder.to_owned(),
-            address: [127, 0, 0, 1].into(),
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
             directory: Arc::new(Nobody),
         };
         let stop = tokio_util::sync::CancellationToken::new();

@@ -4,7 +4,7 @@
 //! all machines; noting one costs less than a microsecond, so it is always on. The sentences are in [`cause`]. What is
 //! not certain is not said as if it were: a diagnosis is what was seen, what is likely, and what to do next.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{fmt, net::IpAddr};
 
 use crate::{Boot, MacAddr};
 
@@ -56,7 +56,7 @@ pub struct Facts {
     /// Since when it should start from the network and be installed.
     pub wanted_since: Option<Millis>,
     /// Other DHCP servers that were heard on its network.
-    pub others: Vec<(Ipv4Addr, MacAddr)>,
+    pub others: Vec<(IpAddr, MacAddr)>,
 }
 
 const SECOND: Millis = 1000;
@@ -85,7 +85,7 @@ pub fn diagnose<'a>(
     let attempts = attempts(steps);
     let last = attempts.last();
     if let Some(wanted) = facts.wanted_since
-        && last.is_none_or(|last| last.start < wanted || !last.from_network())
+        && last.is_none_or(|last| last.start < wanted || !last.over_network())
         && facts.reported.is_none_or(|reported| reported < wanted)
     {
         let system = last.filter(|last| last.start >= wanted).map(|last| last.start);
@@ -161,7 +161,7 @@ fn stuck(last: &Attempt, facts: &Facts, now: Millis) -> Option<Diagnosis> {
         };
     }
     if let Some((loader, boots)) = &last.script {
-        let goes_on = last.to_disk() || **boots == *Boot::MemoryTest.to_string();
+        let goes_on = last.starts_disk() || **boots == *Boot::MemoryTest.to_string();
         return (!goes_on && quiet >= FILE_QUIET).then_some(()).and_then(|()| {
             found(Cause::ScriptOnly, format!("It fetched its {loader} script ({boots}), {}.", silence()))
         });
@@ -230,7 +230,7 @@ fn before_files(last: &Attempt, facts: &Facts, now: Millis) -> Option<Diagnosis>
             ),
         );
     }
-    if !last.from_network() || now < last.start + DHCP_QUIET {
+    if !last.over_network() || now < last.start + DHCP_QUIET {
         return None;
     }
     if last.took {
@@ -283,13 +283,13 @@ fn before_files(last: &Attempt, facts: &Facts, now: Millis) -> Option<Diagnosis>
 fn over_and_over(attempts: &[Attempt], facts: &Facts, now: Millis) -> Option<Diagnosis> {
     let since = now.saturating_sub(LOOP_SPAN).max(facts.reported.unwrap_or_default());
     let starts: Vec<&Attempt> =
-        attempts.iter().filter(|attempt| attempt.start >= since && attempt.from_network()).collect();
+        attempts.iter().filter(|attempt| attempt.start >= since && attempt.over_network()).collect();
     let first = starts.first()?;
     if starts.len() < LOOP_STARTS {
         return None;
     }
     let (times, span) = (starts.len(), span(now - first.start));
-    let disk = starts.iter().filter(|attempt| attempt.to_disk()).count();
+    let disk = starts.iter().filter(|attempt| attempt.starts_disk()).count();
     let (cause, what) = if disk + 1 >= times {
         (
             Cause::DiskEmpty,
@@ -307,7 +307,7 @@ fn two_servers(last: &Attempt, facts: &Facts) -> Option<Diagnosis> {
     Some(Diagnosis { cause: Cause::TwoServers, what, since: last.start })
 }
 
-fn other(facts: &Facts, server: Ipv4Addr) -> String {
+fn other(facts: &Facts, server: IpAddr) -> String {
     match facts.others.iter().find(|(address, _)| *address == server) {
         Some((address, mac)) => format!("{address} ({mac})"),
         None => server.to_string(),
@@ -335,7 +335,7 @@ fn span(millis: Millis) -> String {
 }
 
 impl Attempt {
-    fn to_disk(&self) -> bool {
+    fn starts_disk(&self) -> bool {
         self.script.as_ref().is_some_and(|(_, boots)| **boots == *Boot::Disk.to_string())
     }
 

@@ -74,8 +74,8 @@ pub enum Outcome<A = Ipv4Addr> {
     },
     /// Nothing was sent: the client takes what another server offered, this address if it says which.
     Elsewhere {
-        server: Ipv4Addr,
-        address: Option<Ipv4Addr>,
+        server: A,
+        address: Option<A>,
     },
     Nak {
         reason: String,

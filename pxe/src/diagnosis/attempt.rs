@@ -1,6 +1,6 @@
 //! The starts of a machine, told apart in what was seen of it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::seen::{End, Got, Millis, Role, Seen, What, Who};
 use crate::step::Loader;
@@ -20,7 +20,7 @@ pub struct Attempt {
     /// It was told what to boot beside another server.
     pub beside: bool,
     pub took: bool,
-    pub elsewhere: Option<Ipv4Addr>,
+    pub elsewhere: Option<IpAddr>,
     pub declined: bool,
     pub no_address: Option<Box<str>>,
     pub no_loader: Option<u16>,
@@ -55,7 +55,7 @@ pub fn attempts<'a>(steps: impl IntoIterator<Item = &'a Seen>) -> Vec<Attempt> {
 }
 
 impl Attempt {
-    pub fn from_network(&self) -> bool {
+    pub fn over_network(&self) -> bool {
         self.network
     }
 

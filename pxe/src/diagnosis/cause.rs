@@ -222,7 +222,7 @@ impl Cause {
                  or there is too little memory for it."
             }
             Self::InitrdBroken => {
-                "There is too little memory for it (at least 2 GB are needed), the cable or port is bad, or the machine \
+                "There is too little memory for it, the cable or port is bad, or the machine \
                  was switched off or reset."
             }
             Self::KernelSilent => {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -62,7 +62,7 @@ impl Journal {
             (None, None) => None,
         }?;
         if let Some(address) = given(&note.step) {
-            inner.learn(address.into(), mac);
+            inner.learn(address, mac);
         }
         if let Some(what) = What::of(&note.step) {
             inner.add(mac, what, now);
@@ -95,19 +95,25 @@ impl Journal {
 }
 
 /// The address that a packet gives to its sender, or that it takes elsewhere.
-fn given(step: &Step) -> Option<Ipv4Addr> {
+fn given(step: &Step) -> Option<IpAddr> {
     match step {
-        Step::Dhcp {
-            outcome:
-                Outcome::Offered { address, .. } | Outcome::Leased { address, .. } | Outcome::Informed { address },
-            ..
-        } => Some(*address),
-        Step::Dhcp { outcome: Outcome::Elsewhere { address, .. }, .. } => *address,
-        Step::Dhcp { .. }
-        | Step::File { .. }
-        | Step::Script { .. }
-        | Step::Waiting { .. }
-        | Step::Refused { .. } => None,
+        Step::Dhcp { outcome, .. } => given_by(outcome).map(IpAddr::from),
+        Step::Dhcp6 { outcome, .. } => given_by(outcome).map(IpAddr::from),
+        Step::File { .. } | Step::Script { .. } | Step::Waiting { .. } | Step::Refused { .. } => None,
+    }
+}
+
+fn given_by<A: Copy>(outcome: &Outcome<A>) -> Option<A> {
+    match outcome {
+        Outcome::Offered { address, .. }
+        | Outcome::Leased { address, .. }
+        | Outcome::Informed { address } => Some(*address),
+        Outcome::Elsewhere { address, .. } => *address,
+        Outcome::BootOnly { .. }
+        | Outcome::Confirmed { .. }
+        | Outcome::Nak { .. }
+        | Outcome::Silence { .. }
+        | Outcome::Failed { .. } => None,
     }
 }
 
@@ -176,7 +182,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{net::Ipv4Addr, time::Duration};
 
     use super::*;
     use crate::{

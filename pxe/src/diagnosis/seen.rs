@@ -1,6 +1,6 @@
 //! What was seen of one machine, as small as a diagnosis can do with it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::{
     Step,
@@ -33,7 +33,7 @@ pub enum What {
     },
     /// It took another server's.
     Elsewhere {
-        server: Ipv4Addr,
+        server: IpAddr,
     },
     /// It found that another machine has its address.
     Declined,
@@ -106,7 +106,27 @@ impl What {
     /// What a step says about a machine's boot; `None` if nothing.
     pub fn of(step: &Step) -> Option<Self> {
         match step {
-            Step::Dhcp { packet, client, outcome } => Self::of_dhcp(*packet, client, outcome),
+            Step::Dhcp { packet, client, outcome } => {
+                let packet = match packet {
+                    Kind::Discover => Packet::Asks,
+                    Kind::Request | Kind::Bootp => Packet::Takes,
+                    Kind::Decline => Packet::Declines,
+                    Kind::Release | Kind::Inform => Packet::Other,
+                };
+                Self::of_dhcp(packet, client, outcome)
+            }
+            Step::Dhcp6 { packet, client, outcome } => {
+                use crate::dhcp6::Kind;
+                let packet = match packet {
+                    Kind::Solicit => Packet::Asks,
+                    Kind::Request => Packet::Takes,
+                    Kind::Decline => Packet::Declines,
+                    Kind::Confirm | Kind::Renew | Kind::Rebind | Kind::Release | Kind::InformationRequest => {
+                        Packet::Other
+                    }
+                };
+                Self::of_dhcp(packet, client, outcome)
+            }
             Step::File { protocol, name, sent } => {
                 let end = match sent {
                     Sent::Whole { .. } => End::Whole,
@@ -140,7 +160,11 @@ impl What {
         }
     }
 
-    fn of_dhcp(packet: Kind, client: &Client, outcome: &Outcome) -> Option<Self> {
+    fn of_dhcp<A: Copy + Into<IpAddr>>(
+        packet: Packet,
+        client: &Client,
+        outcome: &Outcome<A>,
+    ) -> Option<Self> {
         let who = match client {
             Client::Firmware { .. } => Who::Firmware,
             Client::HttpFirmware { .. } => Who::HttpFirmware,
@@ -148,8 +172,7 @@ impl What {
             Client::System(_) => Who::System,
         };
         // BIOS and EFI on x64 and arm64 have loaders; what is offered no file has none.
-        if let (Client::Firmware { arch } | Client::HttpFirmware { arch }, Kind::Discover) = (client, packet)
-        {
+        if let (Client::Firmware { arch } | Client::HttpFirmware { arch }, Packet::Asks) = (client, packet) {
             let none = match outcome {
                 Outcome::Offered { file, .. } | Outcome::BootOnly { file } => file.is_none(),
                 Outcome::Silence { reason } => reason.contains("architecture"),
@@ -160,16 +183,14 @@ impl What {
             }
         }
         match (packet, outcome) {
-            (_, Outcome::Elsewhere { server, .. }) => Some(Self::Elsewhere { server: *server }),
+            (_, Outcome::Elsewhere { server, .. }) => Some(Self::Elsewhere { server: (*server).into() }),
             (_, Outcome::Failed { reason }) => Some(Self::NoAddress { reason: reason.as_str().into() }),
-            (Kind::Decline, _) => Some(Self::Declined),
-            (Kind::Discover, Outcome::Offered { .. }) => Some(Self::Asked { who, got: Got::Address }),
-            (Kind::Discover, Outcome::BootOnly { .. }) => Some(Self::Asked { who, got: Got::BootOnly }),
-            (Kind::Discover, _) => Some(Self::Asked { who, got: Got::Nothing }),
-            (Kind::Request | Kind::Bootp, Outcome::Leased { .. } | Outcome::BootOnly { .. }) => {
-                Some(Self::Took { who })
-            }
-            (Kind::Request | Kind::Bootp | Kind::Release | Kind::Inform, _) => None,
+            (Packet::Declines, _) => Some(Self::Declined),
+            (Packet::Asks, Outcome::Offered { .. }) => Some(Self::Asked { who, got: Got::Address }),
+            (Packet::Asks, Outcome::BootOnly { .. }) => Some(Self::Asked { who, got: Got::BootOnly }),
+            (Packet::Asks, _) => Some(Self::Asked { who, got: Got::Nothing }),
+            (Packet::Takes, Outcome::Leased { .. } | Outcome::BootOnly { .. }) => Some(Self::Took { who }),
+            (Packet::Takes | Packet::Other, _) => None,
         }
     }
 
@@ -183,6 +204,15 @@ impl What {
             _ => self == next,
         }
     }
+}
+
+/// What a packet of DHCP or DHCPv6 is for.
+#[derive(Debug, Clone, Copy)]
+enum Packet {
+    Asks,
+    Takes,
+    Declines,
+    Other,
 }
 
 fn role(name: &str) -> Role {

@@ -1,6 +1,6 @@
 //! Steps in, sentences out.
 
-use std::{fmt::Write, fs, time::Duration};
+use std::{fmt::Write, fs, net::Ipv4Addr, time::Duration};
 
 use super::*;
 use crate::{
@@ -111,7 +111,7 @@ fn in_vain(client: &Client) -> Vec<(u64, Step)> {
 }
 
 fn unwell() -> Vec<Case> {
-    let others = vec![(OTHER, MacAddr([0x00, 0x1b, 0x21, 1, 2, 3]))];
+    let others = vec![(OTHER.into(), MacAddr([0x00, 0x1b, 0x21, 1, 2, 3]))];
     let with_other = Facts { reports: true, others: others.clone(), ..Facts::default() };
     let no_loader = Step::Dhcp {
         packet: Kind::Discover,
