@@ -23,7 +23,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv6Net;
 
 pub use answer::{Answer, Facts, Need, Reply, Source, answer, declined, need};
-pub use duid::server_duid;
+pub use duid::{mac_of_interface_id, server_duid};
 pub(crate) use option::domain_name;
 pub(crate) use own_address::{ensure as ensure_own_address, mac_of};
 pub use parse::{BadPacket, Ia, Kind, Request, VendorClass, parse};
@@ -44,4 +44,11 @@ pub(crate) const ALL_SERVERS: Ipv6Addr = Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 1,
 pub fn address_in(network: Ipv6Net, address: Ipv4Addr) -> Ipv6Addr {
     let host = u128::from(u32::from(address));
     Ipv6Addr::from(u128::from(network.network()) & !u128::from(u32::MAX) | host)
+}
+
+/// The IPv4 address that [`address_in`] made `address` of; `None` for one of another network, or of SLAAC.
+pub fn ipv4_of(network: Ipv6Net, address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [.., a, b, c, d] = address.octets();
+    let ipv4 = Ipv4Addr::new(a, b, c, d);
+    (address_in(network, ipv4) == address).then_some(ipv4)
 }

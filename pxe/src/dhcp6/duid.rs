@@ -21,10 +21,15 @@ pub fn mac_of_duid(duid: &[u8]) -> Option<MacAddr> {
     unicast(mac)
 }
 
-/// The MAC address of which a link-local address was made (modified EUI-64).
+/// The MAC address of which a link-local address was made.
 pub fn mac_of_link_local(address: Ipv6Addr) -> Option<MacAddr> {
+    if address.octets()[..8] == [0xfe, 0x80, 0, 0, 0, 0, 0, 0] { mac_of_interface_id(address) } else { None }
+}
+
+/// The MAC address of which the last 64 bits of an address were made (modified EUI-64, RFC 4291 appendix A).
+pub fn mac_of_interface_id(address: Ipv6Addr) -> Option<MacAddr> {
     match address.octets() {
-        [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a, b, c, 0xff, 0xfe, d, e, f] => unicast(&[a ^ 2, b, c, d, e, f]),
+        [.., a, b, c, 0xff, 0xfe, d, e, f] => unicast(&[a ^ 2, b, c, d, e, f]),
         _ => None,
     }
 }

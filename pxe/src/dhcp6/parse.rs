@@ -26,7 +26,7 @@ pub struct Request {
     pub rapid_commit: bool,
     /// Option 61, or what the vendor class says.
     pub arch: Option<u16>,
-    /// Of a DUID-UUID, in the order of SMBIOS.
+    /// Of a DUID-UUID of firmware or iPXE, in the order of SMBIOS.
     pub uuid: Option<[u8; 16]>,
     /// Option 16.
     pub vendor_class: Option<VendorClass>,
@@ -192,8 +192,11 @@ pub fn parse(packet: &[u8]) -> Result<Request, BadPacket> {
     let named = || class.split_once(":Arch:")?.1.split(':').next()?.parse().ok();
     request.arch = request.arch.or_else(named);
     let firmware = class.starts_with("PXEClient") || class.starts_with("HTTPClient");
-    let smbios_order = firmware && !request.is_ipxe();
-    request.uuid = request.client_id.as_deref().and_then(|id| duid::uuid_of_duid(id, smbios_order));
+    // Whose DUID-UUID is the machine's is known of these alone. EDK2 also asks without a class, for its own IPv6.
+    if firmware || request.is_ipxe() {
+        let smbios_order = !request.is_ipxe();
+        request.uuid = request.client_id.as_deref().and_then(|id| duid::uuid_of_duid(id, smbios_order));
+    }
     Ok(request)
 }
 

@@ -1,5 +1,7 @@
 //! GRUB's language, a small shell: what stands between single quotes is taken as it is.
 
+use std::net::IpAddr;
+
 use super::{Host, NoScript, ScriptFacts, command_line, path, shown, title};
 use crate::{Boot, MacAddr, Start};
 
@@ -10,22 +12,22 @@ pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, No
         Boot::Discover | Boot::Live | Boot::Rescue => ours(facts, mac, boot)?,
         Boot::MemoryTest => format!(
             "if [ \"$grub_cpu\" = x86_64 ]; then\n\
-             \x20 if chainloader (http,{})/boot/files/memtest.efi console=ttyS0,115200; then boot; fi\n\
+             \x20 if chainloader {}/boot/files/memtest.efi console=ttyS0,115200; then boot; fi\n\
              \x20 {SECURE_BOOT}\
              else\n\
              \x20 echo \"Elisandra: there is no memory test for $grub_cpu machines\"\n\
              fi\n",
-            facts.host
+            device(facts.host)
         ),
         Boot::System(system) => match &system.start {
             Start::Linux { kernel, initrds, command_line } => {
-                let mut linux = format!("linux '{}'", file(facts, kernel)?);
+                let mut linux = format!("linux {}", file(facts, kernel)?);
                 for word in command_line.words() {
                     linux += &format!(" '{word}'");
                 }
                 let mut initrd = String::new();
                 for path in initrds {
-                    initrd += &format!(" '{}'", file(facts, path)?);
+                    initrd += &format!(" {}", file(facts, path)?);
                 }
                 if initrd.is_empty() {
                     format!("if {linux}; then boot; fi\n")
@@ -34,7 +36,7 @@ pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, No
                 }
             }
             Start::Efi { program } => {
-                format!("if chainloader '{}'; then boot; fi\n{SECURE_BOOT}", file(facts, program)?)
+                format!("if chainloader {}; then boot; fi\n{SECURE_BOOT}", file(facts, program)?)
             }
             Start::Text { grub: Some(text), .. } => return Ok(format!("{text}\n")),
             Start::Text { grub: None, ipxe: Some(_) } => to_ipxe(facts.host),
@@ -42,7 +44,8 @@ pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, No
         },
     };
     let title = title(boot);
-    Ok(format!("echo 'Elisandra: starting {title}'\n{body}{}", again("that failed", 10)))
+    let server = server(facts.host);
+    Ok(format!("echo 'Elisandra: starting {title}'\n{server}{body}{}", again("that failed", 10)))
 }
 
 /// What a machine shows that there is no script for; it asks again, as another answer may be there by then.
@@ -56,7 +59,9 @@ pub fn grub_start(host: impl Into<Host>) -> String {
     // $net_default_mac is `aa:bb:cc:dd:ee:ff`. What comes after it only runs when it failed; without
     // that, GRUB would wait at its prompt for ever.
     format!(
-        "configfile (http,{host})/boot/$net_default_mac/grub.cfg\n{}",
+        "{}configfile {}/boot/$net_default_mac/grub.cfg\n{}",
+        server(host),
+        device(host),
         again(&format!("no boot script from {host}"), 10)
     )
 }
@@ -91,7 +96,7 @@ reboot
 fn ours(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, NoScript> {
     let words = command_line::ours(facts, mac, boot)?;
     let consoles = command_line::PC_CONSOLES;
-    let files = format!("(http,{})/boot/files", facts.host);
+    let files = format!("{}/boot/files", device(facts.host));
     Ok(format!(
         "if [ \"$grub_cpu\" = x86_64 ]; then\n\
          \x20 if linux {files}/vmlinuz {words} {consoles}; then\n\
@@ -108,9 +113,10 @@ fn ours(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, NoScri
 
 /// A script in iPXE's language only: GRUB starts iPXE over the firmware's own driver, and that asks for its script.
 fn to_ipxe(host: Host) -> String {
+    let device = device(host);
     format!(
         "if [ \"$grub_cpu\" = arm64 ]; then set ipxe=ipxe-arm64.efi; else set ipxe=snponly.efi; fi\n\
-         if chainloader (http,{host})/boot/files/$ipxe; then boot; fi\n\
+         if chainloader {device}/boot/files/$ipxe; then boot; fi\n\
          {SECURE_BOOT}"
     )
 }
@@ -118,5 +124,30 @@ fn to_ipxe(host: Host) -> String {
 const SECURE_BOOT: &str = "echo 'Elisandra: with Secure Boot on, only programs that are signed for it start; this one may not be'\n";
 
 fn file(facts: &ScriptFacts, name: &str) -> Result<String, NoScript> {
-    Ok(format!("(http,{})/boot/files/{}", facts.host, path(name)?))
+    let path = path(name)?;
+    let device = device(facts.host);
+    // A path has letters that quotes of both kinds leave alone.
+    Ok(match facts.host.0 {
+        IpAddr::V4(_) => format!("'{device}/boot/files/{path}'"),
+        IpAddr::V6(_) => format!("\"{device}/boot/files/{path}\""),
+    })
+}
+
+/// The HTTP server as GRUB's language names it, after [`server`].
+fn device(host: Host) -> String {
+    match host.0 {
+        IpAddr::V4(address) => format!("(http,{address})"),
+        IpAddr::V6(_) => "($server)".to_owned(),
+    }
+}
+
+/// GRUB's own network wants brackets around an IPv6 address. Debian's GRUB uses the firmware's when that loaded it over
+/// HTTP, and fails with them ("Fail to send a request!"); its root is the server then, as it likes to have it.
+fn server(host: Host) -> String {
+    match host.0 {
+        IpAddr::V4(_) => String::new(),
+        IpAddr::V6(_) => {
+            format!("set server='http,{host}'\nif regexp '^http' \"$root\"; then set server=\"$root\"; fi\n")
+        }
+    }
 }

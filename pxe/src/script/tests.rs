@@ -218,7 +218,8 @@ fn what_a_loader_fetches_comes_from_the_address_that_it_came_to() {
         let scripts = [ipxe(&six, MAC, &boot).unwrap(), grub(&six, MAC, &boot).unwrap()];
         for script in scripts {
             assert!(
-                script.contains("http://[fd12::a4d:1]/") || script.contains("(http,[fd12::a4d:1])/"),
+                script.contains("http://[fd12::a4d:1]/")
+                    || script.contains("set server='http,[fd12::a4d:1]'\n"),
                 "{script}"
             );
             // IPv4 is for the system: the appliance's address on its command line.
@@ -227,5 +228,5 @@ fn what_a_loader_fetches_comes_from_the_address_that_it_came_to() {
             }
         }
     }
-    assert!(grub_start(six.host).contains("configfile (http,[fd12::a4d:1])/boot/$net_default_mac/grub.cfg"));
+    assert!(grub_start(six.host).contains("configfile ($server)/boot/$net_default_mac/grub.cfg"));
 }
