@@ -110,7 +110,12 @@ fn install(packages: &[String], boot_packages: &[String], mirror: &Mirror, tar: 
     // The initrd is made by the finish script; a first one would be thrown away.
     command.env("INITRD", "No");
     if !boot_packages.is_empty() {
-        let download = format!("apt-get -qq download {}", boot_packages.join(" "));
+        let mut download = format!("apt-get -qq download {}", boot_packages.join(" "));
+        if boot_packages.iter().any(|package| package.ends_with(":arm64")) {
+            download = format!(
+                "dpkg --add-architecture arm64 && apt-get -qq update && {download} && dpkg --remove-architecture arm64"
+            );
+        }
         command.arg(format!(
             r#"--customize-hook=mkdir -p "$1/build/debs" && chroot "$1" sh -c 'cd /build/debs && {download}'"#
         ));

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::progress;
+use crate::{progress, system::LOADERS};
 
 /// The files of one version of the system; `live` and installed machines take all or none.
 pub const FILES: [&str; 4] = ["vmlinuz", "initrd", "live.squashfs", "guest.img"];
@@ -15,6 +15,8 @@ pub const FILES: [&str; 4] = ["vmlinuz", "initrd", "live.squashfs", "guest.img"]
 struct Manifest {
     version: String,
     files: BTreeMap<&'static str, Checked>,
+    /// In the folder `loaders`, and in the image at /usr/lib/elisandra/boot.
+    loaders: BTreeMap<String, Checked>,
 }
 
 #[derive(Serialize)]
@@ -32,14 +34,24 @@ pub fn write(out: &Path) -> Result<()> {
             all.update(&checked.sha256);
             files.insert(name, checked);
         }
+        let loaders = loaders(&out.join(LOADERS))?;
         // Two builds of the same release differ in their files: the version says which one a machine runs.
         let build = &hex::encode(all.finalize())[..8];
         let version = format!("{}+{build}", env!("CARGO_PKG_VERSION"));
         let path = out.join("manifest.json");
-        let mut text = serde_json::to_string_pretty(&Manifest { version, files })?;
+        let mut text = serde_json::to_string_pretty(&Manifest { version, files, loaders })?;
         text.push('\n');
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     })
+}
+
+fn loaders(folder: &Path) -> Result<BTreeMap<String, Checked>> {
+    let list = std::fs::read_dir(folder).with_context(|| format!("listing {}", folder.display()))?;
+    list.map(|entry| {
+        let entry = entry?;
+        Ok((entry.file_name().to_string_lossy().into_owned(), check(&entry.path())?))
+    })
+    .collect()
 }
 
 fn check(path: &Path) -> Result<Checked> {

@@ -17,6 +17,8 @@ use crate::{
     tool,
 };
 
+/// The folder of boot loaders beside the other files.
+pub const LOADERS: &str = "loaders";
 pub const NODE: &str = "elisandra-node";
 const PROGRAMS: [&str; 4] = ["elisandra", "eli", NODE, "elisandra-host"];
 
@@ -31,8 +33,9 @@ pub fn build(cache: &Cache, mirror: &Mirror, binaries: &Path, out: &Path) -> Res
     }
     let root = Root { kind: "system" }.build(cache, mirror)?;
     squashfs(cache, &root, binaries, &out.join("live.squashfs"))?;
-    progress::step("system image: kernel and initrd", || {
+    progress::step("system image: kernel, initrd and boot loaders", || {
         copy(&root.built("vmlinuz"), &out.join("vmlinuz"))?;
+        loaders(&root, &out.join(LOADERS))?;
         initrd(&root.built("initrd"), &program(binaries, NODE)?, &out.join("initrd"))
     })?;
     Ok(System { root })
@@ -49,6 +52,17 @@ pub fn program(binaries: &Path, name: &str) -> Result<PathBuf> {
 
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).with_context(|| format!("copying {} to {}", from.display(), to.display()))?;
+    Ok(())
+}
+
+/// What firmware is given over the network: the same files as in the image.
+fn loaders(root: &Finished, target: &Path) -> Result<()> {
+    fs::create_dir_all(target).with_context(|| format!("making the folder {}", target.display()))?;
+    let from = root.built("netboot");
+    for entry in fs::read_dir(&from).with_context(|| format!("listing {}", from.display()))? {
+        let entry = entry?;
+        copy(&entry.path(), &target.join(entry.file_name()))?;
+    }
     Ok(())
 }
 

@@ -20,6 +20,8 @@ pub enum Mode {
     Discover(Appliance),
     /// Run from memory with an image from the network.
     Live { appliance: Appliance, image_url: String, image_sha256: String },
+    /// A shell for a person, from memory with an image from the network.
+    Rescue { appliance: Appliance, image_url: String, image_sha256: String },
     /// Run from this machine's own disk.
     Disk,
 }
@@ -37,7 +39,9 @@ pub struct Appliance {
 pub enum CommandLineError {
     #[error("the kernel command line does not say elisandra.mode=")]
     NoMode,
-    #[error("elisandra.mode={0} on the kernel command line is not a mode (iso, discover, live, disk)")]
+    #[error(
+        "elisandra.mode={0} on the kernel command line is not a mode (iso, discover, live, rescue, disk)"
+    )]
     UnknownMode(String),
     #[error("elisandra.mode={mode} needs {key}= on the kernel command line")]
     Missing { mode: &'static str, key: &'static str },
@@ -73,6 +77,11 @@ pub fn parse(text: &str) -> Result<CommandLine, CommandLineError> {
             appliance: appliance("live")?,
             image_url: needed("live", "elisandra.image")?.to_owned(),
             image_sha256: sha256("elisandra.sha256", needed("live", "elisandra.sha256")?)?,
+        },
+        "rescue" => Mode::Rescue {
+            appliance: appliance("rescue")?,
+            image_url: needed("rescue", "elisandra.image")?.to_owned(),
+            image_sha256: sha256("elisandra.sha256", needed("rescue", "elisandra.sha256")?)?,
         },
         other => return Err(CommandLineError::UnknownMode(other.to_owned())),
     };
@@ -125,6 +134,14 @@ mod tests {
                 image_sha256: SHA.to_owned()
             }
         );
+        assert!(matches!(
+            parse(&format!(
+                "elisandra.mode=rescue elisandra.appliance=10.77.0.1 elisandra.ca={SHA} elisandra.image=http://a/b elisandra.sha256={SHA}"
+            ))
+            .unwrap()
+            .mode,
+            Mode::Rescue { image_url, .. } if image_url == "http://a/b"
+        ));
         // A person who edits the line in the boot loader appends.
         assert_eq!(parse("elisandra.mode=iso elisandra.mode=disk").unwrap().mode, Mode::Disk);
     }
@@ -135,6 +152,7 @@ mod tests {
             "quiet",
             "elisandra.mode=",
             "elisandra.mode=live-cd",
+            "elisandra.mode=rescue",
             "elisandra.mode=discover",
             "elisandra.mode=discover elisandra.appliance=10.77.0.1 elisandra.ca=abc",
             &format!("elisandra.mode=discover elisandra.appliance=router elisandra.ca={SHA}"),
@@ -147,7 +165,8 @@ mod tests {
             [
                 "the kernel command line does not say elisandra.mode=",
                 "the kernel command line does not say elisandra.mode=",
-                "elisandra.mode=live-cd on the kernel command line is not a mode (iso, discover, live, disk)",
+                "elisandra.mode=live-cd on the kernel command line is not a mode (iso, discover, live, rescue, disk)",
+                "elisandra.mode=rescue needs elisandra.appliance= on the kernel command line",
                 "elisandra.mode=discover needs elisandra.appliance= on the kernel command line",
                 "elisandra.ca=abc on the kernel command line is not a SHA-256 in hexadecimal",
                 "elisandra.appliance=router on the kernel command line is not an IPv4 address",

@@ -7,6 +7,7 @@ mod discover;
 mod disk;
 mod iso;
 mod live;
+mod rescue;
 
 use std::fs;
 use std::path::Path;
@@ -34,6 +35,9 @@ pub async fn run(root: &Path) -> anyhow::Result<()> {
         Mode::Discover(appliance) => discover::run(&appliance, line.boot_mac).await,
         Mode::Live { appliance, image_url, image_sha256 } => {
             live::run(root, &appliance, line.boot_mac, &image_url, &image_sha256).await
+        }
+        Mode::Rescue { appliance, image_url, image_sha256 } => {
+            rescue::run(root, &appliance, line.boot_mac, &image_url, &image_sha256).await
         }
     }
 }
