@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use fleet::{Command, Ctx, Fleet, Mac, machine, vm};
 use ipnet::Ipv6Net;
-use pxe::{Assignment, Boot, Directory, Network, Note, NoteKind, Refused, Sight};
+use pxe::{Assignment, Boot, Directory, Network, Note, NoteKind, Refused, Sight, Step};
 
 use crate::core::{Actor, Core, ExecuteError, now};
 
@@ -91,6 +91,9 @@ impl Directory for FleetDirectory {
                 machine.or_else(vm).unwrap_or_else(|| mac.to_string())
             },
         );
+        if let (Step::Script { .. }, Some(mac)) = (&note.step, mac) {
+            self.booted(&fleet, mac);
+        }
         let kind = match note.step.kind() {
             NoteKind::Dhcp => "dhcp",
             NoteKind::Tftp => "tftp",
@@ -98,6 +101,22 @@ impl Directory for FleetDirectory {
             NoteKind::Refused => "refused",
         };
         self.core.note(&subject, kind, note.step.to_string());
+    }
+}
+
+impl FleetDirectory {
+    /// What a machine boots once is used up with the script that says so.
+    fn booted(&self, fleet: &Fleet, mac: Mac) {
+        if !machine::by_mac(fleet, mac).is_some_and(|machine| machine.once.is_some()) {
+            return;
+        }
+        let core = self.core.clone();
+        tokio::spawn(async move {
+            // Not written down, the machine boots the same once more.
+            if let Err(error) = core.execute(&Actor::Wire(mac), Command::BootedOnce { mac }).await {
+                tracing::warn!("{mac} was given what it boots once, which could not be noted: {error}");
+            }
+        });
     }
 }
 
@@ -137,6 +156,8 @@ pub fn boot(fleet: &Fleet, mac: pxe::MacAddr) -> Boot {
     match machine::boot(fleet, Mac(mac.0)) {
         machine::Boot::Discover => Boot::Discover,
         machine::Boot::Disk => Boot::Disk,
+        machine::Boot::Rescue => Boot::Rescue,
+        machine::Boot::MemoryTest => Boot::MemoryTest,
     }
 }
 

@@ -45,6 +45,15 @@ pub enum Command {
         machine: MachineId,
         wipe: bool,
     },
+    /// At its next start the machine boots this, once; `None`: as usual.
+    BootOnce {
+        machine: MachineId,
+        once: Option<machine::Once>,
+    },
+    /// A boot loader with this MAC address was given its script.
+    BootedOnce {
+        mac: Mac,
+    },
     ServeKickstart {
         machine: MachineId,
         attempt: u32,
@@ -200,6 +209,7 @@ impl Command {
         match self {
             Command::SetPolicy { .. }
             | Command::Adopt { .. }
+            | Command::BootOnce { .. }
             | Command::Cancel { .. }
             | Command::Drain { .. }
             | Command::Undrain { .. }
@@ -225,6 +235,7 @@ impl Command {
             | Command::Sight { .. }
             | Command::Report { .. }
             | Command::RecordAppliance { .. }
+            | Command::BootedOnce { .. }
             | Command::ServeKickstart { .. }
             | Command::PhoneHome { .. }
             | Command::FailInstall { .. }
@@ -268,6 +279,8 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::Report { key, hardware } => machine::report(fleet, key, hardware, ctx),
         Command::RecordAppliance { hardware } => machine::record_appliance(fleet, hardware, ctx),
         Command::Adopt { machine, wipe } => machine::adopt(fleet, *machine, *wipe, ctx),
+        Command::BootOnce { machine, once } => machine::ask_once(fleet, *machine, *once, ctx),
+        Command::BootedOnce { mac } => Ok(machine::booted_once(fleet, *mac, ctx)),
         Command::ServeKickstart { machine, attempt } => {
             machine::serve_kickstart(fleet, *machine, *attempt, ctx)
         }

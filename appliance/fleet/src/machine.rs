@@ -13,6 +13,7 @@
 mod disk;
 mod event;
 mod install;
+mod once;
 mod removal;
 mod report;
 
@@ -28,6 +29,8 @@ pub use disk::{MIN_DISK_BYTES, TargetDisk, contents, target_disk};
 pub use event::{By, Event};
 pub(crate) use event::{enter, evolve};
 pub(crate) use install::{adopt, fail_install, phone_home, serve_kickstart};
+pub use once::Once;
+pub(crate) use once::{ask as ask_once, booted as booted_once};
 pub(crate) use removal::{cancel, record_late, remove};
 pub use report::MAX_ATTEMPTS;
 pub(crate) use report::{record_appliance, report, sighted};
@@ -56,6 +59,9 @@ pub struct Machine {
     /// When it was said that this phase lasts longer than it should.
     #[serde(default)]
     pub late: Option<Timestamp>,
+    /// What it boots at its next start, and only then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +125,9 @@ pub enum Boot {
     Discover,
     /// Its own disk.
     Disk,
+    /// A shell for a person.
+    Rescue,
+    MemoryTest,
 }
 
 /// What the client with this MAC address boots now. Everything that is not known to need us boots its own disk.
@@ -127,6 +136,9 @@ pub fn boot(fleet: &Fleet, mac: Mac) -> Boot {
         return Boot::Disk;
     }
     let Some(machine) = by_mac(fleet, mac) else { return Boot::Discover };
+    if let Some(once) = machine.once {
+        return once.into();
+    }
     match &machine.phase {
         // Somebody's computer, which happens to start from the network first, keeps starting its own system.
         Phase::Reported if machine.hardware.as_ref().is_some_and(holds_data) => Boot::Disk,

@@ -43,6 +43,8 @@ pub struct Machine {
     pub cancellable: bool,
     /// When it was said that it takes longer than it should.
     pub late: Option<Timestamp>,
+    /// What it boots at its next start, and only then: rescue, memtest, network, disk.
+    pub once: Option<machine::Once>,
     /// Where it stands: `unit 3 of rack r1`.
     pub place: Option<String>,
     /// The switch ports that its NICs are in: `port 7 of sw1`.
@@ -67,6 +69,13 @@ pub struct Adopt {
     /// Serials (or paths, of disks that have none) of the disks that may be wiped although they hold data.
     #[serde(default)]
     pub wipe: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootNext {
+    /// rescue, memtest, network, disk; null takes it back.
+    pub once: Option<machine::Once>,
 }
 
 pub async fn list(State(app): State<App>) -> axum::Json<Vec<Machine>> {
@@ -124,6 +133,16 @@ pub async fn cancel(
     person.gives(&app, Command::Cancel { subject }).await
 }
 
+pub async fn boot(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(id): Path<String>,
+    axum::Json(BootNext { once }): axum::Json<BootNext>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let machine = find(&app.core.fleet(), &id)?.id;
+    person.gives(&app, Command::BootOnce { machine, once }).await
+}
+
 pub fn all(fleet: &Fleet, observed: &Observed, plan: &Plan) -> Vec<Machine> {
     fleet.machines.values().map(|machine| document(fleet, machine, observed, plan)).collect()
 }
@@ -147,6 +166,7 @@ fn document(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, plan
         seen_at: observed.get(&NodeId::Machine(machine.id)).map(|node| node.at),
         cancellable: matches!(machine.phase, Phase::Adopted { .. } | Phase::Installing { .. }),
         late: machine.late,
+        once: machine.once,
         place: rack::place_of(fleet, &rack::Occupant::Machine(machine.id)).map(|place| place.to_string()),
         ports: switches::of_machine(fleet, machine),
     }

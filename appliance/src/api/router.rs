@@ -59,6 +59,7 @@ pub fn routes() -> Vec<Route> {
         route(Api,  "POST",   "/api/v1/machines/{id}/adopt",    post(machines::adopt)),
         route(Api,  "GET",    "/api/v1/machines/{id}/timeline", get(timeline::get)),
         route(Api,  "POST",   "/api/v1/machines/{id}/cancel",   post(machines::cancel)),
+        route(Api,  "POST",   "/api/v1/machines/{id}/boot",     post(machines::boot)),
         route(Api,  "PUT",    "/api/v1/machines/{id}/place",    put(racks::place_machine)),
         route(Api,  "DELETE", "/api/v1/machines/{id}/place",    delete(racks::unplace_machine)),
         route(Api,  "GET",    "/api/v1/hosts",                  get(hosts::list)),

@@ -6,6 +6,7 @@ use std::io::BufRead as _;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use fleet::Mac;
+use fleet::machine::Once;
 use fleet::switch::Plugged;
 use serde_json::json;
 
@@ -33,10 +34,26 @@ pub struct Remove {
 
 #[derive(Subcommand)]
 pub enum Machine {
+    /// What it boots at its next start, and only then
+    Boot { name: String, what: Next },
     /// Stop what goes on with it; it is left alone until it is adopted
     Cancel(Names),
     /// Forget it
     Remove(Remove),
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Next {
+    /// A shell of ours over the network, on its screen and on its serial port
+    Rescue,
+    /// The memory test
+    Memtest,
+    /// Over the network, to report what it is
+    Network,
+    /// Its own disk
+    Disk,
+    /// Nothing but what it would boot anyway
+    Usual,
 }
 
 #[derive(Subcommand)]
@@ -135,6 +152,18 @@ pub struct What {
 
 pub async fn machine(client: &Client, verb: Machine) -> anyhow::Result<()> {
     match verb {
+        Machine::Boot { name, what } => {
+            let once = match what {
+                Next::Rescue => Some(Once::Rescue),
+                Next::Memtest => Some(Once::Memtest),
+                Next::Network => Some(Once::Network),
+                Next::Disk => Some(Once::Disk),
+                Next::Usual => None,
+            };
+            let path = format!("/machines/{}/boot", segment(&name));
+            say(&client.send("POST", &path, &json!({ "once": once })).await?);
+            Ok(())
+        }
         Machine::Cancel(names) => post(client, names, "machines", "cancel").await,
         Machine::Remove(remove) => self::remove(client, remove, "machines").await,
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Machine, Phase, TargetDisk};
+use super::{Machine, Once, Phase, TargetDisk};
 use crate::wire::{Firmware, Hardware};
 use crate::{Fleet, Mac, MachineId, NodeId, Timestamp, rack, switch};
 
@@ -77,6 +77,18 @@ pub enum Event {
         what: String,
         at: Timestamp,
     },
+    /// At its next start it boots this; `None`: as usual.
+    OnceAsked {
+        machine: MachineId,
+        once: Option<Once>,
+        at: Timestamp,
+    },
+    /// Its boot loader was given that.
+    OnceBooted {
+        machine: MachineId,
+        once: Once,
+        at: Timestamp,
+    },
     Removed {
         machine: MachineId,
         #[serde(default)]
@@ -105,6 +117,8 @@ impl Event {
             | Event::CertificateIssued { machine, .. }
             | Event::Cancelled { machine, .. }
             | Event::Late { machine, .. }
+            | Event::OnceAsked { machine, .. }
+            | Event::OnceBooted { machine, .. }
             | Event::Removed { machine, .. } => *machine,
         }
     }
@@ -123,6 +137,8 @@ impl Event {
             | Event::Installed { .. }
             | Event::InstallFailed { .. }
             | Event::CertificateIssued { .. }
+            | Event::OnceAsked { .. }
+            | Event::OnceBooted { .. }
             | Event::Late { .. } => &[],
         }
     }
@@ -169,6 +185,9 @@ impl fmt::Display for Event {
             }
             Event::Cancelled { .. } => f.write_str("Cancelled; it is left alone until a person adopts it"),
             Event::Late { what, .. } => write!(f, "Is late: {what}"),
+            Event::OnceAsked { once: Some(once), .. } => write!(f, "At its next start it boots {once}, once"),
+            Event::OnceAsked { once: None, .. } => f.write_str("At its next start it boots as usual"),
+            Event::OnceBooted { once, .. } => write!(f, "Boots {once}, as it was asked to"),
             Event::Removed { .. } => f.write_str("Removed"),
         }
     }
@@ -250,6 +269,10 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::Late { machine, at, .. } => {
             fleet.change_machine(*machine, |machine| machine.late = Some(*at));
         }
+        Event::OnceAsked { machine, once, .. } => {
+            fleet.change_machine(*machine, |machine| machine.once = *once);
+        }
+        Event::OnceBooted { machine, .. } => fleet.change_machine(*machine, |machine| machine.once = None),
         Event::Removed { machine, .. } => remove(fleet, *machine),
     }
 }
@@ -286,6 +309,7 @@ fn first_seen(id: MachineId, name: &str, at: Timestamp) -> Machine {
         appliance: false,
         held: false,
         late: None,
+        once: None,
     }
 }
 
