@@ -51,8 +51,8 @@ impl Appliance {
         let machine = lab.build(Spec {
             disks,
             nics: vec![
-                Nic { mac: mac_of(name, 0), link: Link::Lan },
-                Nic { mac: mac_of(name, 1), link: Link::User { forwards } },
+                Nic::plain(mac_of(name, 0), Link::Lan),
+                Nic::plain(mac_of(name, 1), Link::User { forwards }),
             ],
             medium: Some(Medium::Cdrom(
                 iso.canonicalize().with_context(|| format!("looking for {}", iso.display()))?,

@@ -25,6 +25,7 @@ pub mod lab;
 pub mod lan;
 pub mod laptop;
 pub mod machine;
+pub mod matrix;
 pub mod nonsense;
 pub mod progress;
 pub mod qmp;

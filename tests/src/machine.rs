@@ -43,6 +43,8 @@ pub struct Spec {
     pub medium: Option<Medium>,
     /// What the firmware tries, in this order; it tries nothing else.
     pub boot: Vec<BootFrom>,
+    /// What firmware reads from QEMU: names and values of `-fw_cfg`.
+    pub settings: Vec<(String, Setting)>,
     pub uuid: uuid::Uuid,
     pub serial: String,
 }
@@ -56,6 +58,15 @@ pub enum Firmware {
     /// OVMF that enforces Secure Boot with Microsoft's keys, as machines come
     /// from the shop.
     UefiSecureBoot,
+    /// AAVMF, on another processor: QEMU's machine `virt`.
+    UefiArm64,
+}
+
+/// A setting that firmware reads from QEMU.
+#[derive(Debug, Clone)]
+pub enum Setting {
+    Text(String),
+    File(PathBuf),
 }
 
 #[derive(Debug, Clone)]
@@ -89,6 +100,26 @@ pub enum Contents {
 pub struct Nic {
     pub mac: Mac,
     pub link: Link,
+    pub model: Model,
+    pub rom: Rom,
+}
+
+/// The card, as QEMU calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Model {
+    Virtio,
+    E1000,
+    E1000e,
+    Rtl8139,
+    Vmxnet3,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rom {
+    /// iPXE for BIOS; none for UEFI, so that the firmware's own network stack is at work.
+    AsUsual,
+    /// iPXE, also for UEFI.
+    Ipxe,
 }
 
 #[derive(Debug, Clone)]
@@ -98,6 +129,8 @@ pub enum Link {
     /// QEMU's user networking: an uplink with a DHCP server and a way out, and
     /// ports of this computer that lead to ports of the machine.
     User { forwards: Vec<Forward> },
+    /// A tap device of this computer's network, or of the network namespace that the lab is in.
+    Tap { device: String },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -130,12 +163,20 @@ impl Spec {
             memory_mib: 4096,
             vcpus: 2,
             disks: vec![Disk::blank(20, &format!("{name}-0"))],
-            nics: vec![Nic { mac: mac_of(name, 0), link: Link::Lan }],
+            nics: vec![Nic::plain(mac_of(name, 0), Link::Lan)],
             medium: None,
             boot: vec![BootFrom::Lan, BootFrom::Disk],
+            settings: Vec::new(),
             uuid: uuid_of(name),
             serial: format!("LAB-{}", name.to_uppercase()),
         }
+    }
+}
+
+impl Nic {
+    /// The card that is quickest in QEMU.
+    pub fn plain(mac: Mac, link: Link) -> Nic {
+        Nic { mac, link, model: Model::Virtio, rom: Rom::AsUsual }
     }
 }
 
@@ -227,7 +268,8 @@ impl Machine {
         self.times_on += 1;
         self.cycle_start = self.mark_serial_log()?;
         let complaints = OpenOptions::new().create(true).append(true).open(self.qemu_log())?;
-        let mut command = child::command("qemu-system-x86_64");
+        let program = self.spec.firmware.emulator();
+        let mut command = child::command(program);
         command
             .args(command_line::arguments(
                 &self.spec,
@@ -239,7 +281,7 @@ impl Machine {
             .stdout(Stdio::null())
             .stderr(complaints);
         let since = Instant::now();
-        let mut qemu = child::spawn(command).context("starting qemu-system-x86_64")?;
+        let mut qemu = child::spawn(command).with_context(|| format!("starting {program}"))?;
         let control = match self.reach_control(&mut qemu) {
             Ok(control) => control,
             Err(error) => {

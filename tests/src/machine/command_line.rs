@@ -5,19 +5,27 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::{BootFrom, Bus, Firmware, Link, Medium, Spec, disk_path};
+use super::{BootFrom, Bus, Firmware, Link, Medium, Model, Rom, Setting, Spec, disk_path};
 use crate::accelerator::Accelerator;
 use crate::lan::{Cable, Mac};
 
-const OVMF: &str = "/usr/share/OVMF";
-
 impl Firmware {
-    /// Code and the variables it starts with, in Debian's ovmf package.
+    /// Code and the variables it starts with, in Debian's packages ovmf and qemu-efi-aarch64.
     fn files(self) -> Option<(&'static str, &'static str)> {
         match self {
             Firmware::Bios => None,
-            Firmware::Uefi => Some(("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd")),
-            Firmware::UefiSecureBoot => Some(("OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd")),
+            Firmware::Uefi => Some(("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd")),
+            Firmware::UefiSecureBoot => {
+                Some(("/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"))
+            }
+            Firmware::UefiArm64 => Some(("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd")),
+        }
+    }
+
+    pub(super) fn emulator(self) -> &'static str {
+        match self {
+            Firmware::Bios | Firmware::Uefi | Firmware::UefiSecureBoot => "qemu-system-x86_64",
+            Firmware::UefiArm64 => "qemu-system-aarch64",
         }
     }
 }
@@ -25,11 +33,11 @@ impl Firmware {
 /// Gives the machine variables of its own, which its firmware writes to.
 pub(super) fn copy_variables(firmware: Firmware, folder: &Path) -> Result<()> {
     let Some((code, variables)) = firmware.files() else { return Ok(()) };
-    let from = Path::new(OVMF).join(variables);
-    if !from.exists() || !Path::new(OVMF).join(code).exists() {
-        bail!("the UEFI firmware {OVMF}/{code} is not here; install the package ovmf");
+    let from = Path::new(variables);
+    if !from.exists() || !Path::new(code).exists() {
+        bail!("the UEFI firmware {code} is not here; tests/needs installs it");
     }
-    fs::copy(&from, folder.join("vars.fd")).with_context(|| format!("copying {}", from.display()))?;
+    fs::copy(from, folder.join("vars.fd")).with_context(|| format!("copying {}", from.display()))?;
     Ok(())
 }
 
@@ -42,11 +50,15 @@ pub(super) fn arguments(
 ) -> Vec<String> {
     let mut line = Line(Vec::new());
     line.add("-name", format!("{},process=lab-{}", spec.name, spec.name));
-    line.0.extend(accelerator.arguments().map(String::from));
+    if spec.firmware == Firmware::UefiArm64 {
+        line.0.extend(["-accel", "tcg,thread=multi", "-cpu", "cortex-a57"].map(String::from));
+    } else {
+        line.0.extend(accelerator.arguments().map(String::from));
+        line.add("-vga", "std");
+    }
     line.add("-nodefaults", "");
     line.add("-no-user-config", "");
     line.add("-display", "none");
-    line.add("-vga", "std");
     line.machine(spec, folder);
     line.add("-smp", spec.vcpus.to_string());
     line.add("-m", format!("{}M", spec.memory_mib));
@@ -65,6 +77,13 @@ pub(super) fn arguments(
     line.disks(spec, folder);
     line.nics(spec, cables);
     line.medium(spec);
+    for (name, value) in &spec.settings {
+        let value = match value {
+            Setting::Text(text) => format!("string={text}"),
+            Setting::File(path) => format!("file={}", path.display()),
+        };
+        line.add("-fw_cfg", format!("name={name},{value}"));
+    }
     line.0
 }
 
@@ -80,17 +99,18 @@ impl Line {
     }
 
     fn machine(&mut self, spec: &Spec, folder: &Path) {
-        let mut machine = "q35,memory-backend=ram".to_string();
+        let kind = if spec.firmware == Firmware::UefiArm64 { "virt" } else { "q35" };
+        let mut machine = format!("{kind},memory-backend=ram");
         match spec.firmware {
             // Makes SeaBIOS, and with it iPXE and boot loaders, print to the
             // serial port as well; the screen stays.
             Firmware::Bios => machine.push_str(",graphics=off"),
-            Firmware::Uefi => {}
+            Firmware::Uefi | Firmware::UefiArm64 => {}
             Firmware::UefiSecureBoot => machine.push_str(",smm=on"),
         }
         self.add("-machine", machine);
         if let Some((code, _)) = spec.firmware.files() {
-            self.add("-drive", format!("if=pflash,format=raw,unit=0,readonly=on,file={OVMF}/{code}"));
+            self.add("-drive", format!("if=pflash,format=raw,unit=0,readonly=on,file={code}"));
             self.add(
                 "-drive",
                 format!("if=pflash,format=raw,unit=1,file={}", folder.join("vars.fd").display()),
@@ -140,17 +160,25 @@ impl Line {
                         .collect();
                     self.add("-netdev", format!("user,id=nic{number},ipv6=off{forwards}"));
                 }
+                Link::Tap { device } => {
+                    self.add("-netdev", format!("tap,id=nic{number},ifname={device},script=no,downscript=no"))
+                }
             }
             let index = match nic.link {
-                Link::Lan => boot_index(spec, BootFrom::Lan, number),
+                Link::Lan | Link::Tap { .. } => boot_index(spec, BootFrom::Lan, number),
                 Link::User { .. } => String::new(),
             };
             // An iPXE ROM would put its own network stack in OVMF's place.
-            let rom = if spec.firmware == Firmware::Bios && !index.is_empty() { "" } else { ",romfile=" };
-            self.add(
-                "-device",
-                format!("virtio-net-pci,netdev=nic{number},mac={}{index}{rom}", mac_text(nic.mac)),
-            );
+            let wanted = spec.firmware == Firmware::Bios || nic.rom == Rom::Ipxe;
+            let rom = if wanted && !index.is_empty() { "" } else { ",romfile=" };
+            let model = match nic.model {
+                Model::Virtio => "virtio-net-pci",
+                Model::E1000 => "e1000",
+                Model::E1000e => "e1000e",
+                Model::Rtl8139 => "rtl8139",
+                Model::Vmxnet3 => "vmxnet3",
+            };
+            self.add("-device", format!("{model},netdev=nic{number},mac={}{index}{rom}", mac_text(nic.mac)));
         }
     }
 

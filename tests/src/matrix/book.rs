@@ -1,0 +1,119 @@
+//! A [`Directory`] that is told what each machine boots, and keeps what is said of it.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use ipnet::Ipv6Net;
+use pxe::{Assignment, Boot, Directory, MacAddr, Network, Note, Refused, Sight, Step};
+
+pub struct Book {
+    network: Arc<Network>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    boots: BTreeMap<MacAddr, Vec<Boot>>,
+    given: BTreeMap<MacAddr, Ipv4Addr>,
+    notes: Vec<(Instant, Option<MacAddr>, String)>,
+}
+
+impl Book {
+    /// Gives addresses from the second half of `network`, which is a /16.
+    pub fn new(network: Network) -> Arc<Book> {
+        Arc::new(Book { network: Arc::new(network), kept: Mutex::default() })
+    }
+
+    pub fn expect(&self, mac: MacAddr, boots: Vec<Boot>) {
+        self.kept().boots.insert(mac, boots);
+    }
+
+    /// Another server gives it this address.
+    pub fn knows(&self, mac: MacAddr, address: Ipv4Addr) {
+        self.kept().given.insert(mac, address);
+    }
+
+    /// Its timeline.
+    pub fn lines(&self, mac: MacAddr) -> Vec<String> {
+        self.kept()
+            .notes
+            .iter()
+            .filter(|(_, of, _)| *of == Some(mac))
+            .map(|(_, _, line)| line.clone())
+            .collect()
+    }
+
+    pub fn first(&self, mac: MacAddr, part: &str) -> Option<Instant> {
+        let kept = self.kept();
+        let mut notes = kept.notes.iter();
+        notes.find(|(_, of, line)| *of == Some(mac) && line.contains(part)).map(|(at, _, _)| *at)
+    }
+
+    /// For a person: with the seconds since `start`.
+    pub fn timeline(&self, mac: MacAddr, start: Instant) -> String {
+        let kept = self.kept();
+        let mine = kept.notes.iter().filter(|(at, of, _)| *of == Some(mac) && *at >= start);
+        mine.map(|(at, _, line)| format!("{:>6.1} s  {line}\n", (*at - start).as_secs_f64())).collect()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn assignment(&self, mac: MacAddr) -> Assignment {
+        let mut kept = self.kept();
+        let [a, b, _, _] = self.network.subnet.network().octets();
+        let next = u8::try_from(kept.given.len()).unwrap_or(u8::MAX);
+        let address = *kept.given.entry(mac).or_insert(Ipv4Addr::new(a, b, 128, next));
+        Assignment { address, hostname: None, lease_secs: 3600, network: self.network.clone() }
+    }
+}
+
+#[async_trait::async_trait]
+impl Directory for Book {
+    async fn offer(&self, sight: &Sight) -> Result<Assignment, Refused> {
+        Ok(self.assignment(sight.mac))
+    }
+
+    async fn commit(&self, sight: &Sight) -> Result<Assignment, Refused> {
+        Ok(self.assignment(sight.mac))
+    }
+
+    async fn quarantine(&self, _: MacAddr, _: Ipv4Addr) {}
+
+    fn network(&self, _: Option<Ipv4Addr>) -> Option<Arc<Network>> {
+        Some(self.network.clone())
+    }
+
+    fn network6(&self) -> Option<Ipv6Net> {
+        None
+    }
+
+    fn boot(&self, mac: MacAddr) -> Boot {
+        let kept = self.kept();
+        kept.boots.get(&mac).and_then(|boots| boots.first()).cloned().unwrap_or(Boot::Disk)
+    }
+
+    async fn answers(&self, _: &str, _: IpAddr) -> Result<String, Refused> {
+        Err(Refused("nothing is being installed".to_owned()))
+    }
+
+    fn note(&self, note: Note) {
+        let mut kept = self.kept();
+        let by_address = || {
+            let asked = note.address?;
+            kept.given.iter().find(|(_, address)| IpAddr::V4(**address) == asked).map(|(mac, _)| *mac)
+        };
+        let mac = note.mac.or_else(by_address);
+        // The script has been served: what stands behind it comes next.
+        if let (Step::Script { .. }, Some(mac)) = (&note.step, mac)
+            && let Some(boots) = kept.boots.get_mut(&mac)
+            && boots.len() > 1
+        {
+            boots.remove(0);
+        }
+        kept.notes.push((Instant::now(), mac, note.step.to_string()));
+    }
+}

@@ -1,0 +1,279 @@
+//! The cases, one line of thought each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pxe::{Boot, Start, System};
+
+use super::payload::{DISK_SAYS, Products};
+use super::{Case, Side};
+use crate::machine::{Bus, Contents, Disk, Firmware, Model, Rom, Setting, Spec};
+
+/// A kernel says it first.
+const KERNEL: &str = "Linux version";
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// All of them; the long ones first, so that the last machine is not alone for long.
+pub fn all(products: &Products) -> Vec<Case> {
+    let mut cases = uefi(products);
+    cases.push(rescue());
+    cases.extend(beside());
+    cases.extend(bios(products));
+    cases
+}
+
+/// The system image with its shell; what the machine shows last is the shell's prompt.
+fn rescue() -> Case {
+    let mut spec = machine("rescue", Firmware::Bios);
+    spec.memory_mib = 2048;
+    let path = ["iPXE script: rescue", "HTTP vmlinuz: ", "HTTP initrd: ", "HTTP live.squashfs: "];
+    let mut case = case("BIOS, rescue, to its prompt", spec, vec![Boot::Rescue], &path, "root@");
+    case.lan = Side::Whole;
+    case
+}
+
+/// Another server gives the addresses; ours adds what to boot.
+fn beside() -> Vec<Case> {
+    let mut http = machine("beside-http", Firmware::Uefi);
+    http.settings.push(text("opt/org.tianocore/IPv4PXESupport", "n"));
+    let mut rom = machine("beside-ipxe-uefi", Firmware::Uefi);
+    rom.nics[0].rom = Rom::Ipxe;
+    let mut cases = vec![
+        case(
+            "beside dnsmasq: UEFI, PXE",
+            machine("beside-uefi", Firmware::Uefi),
+            vec![Boot::Discover],
+            &["DISCOVER of UEFI firmware: boot information", "TFTP shimx64.efi", "GRUB script: discover"],
+            KERNEL,
+        ),
+        case(
+            "beside dnsmasq: UEFI, HTTP boot",
+            http,
+            vec![Boot::Discover],
+            &[
+                "DISCOVER of UEFI firmware (HTTP): boot information",
+                "HTTP shimx64.efi",
+                "GRUB script: discover",
+            ],
+            KERNEL,
+        ),
+        case(
+            "beside dnsmasq: UEFI, iPXE in the card",
+            rom,
+            vec![Boot::Discover],
+            &["DISCOVER of iPXE: boot information", "iPXE script: discover"],
+            KERNEL,
+        ),
+        case(
+            "beside dnsmasq: BIOS, iPXE in the card",
+            machine("beside-bios", Firmware::Bios),
+            vec![Boot::Discover],
+            &["DISCOVER of iPXE: boot information", "iPXE script: discover"],
+            KERNEL,
+        ),
+    ];
+    for case in &mut cases {
+        case.lan = Side::Beside;
+        case.never = vec!["offered", "leased"];
+    }
+    cases
+}
+
+fn machine(name: &str, firmware: Firmware) -> Spec {
+    let settings = match firmware {
+        Firmware::Bios => Vec::new(),
+        // IPv6 comes before nothing: it would only be waited for.
+        Firmware::Uefi | Firmware::UefiSecureBoot | Firmware::UefiArm64 => {
+            vec![text("opt/org.tianocore/IPv6PXESupport", "n")]
+        }
+    };
+    Spec { disks: Vec::new(), memory_mib: 1024, vcpus: 1, settings, ..Spec::blank(name, firmware) }
+}
+
+fn text(name: &str, value: &str) -> (String, Setting) {
+    (name.to_owned(), Setting::Text(value.to_owned()))
+}
+
+fn case(name: &'static str, spec: Spec, boots: Vec<Boot>, timeline: &[&str], console: &'static str) -> Case {
+    Case {
+        name,
+        lan: Side::Ours,
+        spec,
+        boots,
+        timeline: timeline.iter().map(|part| (*part).to_owned()).collect(),
+        never: Vec::new(),
+        console,
+        limit: LIMIT,
+    }
+}
+
+fn only_for_ipxe(script: &str) -> Boot {
+    let start = Start::Text { ipxe: Some(script.to_owned()), grub: None };
+    Boot::System(Arc::new(System { title: "a script of its own".to_owned(), start }))
+}
+
+fn bios(products: &Products) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let cards = [
+        ("BIOS, iPXE in virtio", "virtio", Model::Virtio),
+        ("BIOS, iPXE in e1000", "e1000", Model::E1000),
+        ("BIOS, iPXE in e1000e", "e1000e", Model::E1000e),
+        ("BIOS, iPXE in rtl8139", "rtl8139", Model::Rtl8139),
+        ("BIOS, iPXE in vmxnet3", "vmxnet3", Model::Vmxnet3),
+    ];
+    let path = ["REQUEST of iPXE: leased", "iPXE script: discover", "HTTP vmlinuz: ", "HTTP initrd: "];
+    for (name, short, model) in cards {
+        let mut spec = machine(short, Firmware::Bios);
+        spec.nics[0].model = model;
+        cases.push(case(name, spec, vec![Boot::Discover], &path, KERNEL));
+    }
+    cases.push(case(
+        "BIOS, undionly.kpxe over the card's own driver",
+        machine("undionly", Firmware::Bios),
+        vec![only_for_ipxe("chain tftp://${next-server}/undionly.kpxe"), Boot::Discover],
+        &[
+            "iPXE script: a script of its own",
+            "TFTP undionly.kpxe",
+            "REQUEST of iPXE: leased",
+            "iPXE script: discover",
+        ],
+        KERNEL,
+    ));
+    cases.push(case(
+        "BIOS, memory test",
+        machine("bios-memory", Firmware::Bios),
+        vec![Boot::MemoryTest],
+        &["iPXE script: memory test", "HTTP memtest.bin: "],
+        "Memtest86+",
+    ));
+    let mut disk = machine("bios-disk", Firmware::Bios);
+    disk.disks = vec![holding(&products.bios_disk)];
+    cases.push(case("BIOS, its own disk", disk, vec![Boot::Disk], &["iPXE script: its own disk"], DISK_SAYS));
+    cases.push(case(
+        "BIOS, a profile that GRUB alone could start",
+        machine("bios-grub", Firmware::Bios),
+        vec![Boot::System(Arc::new(System {
+            title: "x".to_owned(),
+            start: Start::Text { ipxe: None, grub: Some("halt".to_owned()) },
+        }))],
+        &["its profile has no text for iPXE"],
+        "trying again in 30 seconds",
+    ));
+    cases
+}
+
+fn uefi(products: &Products) -> Vec<Case> {
+    let shim_and_grub = [
+        "REQUEST of UEFI firmware: leased",
+        "TFTP shimx64.efi",
+        "TFTP grubx64.efi",
+        "GRUB script: discover",
+        "HTTP vmlinuz: ",
+        "HTTP initrd: ",
+    ];
+    let mut cases = vec![case(
+        "arm64, PXE: shim, GRUB, a script that says no",
+        machine("arm", Firmware::UefiArm64),
+        vec![Boot::Discover],
+        &[
+            "REQUEST of UEFI firmware (arm64): leased",
+            "TFTP shimaa64.efi",
+            "TFTP grubaa64.efi",
+            "GRUB script: discover",
+            "arm64/vmlinuz\": there is no such file",
+        ],
+        "no system for arm64 machines could be fetched",
+    )];
+    let mut forged = case(
+        "UEFI, Secure Boot, a GRUB that is not signed",
+        machine("forged", Firmware::UefiSecureBoot),
+        vec![Boot::Discover],
+        &["TFTP shimx64.efi", "TFTP grubx64.efi"],
+        "Security Violation",
+    );
+    forged.lan = Side::Forged;
+    forged.never = vec!["GRUB script"];
+    cases.push(forged);
+    cases.push(case(
+        "UEFI, PXE",
+        machine("uefi", Firmware::Uefi),
+        vec![Boot::Discover],
+        &shim_and_grub,
+        KERNEL,
+    ));
+    cases.push(case(
+        "UEFI, PXE, Secure Boot",
+        machine("secure", Firmware::UefiSecureBoot),
+        vec![Boot::Discover],
+        &shim_and_grub,
+        "secureboot: Secure boot enabled",
+    ));
+    let mut http = machine("uefi-http", Firmware::Uefi);
+    http.settings.push(text("opt/org.tianocore/IPv4PXESupport", "n"));
+    cases.push(case(
+        "UEFI, HTTP boot",
+        http,
+        vec![Boot::Discover],
+        &[
+            "REQUEST of UEFI firmware (HTTP): leased",
+            "HTTP shimx64.efi",
+            "HTTP grubx64.efi",
+            "GRUB script: discover",
+        ],
+        KERNEL,
+    ));
+    let mut rom = machine("uefi-ipxe", Firmware::Uefi);
+    rom.nics[0].rom = Rom::Ipxe;
+    cases.push(case(
+        "UEFI, iPXE in the card",
+        rom,
+        vec![Boot::Discover],
+        &["REQUEST of iPXE: leased", "iPXE script: discover", "HTTP vmlinuz: "],
+        KERNEL,
+    ));
+    cases.push(case(
+        "UEFI, iPXE on demand (snponly.efi)",
+        machine("snponly", Firmware::Uefi),
+        vec![only_for_ipxe("chain x"), only_for_ipxe("echo This is iPXE on ${platform}\nsleep 100")],
+        &[
+            "GRUB script: a script of its own",
+            "HTTP snponly.efi",
+            "REQUEST of iPXE: leased",
+            "iPXE script: a script",
+        ],
+        "This is iPXE on efi",
+    ));
+    cases.push(case(
+        "UEFI, memory test",
+        machine("uefi-memory", Firmware::Uefi),
+        vec![Boot::MemoryTest],
+        &["GRUB script: memory test", "HTTP memtest.efi: "],
+        "Memtest86+",
+    ));
+    cases.push(case(
+        "UEFI, Secure Boot, memory test",
+        machine("secure-memory", Firmware::UefiSecureBoot),
+        vec![Boot::MemoryTest],
+        &["GRUB script: memory test", "HTTP memtest.efi"],
+        "only programs that are signed for it start",
+    ));
+    let mut disk = machine("uefi-disk", Firmware::Uefi);
+    disk.disks = vec![holding(&products.uefi_disk)];
+    cases.push(case(
+        "UEFI, its own disk, another system",
+        disk,
+        vec![Boot::Disk],
+        &["GRUB script: its own disk"],
+        "iPXE initialising devices",
+    ));
+    cases
+}
+
+fn holding(image: &std::path::Path) -> Disk {
+    Disk {
+        size_gib: 1,
+        serial: "disk-0".to_owned(),
+        bus: Bus::Sata,
+        contents: Contents::Image(image.to_owned()),
+    }
+}
