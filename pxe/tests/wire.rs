@@ -1,85 +1,23 @@
 //! The servers on a real wire: a veth pair in network namespaces, busybox's udhcpc as the machine.
 
 use std::{
-    collections::BTreeMap,
     fs,
     net::{Ipv4Addr, SocketAddr, SocketAddrV6},
-    os::unix::fs::PermissionsExt,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use pxe::{Boot, MacAddr, NoteKind, Server, dhcp::Mode, probe};
+use pxe::{MacAddr, NoteKind, probe};
 use socket2::{Domain, Protocol, Socket, Type};
-use tempfile::TempDir;
 use tokio::net::UdpSocket;
-use tokio_util::sync::CancellationToken;
 
+mod appliance;
 mod directory;
 mod namespace;
-use directory::Book;
-use namespace::{Machine, cable, inside, run};
+use appliance::{Appliance, udhcpc};
+use namespace::{Machine, cable, inside};
 
 const MAC: &str = "52:54:00:aa:bb:01";
-
-struct Appliance {
-    book: Arc<Book>,
-    stop: CancellationToken,
-    server: tokio::task::JoinHandle<Result<(), pxe::ServerError>>,
-    _files: TempDir,
-}
-
-impl Appliance {
-    /// Serves lan0. The address comes a moment later, as from networkd.
-    fn start() -> Self {
-        let files = tempfile::tempdir().unwrap();
-        fs::write(files.path().join("undionly.kpxe"), "loader").unwrap();
-        let server = Server {
-            interface: "lan0".to_owned(),
-            address: [10, 77, 0, 1].into(),
-            mode: Mode::Full,
-            files: files.path().to_owned(),
-            loaders: files.path().to_owned(),
-            systems: files.path().join("systems"),
-            tls: None,
-            ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
-            ca_sha256: "ab".repeat(32).parse().unwrap(),
-        };
-        let book = Book::new(Boot::Disk);
-        let stop = CancellationToken::new();
-        let server = tokio::spawn(server.run(book.clone(), stop.clone()));
-        run("ip addr add 10.77.0.1/16 dev lan0");
-        Self { book, stop, server, _files: files }
-    }
-
-    async fn end(self) {
-        self.stop.cancel();
-        self.server.await.unwrap().unwrap();
-    }
-}
-
-/// Runs udhcpc to the end and returns what it was told.
-async fn udhcpc(machine: &Arc<Machine>, arguments: &str) -> Result<BTreeMap<String, String>, String> {
-    let folder = tempfile::tempdir().unwrap();
-    let script = folder.path().join("script");
-    fs::write(
-        &script,
-        format!("#!/bin/sh\n[ \"$1\" = bound ] && env > {}/told\nexit 0\n", folder.path().display()),
-    )
-    .unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    let command = format!("busybox udhcpc -i eth0 -f -n -q -t 4 -T 1 -s {} {arguments}", script.display());
-    let machine = Arc::clone(machine);
-    let output = tokio::task::spawn_blocking(move || machine.output(&command)).await.unwrap();
-    let told = fs::read_to_string(folder.path().join("told")).map_err(|_| {
-        format!("{} (these tests need busybox with udhcpc)", String::from_utf8_lossy(&output.stderr))
-    })?;
-    Ok(told
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect())
-}
 
 #[test]
 fn a_machine_gets_one_address_and_it_is_on_disk_first() {

@@ -186,10 +186,10 @@ fn granted(request: &Request, facts: &ServerFacts, assignment: &Assignment, kind
             draft.sheet.put_seconds(code::REBINDING, lease / 8 * 7);
         }
     }
+    network_options(&mut draft, request, &assignment.network);
     if let Some(hostname) = &assignment.hostname {
         draft.sheet.put(code::HOSTNAME, hostname.as_bytes());
     }
-    network_options(&mut draft, request, &assignment.network);
     let file = boot_options(&mut draft, request, facts);
     let outcome = match kind {
         Type::Offer => Outcome::Offered { address, file },

@@ -90,6 +90,11 @@ impl Probes {
         (Finding::Later(end), Some(arp_probe(self.mac, address)))
     }
 
+    /// Who was found at an address that somebody else was to have.
+    pub fn taken(&self, address: Ipv4Addr) -> Option<MacAddr> {
+        self.out.get(&address)?.taken
+    }
+
     /// Reads a frame. If it shows that an address is taken that is looked for: by whom, and the client that it was for.
     pub fn heard(&mut self, frame: &[u8]) -> Option<(Ipv4Addr, MacAddr, MacAddr)> {
         let (taken, address) = read_arp(frame)?;

@@ -242,11 +242,13 @@ fn rank(code: u8, wanted: &[u8]) -> usize {
         code::KIND => 0,
         code::SERVER => 1,
         code::LEASE => 2,
+        // Before the router (RFC 2132 section 3.3).
+        code::SUBNET_MASK => 3,
         code::RELAY_AGENT => usize::MAX,
         // Echoes are wanted by nobody and short of nothing: behind all else.
         code::CLIENT_ID | code::MACHINE_ID => 1000,
         code => match wanted.iter().position(|wanted| *wanted == code) {
-            Some(place) => 3 + place,
+            Some(place) => 4 + place,
             None => 500,
         },
     }

@@ -310,7 +310,12 @@ impl Engine {
         let request = &case.request;
         let asked = request.sight.requested.unwrap_or(assignment.address);
         if asked != assignment.address {
-            return self.conclude(case, Ok(assignment));
+            // What was offered may have been put away since, because somebody answered to it.
+            let taken = self.probes.as_ref().and_then(|probes| probes.taken(asked));
+            return match taken.filter(|other| *other != request.sight.mac) {
+                Some(other) => self.conflict(case, asked, other),
+                None => self.conclude(case, Ok(assignment)),
+            };
         }
         let finding =
             if request.sight.link.is_some() { Finding::Free } else { self.look(asked, request.sight.mac) };

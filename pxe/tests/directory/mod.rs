@@ -5,7 +5,10 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -17,7 +20,8 @@ pub struct Book {
     network6: Option<Ipv6Net>,
     /// Whether DHCP for IPv4 has addresses.
     ipv4: bool,
-    quarantined: Mutex<Vec<Ipv4Addr>>,
+    pub lease_secs: AtomicU32,
+    quarantined: Mutex<Vec<(MacAddr, Ipv4Addr)>>,
     given: Mutex<BTreeMap<MacAddr, Ipv4Addr>>,
     committed: Mutex<Vec<MacAddr>>,
     notes: Mutex<Vec<Note>>,
@@ -38,6 +42,7 @@ impl Book {
             boot,
             network6,
             ipv4,
+            lease_secs: AtomicU32::new(3600),
             quarantined: Mutex::default(),
             given: Mutex::default(),
             committed: Mutex::default(),
@@ -45,7 +50,7 @@ impl Book {
         })
     }
 
-    pub fn quarantined(&self) -> Vec<Ipv4Addr> {
+    pub fn quarantined(&self) -> Vec<(MacAddr, Ipv4Addr)> {
         self.quarantined.lock().unwrap().clone()
     }
 
@@ -55,6 +60,11 @@ impl Book {
 
     pub fn notes(&self) -> Vec<Note> {
         self.notes.lock().unwrap().clone()
+    }
+
+    /// Forgets what was noted.
+    pub fn forget(&self) {
+        self.notes.lock().unwrap().clear();
     }
 
     /// Waits for a note, as transfers are noted when they end, a moment after the client has it all.
@@ -74,13 +84,18 @@ impl Book {
 
     fn assignment(&self, sight: &Sight) -> Assignment {
         let mut given = self.given.lock().unwrap();
-        let next = u8::try_from(given.len()).unwrap();
-        let address = *given.entry(sight.mac).or_insert_with(|| [10, 77, 1, next].into());
+        let next = u8::try_from(given.len() + self.quarantined.lock().unwrap().len()).unwrap();
+        // Also where IPv4 is not served: an address of IPv6 ends with it.
+        let network = self.network(sight.link).unwrap_or_else(network);
+        let mut pool = network.subnet.network().octets();
+        pool[2] += 1;
+        pool[3] = next;
+        let address = *given.entry(sight.mac).or_insert(pool.into());
         Assignment {
             address,
             hostname: Some(format!("m{}", address.octets()[3])),
-            lease_secs: 3600,
-            network: network(),
+            lease_secs: self.lease_secs.load(Ordering::Relaxed),
+            network,
         }
     }
 }
@@ -104,6 +119,13 @@ pub fn network() -> Arc<Network> {
     })
 }
 
+/// 10.78.0.0/16, behind a relay at its first address.
+pub fn beyond_a_relay() -> Arc<Network> {
+    let relay = Ipv4Addr::new(10, 78, 0, 1);
+    let subnet = "10.78.0.0/16".parse().unwrap();
+    Arc::new(Network { subnet, router: Some(relay), dns: vec![relay], ..Network::clone(&network()) })
+}
+
 #[async_trait::async_trait]
 impl Directory for Book {
     async fn offer(&self, sight: &Sight) -> Result<Assignment, Refused> {
@@ -120,13 +142,20 @@ impl Directory for Book {
         Ok(self.assignment(sight))
     }
 
-    async fn quarantine(&self, _: MacAddr, address: Ipv4Addr) {
-        self.quarantined.lock().unwrap().push(address);
+    fn knows(&self, mac: MacAddr) -> bool {
+        self.committed.lock().unwrap().contains(&mac)
+    }
+
+    async fn quarantine(&self, mac: MacAddr, address: Ipv4Addr) {
+        self.quarantined.lock().unwrap().push((mac, address));
+        self.given.lock().unwrap().remove(&mac);
+        self.committed.lock().unwrap().retain(|known| *known != mac);
     }
 
     fn network(&self, link: Option<Ipv4Addr>) -> Option<Arc<Network>> {
-        let network = network();
-        (self.ipv4 && link.is_none_or(|link| network.subnet.contains(&link))).then_some(network)
+        let beyond = beyond_a_relay();
+        let there = |network: &Arc<Network>| link.is_none_or(|link| network.subnet.contains(&link));
+        [network(), beyond].into_iter().find(|network| self.ipv4 && there(network))
     }
 
     fn network6(&self) -> Option<Ipv6Net> {

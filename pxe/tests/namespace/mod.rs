@@ -52,6 +52,38 @@ pub fn cable(mac: &str) {
     run("ip link set eth0 up");
 }
 
+/// A switch with machines on it, each with an interface by the name of its place, `eth0` and on, and a hardware address
+/// that ends with it. This namespace is on it by `lan0`.
+pub fn switch(machines: u8) -> Vec<Machine> {
+    run("ip link set lo up");
+    run("ip link add lan0 type bridge");
+    run("ip link set lan0 up");
+    let plug = |place: u8| {
+        run(&format!(
+            "ip link add port{place} type veth peer name eth{place} address 52:54:00:aa:bb:1{place}"
+        ));
+        run(&format!("ip link set port{place} master lan0 up"));
+        let machine = Machine::empty();
+        machine.take(&format!("eth{place}"));
+        machine.run("ip link set lo up");
+        machine
+    };
+    (0..machines).map(plug).collect()
+}
+
+/// Starts a program here, which ends with what is returned.
+pub fn start(command: &str) -> Process {
+    let words: Vec<&str> = command.split_whitespace().collect();
+    let child = Command::new(words[0])
+        .args(&words[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command}: {error}"));
+    Process(child)
+}
+
 /// An interface's hardware address.
 pub fn mac(interface: &str) -> String {
     let link = |entry: nix::ifaddrs::InterfaceAddress| entry.address?.as_link_addr()?.addr();
@@ -65,6 +97,13 @@ pub struct Machine(Child);
 
 impl Machine {
     pub fn take_eth0() -> Self {
+        let machine = Self::empty();
+        machine.take("eth0");
+        machine
+    }
+
+    /// Without any interface yet.
+    pub fn empty() -> Self {
         let child =
             Command::new("unshare").args(["--net", "sleep", "300"]).stdout(Stdio::null()).spawn().unwrap();
         let machine = Self(child);
@@ -75,9 +114,18 @@ impl Machine {
             assert!(begun.elapsed() < Duration::from_secs(10), "unshare makes no namespace");
             thread::sleep(Duration::from_millis(5));
         }
-        run(&format!("ip link set eth0 netns {}", machine.0.id()));
-        machine.run("ip link set eth0 up");
         machine
+    }
+
+    /// Gives it an interface of this namespace.
+    pub fn take(&self, interface: &str) {
+        run(&format!("ip link set {interface} netns {}", self.0.id()));
+        self.run(&format!("ip link set {interface} up"));
+    }
+
+    /// Starts a command as this machine, which ends with what is returned.
+    pub fn start(&self, command: &str) -> Process {
+        start(&format!("nsenter -t {} -n {command}", self.id()))
     }
 
     /// Of a process in its namespace.
@@ -97,6 +145,17 @@ impl Machine {
     pub fn run(&self, command: &str) {
         let output = self.output(command);
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// A program that runs beside a test.
+pub struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended; then there is nothing to end.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
