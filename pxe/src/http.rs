@@ -30,6 +30,7 @@ use std::{
 };
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -127,25 +128,22 @@ async fn listen(listener: Listener, site: Arc<Site>) -> io::Result<()> {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         TlsAcceptor::from(Arc::new(config))
     });
+    // The last packet of an answer must not wait for the client's acknowledgement of the one before. Connections inherit
+    // it from the socket on which they came in.
+    SockRef::from(&listener.socket).set_tcp_nodelay(true)?;
     let mut connections = JoinSet::new();
     loop {
-        let (tcp, from, place) = tokio::select! {
-            Some(ended) = connections.join_next() => {
-                ended.map_err(io::Error::other)?;
-                continue;
-            }
-            accepted = accept(&listener.socket, &site.places) => accepted,
-        };
+        let (tcp, from, place) = accept(&listener.socket, &site.places).await;
+        // Here and not as each of them ends: that would wake this task once more for every connection.
+        while let Some(ended) = connections.try_join_next() {
+            ended.map_err(io::Error::other)?;
+        }
         // An IPv4 address in IPv6's clothes is one of IPv4.
         let from = from.ip().to_canonical();
         let Some(open) = Open::new(&site, from) else {
             tracing::debug!("{from} has {} HTTP connections already", site.limits.connections_each);
             continue;
         };
-        // The last packet of an answer must not wait for the client's acknowledgement of the one before.
-        if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!("Setting up an HTTP connection: {error}");
-        }
         // Without one the client is gone already.
         let Ok(to) = tcp.local_addr().map(|to| to.ip().to_canonical()) else { continue };
         let (site, acceptor) = (Arc::clone(&site), acceptor.clone());

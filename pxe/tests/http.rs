@@ -2,121 +2,19 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::symlink,
-    sync::Arc,
+    net::Ipv4Addr,
     time::{Duration, Instant},
 };
 
-use pxe::{
-    Boot, MacAddr, NoteKind,
-    http::{self, Limits, Listener},
-};
-use tempfile::TempDir;
+use pxe::{Boot, MacAddr, NoteKind};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::TcpStream,
 };
-use tokio_util::sync::CancellationToken;
 
 mod directory;
-use directory::Book;
-
-struct Served {
-    address: SocketAddr,
-    book: Arc<Book>,
-    files: TempDir,
-    stop: CancellationToken,
-    server: tokio::task::JoinHandle<()>,
-}
-
-struct Response {
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Response {
-    fn status(&self) -> &str {
-        self.head.split(' ').nth(1).unwrap()
-    }
-
-    /// By its exact name: GRUB takes `Content-Length` in no other spelling.
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-    }
-
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
-    }
-}
-
-async fn serve(boot: Boot) -> Served {
-    let files = tempfile::tempdir().unwrap();
-    let artifacts = files.path().join("artifacts");
-    let loaders = files.path().join("loaders");
-    let systems = files.path().join("systems");
-    fs::create_dir(&artifacts).unwrap();
-    fs::create_dir(&loaders).unwrap();
-    fs::create_dir_all(systems.join("debian")).unwrap();
-    fs::write(systems.join("debian/linux"), "Debian's kernel").unwrap();
-    fs::write(systems.join("secret"), "s").unwrap();
-    fs::write(artifacts.join("vmlinuz"), vmlinuz()).unwrap();
-    fs::write(artifacts.join("empty"), "").unwrap();
-    fs::write(loaders.join("shimx64.efi"), "shim").unwrap();
-    fs::write(loaders.join("grubnetx64.efi"), "network GRUB").unwrap();
-    symlink("/etc/passwd", artifacts.join("leads-out")).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let listener = Listener { socket: listener, tls: None };
-    let book = Book::new(boot);
-    let given = http::Files {
-        address: [10, 77, 0, 1].into(),
-        artifacts,
-        loaders,
-        systems,
-        ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
-        ca_sha256: "ab".repeat(32).parse().unwrap(),
-        directory: book.clone(),
-    };
-    let stop = CancellationToken::new();
-    let server = tokio::spawn({
-        let stop = stop.clone();
-        async move { http::serve(vec![listener], given, Limits::default(), stop).await.unwrap() }
-    });
-    Served { address, book, files, stop, server }
-}
-
-/// More than one chunk of the server's.
-fn vmlinuz() -> Vec<u8> {
-    (0..700_001_u32).map(|n| (n * 3 + n / 257) as u8).collect()
-}
-
-impl Served {
-    /// As a machine with this address, one of loopback's.
-    async fn connect(&self, from: [u8; 4]) -> TcpStream {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind((from, 0).into()).unwrap();
-        socket.connect(self.address).await.unwrap()
-    }
-
-    async fn ask(&self, method: &str, path: &str, headers: &[&str]) -> Response {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
-        for header in headers {
-            request += &format!("{header}\r\n");
-        }
-        stream.write_all(format!("{request}\r\n").as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-        let body = answer.split_off(end + 4);
-        Response { head: String::from_utf8(answer).unwrap(), body }
-    }
-
-    async fn get(&self, path: &str) -> Response {
-        self.ask("GET", path, &["Host: 10.77.0.1"]).await
-    }
-}
+mod served;
+use served::{serve, vmlinuz};
 
 #[tokio::test]
 async fn files_in_whole_and_in_part() {

@@ -13,82 +13,73 @@ use tokio::sync::Notify;
 
 /// Who may send now, and who is next.
 ///
-/// In order of arrival, except that a machine with many connections has no more of it than one with few: its second
-/// transfer comes after everybody's first.
+/// In rounds: of those who wait, each machine has its first transfer in this round, its second in the next, and so on,
+/// so that one with many connections gets no more than one with few. In a round it is the order of arrival.
 #[derive(Debug)]
 struct Queue {
     at_once: usize,
-    /// By their numbers, in order of arrival.
-    waiting: BTreeMap<u64, IpAddr>,
-    sending: BTreeMap<u64, IpAddr>,
-    next: u64,
-    /// The waiting in the order in which they will be served. Made again when it is asked for after a change.
-    order: Option<Vec<u64>>,
+    /// In the order in which they are served.
+    waiting: BTreeMap<Number, IpAddr>,
+    sending: BTreeMap<Number, IpAddr>,
+    /// Of the last that was let in.
+    round: u64,
+    arrivals: u64,
+}
+
+/// A transfer: its round, and how many arrived before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Number {
+    round: u64,
+    arrival: u64,
 }
 
 impl Queue {
     fn new(at_once: usize) -> Self {
-        Self {
-            at_once: at_once.max(1),
-            waiting: BTreeMap::new(),
-            sending: BTreeMap::new(),
-            next: 0,
-            order: None,
-        }
+        let (waiting, sending) = (BTreeMap::new(), BTreeMap::new());
+        Self { at_once: at_once.max(1), waiting, sending, round: 0, arrivals: 0 }
     }
 
-    fn arrive(&mut self, machine: IpAddr) -> u64 {
-        let number = self.next;
-        self.next += 1;
+    fn arrive(&mut self, machine: IpAddr) -> Number {
+        let all = self.sending.iter().chain(&self.waiting);
+        let last = all.filter(|(_, other)| **other == machine).map(|(number, _)| number.round).max();
+        let round = last.map_or(self.round, |last| self.round.max(last + 1));
+        let number = Number { round, arrival: self.arrivals };
+        self.arrivals += 1;
         self.waiting.insert(number, machine);
-        self.order = None;
         number
     }
 
-    fn leave(&mut self, number: u64) {
-        if self.waiting.remove(&number).is_some() | self.sending.remove(&number).is_some() {
-            self.order = None;
-        }
+    /// Makes one that sends the last of all who wait, whichever round they are in.
+    fn go_back(&mut self, number: Number, machine: IpAddr) -> Number {
+        self.leave(number);
+        let round = self.waiting.last_key_value().map_or(self.round, |(last, _)| last.round.max(self.round));
+        let number = Number { round, arrival: self.arrivals };
+        self.arrivals += 1;
+        self.waiting.insert(number, machine);
+        number
+    }
+
+    fn leave(&mut self, number: Number) {
+        self.waiting.remove(&number);
+        self.sending.remove(&number);
     }
 
     /// Lets in who is next, as long as there is room. Returns their numbers.
-    fn admit(&mut self) -> Vec<u64> {
+    fn admit(&mut self) -> Vec<Number> {
         let mut admitted = Vec::new();
         while self.sending.len() < self.at_once
-            && let Some(&number) = self.order().first()
-            && let Some(machine) = self.waiting.remove(&number)
+            && let Some((number, machine)) = self.waiting.pop_first()
         {
+            self.round = self.round.max(number.round);
             self.sending.insert(number, machine);
-            self.order = None;
             admitted.push(number);
         }
         admitted
     }
 
     /// 1 is the next. `None` for who does not wait.
-    fn place(&mut self, number: u64) -> Option<usize> {
-        if !self.waiting.contains_key(&number) {
-            return None;
-        }
-        self.order().iter().position(|other| *other == number).map(|place| place + 1)
-    }
-
-    fn order(&mut self) -> &[u64] {
-        let (waiting, sending) = (&self.waiting, &self.sending);
-        self.order.get_or_insert_with(|| {
-            let mut turns: BTreeMap<IpAddr, usize> = BTreeMap::new();
-            for machine in sending.values() {
-                *turns.entry(*machine).or_default() += 1;
-            }
-            let mut order: Vec<(usize, u64)> = Vec::with_capacity(waiting.len());
-            for (number, machine) in waiting {
-                let turn = turns.entry(*machine).or_default();
-                order.push((*turn, *number));
-                *turn += 1;
-            }
-            order.sort_unstable();
-            order.into_iter().map(|(_, number)| number).collect()
-        })
+    fn place(&self, number: Number) -> Option<usize> {
+        self.waiting.contains_key(&number).then(|| self.waiting.range(..=number).count())
     }
 }
 
@@ -100,7 +91,7 @@ pub struct Admission {
 struct State {
     queue: Queue,
     /// Rings when it is the turn of who waits.
-    bells: BTreeMap<u64, Arc<Notify>>,
+    bells: BTreeMap<Number, Arc<Notify>>,
 }
 
 impl Admission {
@@ -139,7 +130,7 @@ impl State {
 pub struct Turn {
     admission: Arc<Admission>,
     machine: IpAddr,
-    number: u64,
+    number: Number,
     bell: Arc<Notify>,
 }
 
@@ -160,10 +151,8 @@ impl Turn {
         if state.queue.waiting.is_empty() {
             return false;
         }
-        state.queue.leave(self.number);
         state.bells.remove(&self.number);
-        state.ring();
-        self.number = state.queue.arrive(self.machine);
+        self.number = state.queue.go_back(self.number, self.machine);
         // A ring that came for the last turn must not be taken for one of this.
         self.bell = Arc::new(Notify::new());
         state.bells.insert(self.number, Arc::clone(&self.bell));
@@ -195,21 +184,27 @@ mod tests {
     fn in_order_of_arrival_and_nobody_twice_before_all_have_been() {
         let mut queue = Queue::new(2);
         // Machine 1 comes with four connections, 2 and 3 with one each.
-        let numbers: Vec<u64> = [1, 1, 1, 1, 2, 3].map(|number| queue.arrive(machine(number))).into();
+        let numbers: Vec<Number> = [1, 1, 1, 1, 2, 3].map(|number| queue.arrive(machine(number))).into();
         assert_eq!(queue.place(numbers[0]), Some(1));
         assert_eq!(queue.admit(), [numbers[0], numbers[4]]);
         assert_eq!(queue.place(numbers[0]), None);
         assert_eq!(queue.place(numbers[5]), Some(1));
         assert_eq!(queue.place(numbers[1]), Some(2));
         queue.leave(numbers[0]);
-        // Machine 1 has nothing under way, and was here before machine 3.
-        assert_eq!(queue.admit(), [numbers[1]]);
-        queue.leave(numbers[4]);
         assert_eq!(queue.admit(), [numbers[5]]);
-        // Who waits may also leave.
-        queue.leave(numbers[2]);
+        // Machine 4 comes before machine 1 is there for the second time.
+        let fourth = queue.arrive(machine(4));
         queue.leave(numbers[5]);
-        assert_eq!(queue.admit(), [numbers[3]]);
+        assert_eq!(queue.admit(), [fourth]);
+        queue.leave(numbers[4]);
+        assert_eq!(queue.admit(), [numbers[1]]);
+        // Whoever comes now is in the second round too; who waits may also leave.
+        let fifth = queue.arrive(machine(5));
+        assert_eq!((queue.place(fifth), queue.place(numbers[2])), (Some(1), Some(2)));
+        queue.leave(numbers[2]);
+        queue.leave(fourth);
+        queue.leave(numbers[1]);
+        assert_eq!(queue.admit(), [fifth, numbers[3]]);
         assert!(queue.admit().is_empty());
     }
 
@@ -227,6 +222,15 @@ mod tests {
         drop(second);
         drop(third);
         assert_eq!(first.place(), None);
+        // Two who take nothing do not pass the turn to and fro before the second transfer of a third.
+        let mut asleep = admission.arrive(machine(2));
+        let awake = [admission.arrive(machine(3)), admission.arrive(machine(3))];
+        assert!(first.give_way());
+        assert!(asleep.give_way());
+        let [once, twice] = awake;
+        assert_eq!((once.place(), twice.place()), (None, Some(1)));
+        drop(once);
+        assert_eq!((twice.place(), first.place(), asleep.place()), (None, Some(1), Some(2)));
     }
 
     proptest! {

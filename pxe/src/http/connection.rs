@@ -53,7 +53,7 @@ pub async fn serve(mut stream: Stream, from: IpAddr, to: IpAddr, site: Arc<Site>
             return;
         }
         if !head.keep_alive {
-            return stream.close().await;
+            return stream.close(!buffer.is_empty()).await;
         }
     }
 }
@@ -103,7 +103,7 @@ async fn refuse(mut stream: Stream, bad: Bad) {
         answer.push_str(text);
     }
     if let Ok(Ok(())) = timeout(SHORT_LIMIT, stream.write(answer.as_bytes(), false)).await {
-        stream.close().await;
+        stream.close(true).await;
     }
 }
 

@@ -11,6 +11,8 @@ use crate::transfer::Transfer;
 
 /// Sent at most in one go.
 const CHUNK: u64 = 1 << 20;
+/// Sent at most before other connections on the same thread are looked at.
+const AT_A_STRETCH: u64 = 16 << 20;
 /// Every second, to who waits. EDK2 gives up after 5 seconds without a byte, GRUB after 16; libdnf, which installs
 /// Fedora and its kin, at less than 1000 bytes a second for 30 seconds.
 const TRICKLE: u64 = 4096;
@@ -48,8 +50,16 @@ pub async fn send(
 ) -> Result<(), Broken> {
     let Part { file, version, start, end, .. } = part;
     let file = Arc::new(file);
-    let mut sending =
-        Sending { stream, file, version, offset: start, end, warm: start, since: Instant::now() };
+    let mut sending = Sending {
+        stream,
+        file,
+        version,
+        offset: start,
+        end,
+        warm: start,
+        turn_ends: start + AT_A_STRETCH,
+        since: Instant::now(),
+    };
     sending.stream.begin();
     while sending.offset < end {
         if let Some(turn) = &turn {
@@ -96,6 +106,8 @@ struct Sending<'a> {
     end: u64,
     /// What is before it is in the page cache.
     warm: u64,
+    /// Where others have their go.
+    turn_ends: u64,
     /// When the client last took something.
     since: Instant,
 }
@@ -106,8 +118,11 @@ impl Sending<'_> {
         if self.offset >= self.warm {
             self.warm = (self.offset + CHUNK).min(self.end);
             warm(&self.file, self.offset, self.warm).await;
-            // Whoever else has something to do on this thread has waited for a megabyte.
-            tokio::task::yield_now().await;
+            // A client as fast as we are would keep this thread from everybody else.
+            if self.warm >= self.turn_ends {
+                self.turn_ends = self.warm + AT_A_STRETCH;
+                tokio::task::yield_now().await;
+            }
         }
         let most = most.min(self.warm - self.offset);
         // The end goes out only if it is still that of the same file. What was written over meanwhile is of no use.

@@ -106,15 +106,17 @@ impl Stream {
         }
     }
 
-    /// Ends the connection so that what was sent arrives: a close while there is something to read would reset it.
-    pub async fn close(mut self) {
+    /// Ends the connection so that what was sent arrives: a close while there is `more` to read would reset it.
+    pub async fn close(mut self, more: bool) {
         const PATIENCE: Duration = Duration::from_secs(2);
         const ENOUGH: usize = 256 << 10;
         let ended = match &mut self.way {
+            // The close that follows does the same.
+            Way::Plain(_) if !more => return,
             Way::Plain(tcp) => tcp.shutdown().await,
             Way::Secure { tls, .. } => tls.shutdown().await,
         };
-        if ended.is_err() {
+        if ended.is_err() || !more {
             return;
         }
         let rest = async {
