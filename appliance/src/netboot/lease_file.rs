@@ -10,6 +10,7 @@
 //! One thread writes. Everybody who waits when it comes back from the disk shares its next fdatasync, so a thousand
 //! machines at once cost some tens of them and not a thousand.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Seek as _, Write as _};
 use std::net::Ipv4Addr;
@@ -85,7 +86,9 @@ struct Queue {
     /// The number of the last line that was queued, and of the last that is on the disk or was given up.
     queued: u64,
     durable: u64,
-    waiting: Vec<oneshot::Sender<Result<(), NotWritten>>>,
+    /// Lines that were given up because the disk is full, until whoever queued them has undone what they say.
+    lost: BTreeSet<u64>,
+    waiting: Vec<(u64, oneshot::Sender<Result<(), NotWritten>>)>,
     broken: Option<NotWritten>,
     closed: bool,
 }
@@ -97,6 +100,7 @@ struct Writer {
     _before: File,
     length: u64,
     path: PathBuf,
+    full: bool,
 }
 
 impl LeaseFile {
@@ -156,7 +160,7 @@ impl LeaseFile {
             wake: Condvar::new(),
             broken: tokio::sync::watch::Sender::new(None),
         });
-        let writer = Writer { file, _before: before, length, path: path.to_owned() };
+        let writer = Writer { file, _before: before, length, path: path.to_owned(), full: false };
         let of_writer = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("leases".to_owned())
@@ -182,15 +186,23 @@ impl LeaseFile {
             if let Some(broken) = &queue.broken {
                 return Err(broken.clone());
             }
+            if queue.lost.contains(&number) {
+                return Err(NotWritten::Full);
+            }
             if number <= queue.durable {
                 return Ok(());
             }
             let (sender, receiver) = oneshot::channel();
-            queue.waiting.push(sender);
+            queue.waiting.push((number, sender));
             self.shared.wake.notify_one();
             receiver
         };
         receiver.await.unwrap_or_else(|_| Err(NotWritten::Broken("its thread has ended".to_owned())))
+    }
+
+    /// Says that what a line said, which was given up, is undone.
+    pub fn forget(&self, number: u64) {
+        self.shared.lock().lost.remove(&number);
     }
 
     /// Returns when the file cannot be written any more, with the reason.
@@ -230,17 +242,26 @@ impl Shared {
                 (std::mem::take(&mut queue.waiting), queue.queued)
             };
             let written = if lines.is_empty() { Ok(()) } else { writer.append(&lines) };
-            let broken = matches!(written, Err(NotWritten::Broken(_)));
             {
                 let mut queue = self.lock();
-                queue.durable = last;
-                if broken {
-                    queue.broken = written.clone().err();
+                match &written {
+                    Ok(()) => {}
+                    Err(NotWritten::Full) => {
+                        let given_up = queue.durable + 1..=last;
+                        queue.lost.extend(given_up);
+                    }
+                    Err(error) => queue.broken = Some(error.clone()),
                 }
-            }
-            for waiting in waiting {
-                // Whoever waited may be gone, as when the server ends.
-                let _ = waiting.send(written.clone());
+                queue.durable = last;
+                for (number, waiting) in waiting {
+                    let answer = match &queue.broken {
+                        Some(broken) => Err(broken.clone()),
+                        None if queue.lost.contains(&number) => Err(NotWritten::Full),
+                        None => Ok(()),
+                    };
+                    // Whoever waited may be gone, as when the server ends.
+                    let _ = waiting.send(answer);
+                }
             }
             if let Err(error @ NotWritten::Broken(_)) = written {
                 self.broken.send_replace(Some(error.to_string()));
@@ -256,10 +277,12 @@ impl Writer {
         match written {
             Ok(()) => self.length += lines.len() as u64,
             Err(error) if is_full(&error) => {
-                tracing::error!(
-                    "{} was not written: its disk is full. Machines that are known go on.",
-                    self.path.display()
-                );
+                if !std::mem::replace(&mut self.full, true) {
+                    tracing::error!(
+                        "The disk of {} is full: no new machine gets an address",
+                        self.path.display()
+                    );
+                }
                 // Half a line would spoil the next one.
                 self.file.set_len(self.length).map_err(broken)?;
                 return Err(NotWritten::Full);
@@ -268,7 +291,11 @@ impl Writer {
         }
         // A failed fdatasync may have thrown away what it could not write, and the next one would say nothing of it:
         // there is no second try.
-        self.sync().map_err(broken)
+        self.sync().map_err(broken)?;
+        if std::mem::take(&mut self.full) {
+            tracing::info!("{} can be written again", self.path.display());
+        }
+        Ok(())
     }
 
     fn try_write(&mut self, lines: &[u8]) -> io::Result<()> {
@@ -392,22 +419,21 @@ mod tests {
         Entry::Lease { address: Ipv4Addr::new(10, 0, 0, last), mac: MacAddr([2, 0, 0, 0, 0, last]), end }
     }
 
+    /// Waits for the lock, which the thread of the one that was closed before gives up when it ends.
     fn open(path: &Path) -> (LeaseFile, Read) {
-        LeaseFile::open(path, |read| read.entries.clone()).unwrap()
-    }
-
-    async fn reopened(file: LeaseFile, path: &Path) -> (LeaseFile, Read) {
-        file.close();
-        for _ in 0..200 {
+        for _ in 0..1000 {
             match LeaseFile::open(path, |read| read.entries.clone()) {
                 Ok(opened) => return opened,
-                Err(LeaseFileError::InUse(_)) => {
-                    tokio::time::sleep(std::time::Duration::from_millis(10)).await
-                }
+                Err(LeaseFileError::InUse(_)) => std::thread::sleep(std::time::Duration::from_millis(10)),
                 Err(error) => panic!("{error}"),
             }
         }
         panic!("the lock is not given up");
+    }
+
+    fn reopened(file: LeaseFile, path: &Path) -> (LeaseFile, Read) {
+        file.close();
+        open(path)
     }
 
     #[tokio::test]
@@ -425,7 +451,7 @@ mod tests {
         file.durable(last).await.unwrap();
         file.durable(1).await.unwrap();
         assert!(matches!(LeaseFile::open(&path, |_| Vec::new()), Err(LeaseFileError::InUse(_))));
-        let (_file, read) = reopened(file, &path).await;
+        let (_file, read) = reopened(file, &path);
         assert_eq!((&read.entries[..], read.remarks), (&entries[..], Vec::new()));
     }
 
@@ -442,10 +468,10 @@ mod tests {
             assert_eq!(read.aside, None);
             let number = file.append(&lease(4, 9));
             file.durable(number).await.unwrap();
-            let (file, read) = reopened(file, &path).await;
+            let (file, read) = reopened(file, &path);
             assert_eq!(read.entries, [lease(2, 5), lease(4, 9)]);
             file.close();
-            reopened(file, &path).await.0.close();
+            reopened(file, &path).0.close();
         }
         let changed = good(3).replace("10.0.0.3", "10.0.0.4");
         let text = format!("{HEADER}\n{}{changed}hello\n{}", good(2), good(5));
@@ -480,7 +506,7 @@ mod tests {
             });
         }
         assert!(waiting.join_all().await.into_iter().all(|written| written == Ok(())));
-        let (_file, read) = reopened(file, &folder.path().join("leases")).await;
+        let (_file, read) = reopened(file, &folder.path().join("leases"));
         assert_eq!(read.entries.len(), 2000);
     }
 }

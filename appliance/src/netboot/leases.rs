@@ -70,32 +70,34 @@ impl Leases {
 
     /// Returns when the file on the disk says that the address is the client's.
     pub async fn commit(&self, mac: MacAddr, wish: Option<Ipv4Addr>) -> Result<(Ipv4Addr, u32), Refused> {
-        let (address, line, before) = {
+        let (address, line, undo) = {
             let mut pool = self.lock();
             let now = now();
             let before = pool.get(mac);
             match pool.commit(mac, wish, now, u64::from(self.secs)).ok_or_else(|| self.none_left())? {
                 Commit::Other(address) => return Ok((address, self.secs)),
+                // Its line may be on its way to the disk, for an earlier packet.
                 Commit::Kept(lease) => (lease.address, lease.line, None),
                 Commit::New(address) | Commit::Renewed(address) => {
                     let end = now + 2 * u64::from(self.secs);
                     // Queued under the pool's lock: lines of one address stand in the file as they came about.
                     let line = self.file.append(&Entry::Lease { address, mac, end });
                     pool.lease(mac, address, end, line);
-                    (address, line, before)
+                    (address, line, Some(before))
                 }
             }
         };
-        match self.file.durable(line).await {
-            Ok(()) => Ok((address, self.secs)),
-            Err(NotWritten::Full) => {
+        match (self.file.durable(line).await, undo) {
+            (Ok(()), _) => Ok((address, self.secs)),
+            (Err(NotWritten::Full), Some(before)) => {
                 self.lock().undo(mac, line, before);
-                if self.lock().get(mac).is_some_and(|lease| lease.address == address) {
-                    return Ok((address, UNWRITTEN_SECS.min(self.secs)));
+                self.file.forget(line);
+                match before {
+                    Some(_) => Ok((address, UNWRITTEN_SECS.min(self.secs))),
+                    None => Err(Refused(format!("no address for a new machine: {}", NotWritten::Full))),
                 }
-                Err(Refused(format!("no address for a new machine: {}", NotWritten::Full)))
             }
-            Err(error @ NotWritten::Broken(_)) => Err(Refused(error.to_string())),
+            (Err(error), _) => Err(Refused(error.to_string())),
         }
     }
 
@@ -111,6 +113,7 @@ impl Leases {
         };
         // Nobody is told of it, so it only has to be written, and may be lost on a full disk.
         let _ = self.file.durable(line).await;
+        self.file.forget(line);
         true
     }
 
