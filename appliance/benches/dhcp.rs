@@ -8,7 +8,6 @@
 #[path = "dhcp/clients.rs"]
 mod clients;
 #[path = "../../pxe/tests/namespace/mod.rs"]
-#[allow(dead_code, reason = "tests of crate pxe use the rest")]
 mod namespace;
 #[path = "dhcp/servers.rs"]
 mod servers;

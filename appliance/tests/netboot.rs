@@ -1,7 +1,6 @@
 //! `elisandra netboot` as a process, on a cable in network namespaces, with the clients that people have.
 
 #[path = "../../pxe/tests/namespace/mod.rs"]
-#[allow(dead_code, reason = "tests of crate pxe use the rest")]
 mod namespace;
 
 use std::collections::{BTreeMap, BTreeSet};
