@@ -107,7 +107,7 @@ impl Directory for FleetDirectory {
 impl FleetDirectory {
     /// What a machine boots once is used up with the script that says so.
     fn booted(&self, fleet: &Fleet, mac: Mac) {
-        if !machine::by_mac(fleet, mac).is_some_and(|machine| machine.once.is_some()) {
+        if machine::by_mac(fleet, mac).is_none_or(|machine| machine.once.is_none()) {
             return;
         }
         let core = self.core.clone();

@@ -13,7 +13,7 @@
 pub mod book;
 pub mod cases;
 pub mod network;
-mod payload;
+pub mod payload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -55,6 +55,8 @@ pub enum Side {
     Beside,
     /// With the whole system image.
     Whole,
+    /// dnsmasq alone, with busybox's web server.
+    Peer,
 }
 
 /// When it happened, counted from power-on.
@@ -86,6 +88,26 @@ pub fn run(cases: Vec<Case>, lab: &Lab, lans: &[(Side, Lan)], at_once: usize) ->
     });
     let passed = passed.into_inner();
     (passed, cases.len() - passed)
+}
+
+/// Boots each pair in turn, `rounds` times, and prints the best of each.
+pub fn bench(pairs: &[(&str, [Case; 2])], lab: &Lab, lans: &[(Side, Lan)], rounds: u32) -> Result<()> {
+    println!("| power-on to the kernel, best of {rounds} | ours | dnsmasq |\n|---|---|---|");
+    for (name, cases) in pairs {
+        let mut best: [Option<Duration>; 2] = [None; 2];
+        for _ in 0..rounds {
+            for (case, best) in cases.iter().zip(&mut best) {
+                if !name.ends_with("(ours only)") || case.lan != Side::Peer {
+                    let end = boot(case, lab, lans).with_context(|| format!("{name}, {:?}", case.lan))?.end;
+                    *best = Some(best.map_or(end, |best| best.min(end)));
+                }
+            }
+        }
+        let [ours, peer] =
+            best.map(|best| best.map_or_else(String::new, |b| format!("{:.1} s", b.as_secs_f64())));
+        println!("| {name} | {ours} | {peer} |");
+    }
+    Ok(())
 }
 
 fn line(case: &Case, times: &Times) -> String {

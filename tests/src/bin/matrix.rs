@@ -1,5 +1,6 @@
 //! Boots every kind of firmware and card from the boot servers, and counts.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,7 +12,7 @@ use tests::accelerator::Accelerator;
 use tests::interrupt;
 use tests::lab::{self, Lab};
 use tests::matrix::network::{self, Foreign, Lan};
-use tests::matrix::{self, Products, Side, cases};
+use tests::matrix::{self, Products, Side, cases, payload};
 
 #[derive(Parser)]
 #[command(about = "Boots machines of every kind over the network; ends with 'N passed, N failed'")]
@@ -24,9 +25,29 @@ struct Arguments {
     /// Folder for machines and serial logs
     #[arg(long, env = "ELISANDRA_LAB", default_value = "out/lab")]
     lab: PathBuf,
+    /// Instead: boot from ours and from dnsmasq in turn, so many times, one machine at a time
+    #[arg(long, value_name = "ROUNDS")]
+    bench: Option<u32>,
     /// Machines that boot at the same time
     #[arg(long, default_value_t = 2)]
     at_once: usize,
+}
+
+fn bench(arguments: &Arguments, lab: &Lab, lans: [(Side, Lan); 4], rounds: u32) -> Result<ExitCode> {
+    let [.., whole] = lans;
+    let peer = Lan::bare(4)?;
+    let mut pairs = cases::bench();
+    if let Some(only) = &arguments.only {
+        pairs.retain(|(name, _)| name.contains(only.as_str()));
+    }
+    let address = Ipv4Addr::new(10, 81, 0, 2);
+    let folder = lab.folder.join("products/peer");
+    payload::peer(&arguments.out, &folder, address)?;
+    let machines: Vec<MacAddr> = pairs.iter().map(|(_, [case, _])| MacAddr(case.spec.nics[0].mac)).collect();
+    let mut dnsmasq = Foreign::start(&peer, &machines, &payload::peer_options(&folder, address))?;
+    dnsmasq.serve(&folder)?;
+    matrix::bench(&pairs, lab, &[whole, (Side::Peer, peer)], rounds)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn main() -> Result<ExitCode> {
@@ -54,6 +75,9 @@ fn main() -> Result<ExitCode> {
         (Side::Beside, Lan::start(2, Mode::Proxy, &products.tiny, &products.loaders)?),
         (Side::Whole, Lan::start(3, Mode::Full, &arguments.out.canonicalize()?, &products.loaders)?),
     ];
+    if let Some(rounds) = arguments.bench {
+        return bench(&arguments, &lab, lans, rounds);
+    }
     let beside = cases.iter().filter(|case| case.lan == Side::Beside);
     let beside: Vec<MacAddr> = beside.map(|case| MacAddr(case.spec.nics[0].mac)).collect();
     let _dnsmasq = Foreign::start(&lans[2].1, &beside, &[])?;

@@ -29,6 +29,8 @@ fn rescue() -> Case {
     let path = ["iPXE script: rescue", "HTTP vmlinuz: ", "HTTP initrd: ", "HTTP live.squashfs: "];
     let mut case = case("BIOS, rescue, to its prompt", spec, vec![Boot::Rescue], &path, "root@");
     case.lan = Side::Whole;
+    // 160 MB are fetched and hashed before there is a prompt.
+    case.limit = Duration::from_secs(420);
     case
 }
 
@@ -267,6 +269,31 @@ fn uefi(products: &Products) -> Vec<Case> {
         "iPXE initialising devices",
     ));
     cases
+}
+
+/// The machines of the benchmark, each from ours and from dnsmasq: power-on to the first word of our kernel, behind
+/// an initrd of the real size.
+pub fn bench() -> Vec<(&'static str, [Case; 2])> {
+    let pair = |name, spec: Spec, boots: Vec<Boot>| {
+        let mut ours = case(name, spec.clone(), boots, &[], KERNEL);
+        ours.lan = Side::Whole;
+        let mut peer = case(name, spec, Vec::new(), &[], KERNEL);
+        peer.lan = Side::Peer;
+        (name, [ours, peer])
+    };
+    let mut http = machine("http", Firmware::Uefi);
+    http.settings.push(text("opt/org.tianocore/IPv4PXESupport", "n"));
+    let discover = || vec![Boot::Discover];
+    vec![
+        pair("BIOS, iPXE", machine("bios", Firmware::Bios), discover()),
+        pair("UEFI, PXE", machine("pxe", Firmware::Uefi), discover()),
+        pair("UEFI, HTTP boot", http, discover()),
+        pair(
+            "UEFI, PXE, iPXE behind GRUB (ours only)",
+            machine("by-ipxe", Firmware::Uefi),
+            vec![only_for_ipxe("shell"), Boot::Discover],
+        ),
+    ]
 }
 
 fn holding(image: &std::path::Path) -> Disk {

@@ -48,8 +48,8 @@ pub struct Tap {
 }
 
 impl Lan {
-    /// The bridge `lanN` with the address 10.(77+N).0.1/16.
-    pub fn start(number: u8, mode: Mode, files: &Path, loaders: &Path) -> Result<Lan> {
+    /// The bridge `lanN` with the address 10.(77+N).0.1/16, and no boot servers of ours on it.
+    pub fn bare(number: u8) -> Result<Lan> {
         let bridge = format!("lan{number}");
         let address = Ipv4Addr::new(10, 77 + number, 0, 1);
         run(&format!("ip link add {bridge} type bridge forward_delay 0"))?;
@@ -64,6 +64,13 @@ impl Lan {
             routes: Vec::new(),
             mtu: None,
         });
+        Ok(Lan { bridge, address, book, taps: AtomicUsize::new(0), stop: CancellationToken::new() })
+    }
+
+    /// The same with our boot servers.
+    pub fn start(number: u8, mode: Mode, files: &Path, loaders: &Path) -> Result<Lan> {
+        let lan = Lan::bare(number)?;
+        let (bridge, address) = (lan.bridge.clone(), lan.address);
         let server = Server {
             interface: bridge.clone(),
             address,
@@ -75,15 +82,14 @@ impl Lan {
             ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
             ca_sha256: "ab".repeat(32).parse().map_err(|_| anyhow::anyhow!("a constant is wrong"))?,
         };
-        let stop = CancellationToken::new();
-        let running = server.run(book.clone(), stop.clone());
-        let name = bridge.clone();
+        let running = server.run(lan.book.clone(), lan.stop.clone());
+        let name = bridge;
         tokio::spawn(async move {
             if let Err(error) = running.await {
                 println!("the boot servers of {name} ended: {:#}", anyhow::Error::from(error));
             }
         });
-        Ok(Lan { bridge, address, book, taps: AtomicUsize::new(0), stop })
+        Ok(lan)
     }
 
     pub fn tap(&self) -> Result<Tap> {
@@ -98,7 +104,7 @@ impl Lan {
 /// A computer with dnsmasq as the DHCP server of a LAN, at 10.(77+N).0.2; it is gone when dropped.
 pub struct Foreign {
     computer: Child,
-    dnsmasq: Child,
+    programs: Vec<Child>,
 }
 
 impl Foreign {
@@ -136,13 +142,34 @@ impl Foreign {
         }
         command.args(options);
         let dnsmasq = child::spawn(command).context("starting dnsmasq; tests/needs installs it")?;
-        Ok(Foreign { computer, dnsmasq })
+        Ok(Foreign { computer, programs: vec![dnsmasq] })
+    }
+}
+
+impl Foreign {
+    /// busybox's web server on it, for the files of this folder.
+    pub fn serve(&mut self, folder: &Path) -> Result<()> {
+        let mut command = child::command("nsenter");
+        command.args([
+            "-t",
+            &self.computer.id().to_string(),
+            "-n",
+            "busybox",
+            "httpd",
+            "-f",
+            "-p",
+            "80",
+            "-h",
+        ]);
+        command.arg(folder);
+        self.programs.push(child::spawn(command).context("starting busybox httpd")?);
+        Ok(())
     }
 }
 
 impl Drop for Foreign {
     fn drop(&mut self) {
-        child::kill(&mut self.dnsmasq);
+        self.programs.iter_mut().for_each(child::kill);
         child::kill(&mut self.computer);
     }
 }

@@ -17,6 +17,45 @@ pub struct Products {
     pub uefi_disk: PathBuf,
 }
 
+/// A folder that dnsmasq gives away by TFTP, and busybox by HTTP: the same loaders, kernel and initrd, and scripts as
+/// its users write them.
+pub fn peer(out: &Path, folder: &Path, address: std::net::Ipv4Addr) -> Result<()> {
+    fs::create_dir_all(folder.join("grub"))?;
+    for name in ["vmlinuz", "initrd"] {
+        copy(&out.join(name), &folder.join(name))?;
+    }
+    copy(&out.join("loaders/shimx64.efi"), &folder.join("shimx64.efi"))?;
+    copy(&out.join("loaders/grubnetx64.efi"), &folder.join("grubx64.efi"))?;
+    let ipxe = format!(
+        "#!ipxe\nkernel http://{address}/vmlinuz initrd=initrd console=ttyS0,115200\ninitrd http://{address}/initrd\nboot\n"
+    );
+    fs::write(folder.join("script.ipxe"), ipxe)?;
+    let grub = format!(
+        "linux (http,{address})/vmlinuz console=ttyS0,115200\ninitrd (http,{address})/initrd\nboot\n"
+    );
+    Ok(fs::write(folder.join("grub/grub.cfg"), grub)?)
+}
+
+/// dnsmasq's options for that.
+pub fn peer_options(folder: &Path, address: std::net::Ipv4Addr) -> Vec<String> {
+    [
+        "--enable-tftp".to_owned(),
+        format!("--tftp-root={}", folder.display()),
+        "--enable-ra".to_owned(),
+        "--dhcp-range=fd77::,ra-only".to_owned(),
+        "--dhcp-match=set:ipxe,175".to_owned(),
+        "--dhcp-match=set:http,option:client-arch,16".to_owned(),
+        "--dhcp-match=set:uefi,option:client-arch,7".to_owned(),
+        // No waiting for a ProxyDHCP server.
+        "--dhcp-option-force=tag:ipxe,encap:175,176,1b".to_owned(),
+        format!("--dhcp-boot=tag:ipxe,http://{address}/script.ipxe"),
+        "--dhcp-option-force=tag:http,60,HTTPClient".to_owned(),
+        format!("--dhcp-boot=tag:http,http://{address}/shimx64.efi"),
+        "--dhcp-boot=tag:uefi,tag:!ipxe,shimx64.efi".to_owned(),
+    ]
+    .into()
+}
+
 /// What a boot sector shows when it was started.
 pub const DISK_SAYS: &str = "This is the disk of the machine itself";
 
