@@ -17,7 +17,7 @@ mod answer;
 mod connection;
 pub mod head;
 mod response;
-mod select;
+pub mod select;
 mod send;
 mod stream;
 
@@ -41,7 +41,7 @@ use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tokio_util::sync::CancellationToken;
 
 use admission::Admission;
-pub use answer::Files;
+pub use answer::{Files, Route, route};
 use stream::Stream;
 
 /// A handshake needs two round trips and some arithmetic.

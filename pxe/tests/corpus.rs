@@ -12,12 +12,15 @@ use std::{
 
 #[path = "../fuzz/src/dhcp4.rs"]
 mod dhcp4;
+#[path = "../fuzz/src/http.rs"]
+mod http;
 
 /// What a folder's bytes are given to.
 type Target = fn(&[u8]);
 
 /// Every folder of the corpus with its target.
-const TARGETS: &[(&str, Target)] = &[("dhcp4", dhcp4::packet), ("dhcp4_answer", dhcp4::answer)];
+const TARGETS: &[(&str, Target)] =
+    &[("dhcp4", dhcp4::packet), ("dhcp4_answer", dhcp4::answer), ("http", http::request)];
 
 #[test]
 fn the_corpus_is_replayed() {
