@@ -17,7 +17,7 @@ function connect() {
     // A browser gives up for good when the answer is not a stream: the session is over, or the appliance restarts.
     if (stream.readyState === EventSource.CLOSED) setTimeout(again, 2000);
   };
-  for (const name of ['head', 'machines', 'hosts', 'services', 'vms', 'racks', 'switches']) {
+  for (const name of ['head', 'machines', 'hosts', 'services', 'vms', 'racks', 'switches', 'systems']) {
     stream.addEventListener(name, event => { lay(name, event.data); age(); });
   }
   stream.addEventListener('tick', () => refreshTimelines());

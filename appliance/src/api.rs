@@ -20,6 +20,7 @@ pub mod services;
 pub mod session;
 pub mod state;
 pub mod switches;
+pub mod systems;
 pub mod timeline;
 pub mod vms;
 

@@ -26,6 +26,10 @@ pub struct Config {
     pub nodes: SocketAddr,
     /// DNS domain given to machines.
     pub domain: String,
+    /// The Debian mirror that machines install from, through the cache.
+    pub mirror: String,
+    /// Most that the cache of it keeps.
+    pub mirror_gib: u64,
     /// For trying things out with another site's log: nothing is served and nothing is carried out.
     pub rehearsal: bool,
     /// The network to serve; otherwise what `elisandra network` found is read from `run`/network.json.
@@ -52,6 +56,8 @@ impl Default for Config {
             page: SocketAddr::from(([0, 0, 0, 0], 443)),
             nodes: SocketAddr::from(([0, 0, 0, 0], 7443)),
             domain: "elisandra".to_owned(),
+            mirror: "http://deb.debian.org/debian".to_owned(),
+            mirror_gib: 16,
             rehearsal: false,
             serve: None,
         }

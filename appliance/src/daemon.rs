@@ -12,12 +12,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::ca::Ca;
-use crate::config::Config;
+use crate::config::{Config, Served};
 use crate::core::{Actor, ExecuteError};
 use crate::network::Found;
 use crate::store::Store;
 use crate::tokens::Tokens;
-use crate::{App, api, auth, console, core, dhcp, node_api, reconcile, tls, web};
+use crate::{App, api, auth, console, core, dhcp, mirror, node_api, reconcile, systems, tls, web};
 
 /// Runs until a signal comes or a task fails; systemd starts it again.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -28,6 +28,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let writer_shutdown = CancellationToken::new();
 
     std::fs::create_dir_all(config.state.join("bundles")).context("making the folder of bundles")?;
+    std::fs::create_dir_all(config.state.join("systems")).context("making the folder of media")?;
     let found = if config.rehearsal { Found::rehearsal() } else { found(&config)? };
     let store = match &config.database {
         Some(url) => Store::open(url).await?,
@@ -39,6 +40,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let app = App {
         files: config.files.clone(),
         bundles: config.state.join("bundles"),
+        systems: config.state.join("systems"),
         ca: Arc::new(ca),
         tokens: Arc::new(Tokens::open(&config.state.join("secret"))?),
         auth: Arc::new(auth::Auth::open(core.store().clone()).await.context("looking for a password")?),
@@ -130,6 +132,7 @@ async fn start_servers(
     tasks.spawn(tls::serve(nodes, node_tls, node_api::router(app.clone()), ca, shutdown.clone()));
 
     if let Some(served) = &found.serve {
+        tasks.spawn(keep_mirror(config.clone(), served.clone(), shutdown.clone()));
         let server = pxe::Server {
             interface: served.interface.clone(),
             address: served.address,
@@ -142,11 +145,33 @@ async fn start_servers(
             ca_pem: app.ca.pem().to_owned(),
             ca_sha256: app.ca.sha256().parse()?,
         };
-        let directory = dhcp::directory(app.core.clone());
+        let directory = dhcp::directory(app.core.clone(), Arc::clone(&app.tokens));
         let shutdown = shutdown.clone();
         tasks.spawn(async move { Ok(server.run(directory, shutdown).await?) });
     }
     Ok(())
+}
+
+/// What machines that are installed with Debian take their packages from. Without it all else goes on.
+async fn keep_mirror(config: Config, served: Served, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let settings = mirror::Settings {
+        upstream: config.mirror.clone(),
+        folder: config.state.join("mirror"),
+        limit: config.mirror_gib << 30,
+        reserve: 1 << 30,
+    };
+    let place = std::net::SocketAddrV4::new(served.address, systems::MIRROR_PORT);
+    let listener = mirror::listen(place).context("listening for the cache of the mirror");
+    // What is kept is looked at, which takes a while.
+    let opened = tokio::task::spawn_blocking(move || mirror::Mirror::open(&settings));
+    let opened = opened.await.context("opening the cache of the mirror").flatten();
+    match opened.and_then(|mirror| Ok((mirror, listener?))) {
+        Ok((mirror, listener)) => Ok(mirror::serve(listener, mirror, shutdown).await?),
+        Err(error) => {
+            tracing::error!("There is no cache of the Debian mirror: {error:#}");
+            Ok(())
+        }
+    }
 }
 
 /// Puts the machine that the appliance runs on among the machines, and lets its host agent enrol.

@@ -9,6 +9,8 @@ use ipnet::Ipv6Net;
 use pxe::{Assignment, Boot, Directory, Network, Note, NoteKind, Refused, Sight, Step};
 
 use crate::core::{Actor, Core, ExecuteError, now};
+use crate::systems::{self, answers};
+use crate::tokens::Tokens;
 
 /// Addresses stay with their MAC address for good, so leases are long. Clients renew at half of it.
 const LEASE_SECS: u32 = 12 * 3600;
@@ -18,6 +20,7 @@ const SITE: &str = "site";
 
 pub struct FleetDirectory {
     pub core: Core,
+    pub tokens: Arc<Tokens>,
 }
 
 #[async_trait]
@@ -70,11 +73,11 @@ impl Directory for FleetDirectory {
     }
 
     fn boot(&self, mac: pxe::MacAddr) -> Boot {
-        boot(&self.core.fleet(), mac)
+        boot(&self.core.fleet(), &self.tokens, mac)
     }
 
-    async fn answers(&self, _path: &str, _from: IpAddr) -> Result<String, Refused> {
-        Err(Refused("no other system is being installed".to_owned()))
+    async fn answers(&self, path: &str, from: IpAddr) -> Result<String, Refused> {
+        answers::answer(&self.core, &self.tokens, path, from).await.map_err(Refused)
     }
 
     fn note(&self, note: Note) {
@@ -152,12 +155,18 @@ pub fn sighting(sight: &Sight) -> Command {
     Command::Sight { mac: Mac(sight.mac.0), arch: sight.arch, uuid: sight.uuid.map(smbios_uuid) }
 }
 
-pub fn boot(fleet: &Fleet, mac: pxe::MacAddr) -> Boot {
+pub fn boot(fleet: &Fleet, tokens: &Tokens, mac: pxe::MacAddr) -> Boot {
     match machine::boot(fleet, Mac(mac.0)) {
         machine::Boot::Discover => Boot::Discover,
         machine::Boot::Disk => Boot::Disk,
         machine::Boot::Rescue => Boot::Rescue,
         machine::Boot::MemoryTest => Boot::MemoryTest,
+        // What it was to start is gone: it reports, and is told why it waits.
+        machine::Boot::System => {
+            let system =
+                machine::by_mac(fleet, Mac(mac.0)).map(|machine| systems::boot(fleet, tokens, machine));
+            system.and_then(Result::ok).map_or(Boot::Discover, Boot::System)
+        }
     }
 }
 
@@ -172,6 +181,6 @@ fn hostname(fleet: &Fleet, mac: Mac) -> Option<String> {
 }
 
 /// The directory as the boot servers take it.
-pub fn directory(core: Core) -> Arc<dyn Directory> {
-    Arc::new(FleetDirectory { core })
+pub fn directory(core: Core, tokens: Arc<Tokens>) -> Arc<dyn Directory> {
+    Arc::new(FleetDirectory { core, tokens })
 }

@@ -15,6 +15,7 @@ mod plan;
 mod query;
 mod replay;
 mod settings;
+mod systems;
 mod table;
 mod wait;
 
@@ -85,13 +86,12 @@ enum Command {
     Packages,
     /// Nodes, and what they are assigned to
     Registry,
-    /// Make a found machine a host
+    /// Make a found machine a host, or install another system on it
     Adopt {
         #[command(flatten)]
         machines: nouns::Names,
-        /// Wipe the disk although it holds data
-        #[arg(long)]
-        wipe: bool,
+        #[command(flatten)]
+        how: nouns::HowInstalled,
     },
     /// Forget a machine, or delete a VM
     Delete(nouns::Names),
@@ -116,6 +116,12 @@ enum Command {
     /// Switches, and what is in their ports
     #[command(subcommand)]
     Switch(nouns::Switch),
+    /// Installers of other systems
+    #[command(subcommand)]
+    Os(systems::Os),
+    /// What machines can be installed with
+    #[command(subcommand)]
+    Profile(systems::ProfileVerb),
     /// Install a package from a .eli file
     Install(install::Install),
     /// Say what is in a .eli file; or of a thing, what is wanted and what is
@@ -246,8 +252,8 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
         Command::Services => list::services(&client.list("/services").await?, output),
         Command::Packages => list::packages(&client.list("/packages").await?, output),
         Command::Registry => list::registry(&client.get("/state").await?, output),
-        Command::Adopt { machines, wipe } => {
-            nouns::each(machines, async |machine| adopt(client, machine, wipe).await).await
+        Command::Adopt { machines, how } => {
+            nouns::each(machines, async |machine| adopt(client, machine, &how).await).await
         }
         Command::Delete(names) => nouns::each(names, async |name| delete(client, name).await).await,
         Command::Vm(Vm::Create { name, memory, cpus, disk, wait }) => {
@@ -267,6 +273,8 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
         Command::Package(verb) => nouns::package(client, verb).await,
         Command::Rack(verb) => nouns::rack(client, verb, output).await,
         Command::Switch(verb) => nouns::switch(client, verb, output).await,
+        Command::Os(verb) => systems::os(client, verb, output).await,
+        Command::Profile(verb) => systems::profile(client, verb, output).await,
         Command::Install(install) => install::install(client, install).await,
         Command::Remove(remove) => nouns::remove(client, remove, "services").await,
         Command::Timeline { id, limit } => {
@@ -292,16 +300,19 @@ fn client(access: &Access, settings_path: &Path) -> anyhow::Result<Client> {
     Client::new(server, fingerprint.parse()?, Some(token))
 }
 
-async fn adopt(client: &Client, id: &str, wipe: bool) -> anyhow::Result<Changed> {
+async fn adopt(client: &Client, id: &str, how: &nouns::HowInstalled) -> anyhow::Result<Changed> {
+    let nouns::HowInstalled { wipe, profile, disk } = how;
     let machines: Vec<crate::api::machines::Machine> = client.get("/machines").await?;
     let machine = machines.iter().find(|machine| machine.id.to_string() == id || machine.name == id);
     let question = machine.and_then(|machine| machine.question.as_ref());
     let serials = match question {
-        Some(question) if wipe => vec![question.serial.clone()],
+        _ if *wipe && disk.is_some() => disk.iter().cloned().collect(),
+        Some(question) if *wipe => vec![question.serial.clone()],
         _ => Vec::new(),
     };
-    let done = client.send("POST", &format!("/machines/{id}/adopt"), &json!({ "wipe": serials })).await;
-    if question.is_some() && !wipe {
+    let order = json!({ "wipe": serials, "profile": profile, "disk": disk });
+    let done = client.send("POST", &format!("/machines/{id}/adopt"), &order).await;
+    if question.is_some() && disk.is_none() && !wipe {
         return done.with_context(|| format!("eli adopt {id} --wipe wipes it"));
     }
     done

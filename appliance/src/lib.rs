@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod dhcp;
 pub mod eli;
 pub mod files;
+pub mod mirror;
 pub mod netboot;
 pub mod network;
 pub mod node_api;
@@ -21,6 +22,7 @@ pub mod packages;
 pub mod query;
 pub mod reconcile;
 pub mod store;
+pub mod systems;
 pub mod tls;
 pub mod tokens;
 pub mod web;
@@ -36,6 +38,8 @@ pub struct App {
     pub files: PathBuf,
     /// The folder that keeps bundles as `SHA256.eli`.
     pub bundles: PathBuf,
+    /// The folder that keeps media, each in a folder of its name.
+    pub systems: PathBuf,
     pub ca: Arc<ca::Ca>,
     pub tokens: Arc<tokens::Tokens>,
     /// Passwords, sessions, and the one-time code that the console shows.

@@ -33,6 +33,8 @@ pub enum Noun {
     Racks,
     Switches,
     Ports,
+    Media,
+    Profiles,
     Leases,
     Events,
 }
@@ -56,7 +58,7 @@ pub struct Question {
 }
 
 impl Noun {
-    pub const ALL: [Noun; 10] = [
+    pub const ALL: [Noun; 12] = [
         Noun::Machines,
         Noun::Hosts,
         Noun::Vms,
@@ -65,6 +67,8 @@ impl Noun {
         Noun::Racks,
         Noun::Switches,
         Noun::Ports,
+        Noun::Media,
+        Noun::Profiles,
         Noun::Leases,
         Noun::Events,
     ];
@@ -79,6 +83,8 @@ impl Noun {
             Noun::Racks => "racks",
             Noun::Switches => "switches",
             Noun::Ports => "ports",
+            Noun::Media => "media",
+            Noun::Profiles => "profiles",
             Noun::Leases => "leases",
             Noun::Events => "events",
         }
@@ -91,6 +97,7 @@ impl Noun {
             plural == word
                 || plural.strip_suffix("es").or(plural.strip_suffix('s')) == Some(word)
                 || plural.strip_suffix('s') == Some(word)
+                || (*noun == Noun::Media && word == "medium")
         });
         known.ok_or_else(|| {
             let words: Vec<&str> = Noun::ALL.into_iter().map(Noun::word).collect();
@@ -108,6 +115,8 @@ impl Noun {
             Noun::Racks => about(nouns::RACKS),
             Noun::Switches => about(nouns::SWITCHES),
             Noun::Ports => about(nouns::PORTS),
+            Noun::Media => about(nouns::MEDIA),
+            Noun::Profiles => about(nouns::PROFILES),
             Noun::Leases => about(nouns::LEASES),
             Noun::Events => about(nouns::EVENTS),
         }
@@ -142,6 +151,8 @@ impl Question {
                 });
                 self.select(scene, nouns::PORTS, ports)
             }
+            Noun::Media => self.select(scene, nouns::MEDIA, fleet.media.values().map(AsRef::as_ref)),
+            Noun::Profiles => self.select(scene, nouns::PROFILES, fleet::profile::all(fleet)),
             Noun::Events => self.select(scene, nouns::EVENTS, log),
             Noun::Leases => {
                 let leases = fleet.leases.by_mac.iter().map(|(mac, address)| (*mac, *address));

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use fleet::{MachineId, NodeId};
+use fleet::{MachineId, NodeId, Timestamp};
 use ring::hmac;
 
 use crate::ca::{self, CaError};
@@ -44,6 +44,16 @@ impl Tokens {
         Some((machine.parse().ok()?, attempt.parse().ok()?))
     }
 
+    /// For the installer of another system on one machine; adopting the machine again makes another one.
+    pub fn answers(&self, machine: MachineId, adopted_at: Timestamp) -> String {
+        self.seal(&format!("{machine}-{}", adopted_at.0), "answers")
+    }
+
+    pub fn read_answers(&self, token: &str) -> Option<(MachineId, Timestamp)> {
+        let (machine, adopted_at) = self.unseal(token, "answers")?.split_once('-')?;
+        Some((machine.parse().ok()?, Timestamp(adopted_at.parse().ok()?)))
+    }
+
     /// For a guest, or the appliance's own host agent, to ask for its first certificate.
     pub fn enrollment(&self, node: NodeId) -> String {
         self.seal(&node.to_string(), "enroll")
@@ -78,6 +88,10 @@ mod tests {
         let token = tokens.install(MachineId(3), 2);
         assert_eq!(again.read_install(&token), Some((MachineId(3), 2)));
         assert_eq!(tokens.read_enrollment(&token), None);
+        assert_eq!(tokens.read_answers(&token), None);
+        let answers = tokens.answers(MachineId(3), Timestamp(7));
+        assert_eq!(again.read_answers(&answers), Some((MachineId(3), Timestamp(7))));
+        assert_eq!(tokens.read_install(&answers), None);
         assert_eq!(tokens.read_install(&token.replacen("m3", "m4", 1)), None);
         assert_eq!(tokens.read_install(&token[..token.len() - 2]), None);
         assert_eq!(tokens.read_install("é-é"), None);

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use appliance::core::{self, Actor, Core, ExecuteError};
 use appliance::store::{Pool, Store, StoreError};
+use appliance::tokens::Tokens;
 use appliance::{auth, dhcp, web};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
@@ -282,7 +283,7 @@ async fn full_disk(url: &str) {
     assert!(matches!(*source, StoreError::Database { .. }), "{source}");
     assert!(number > 1 && !core.fleet().leases.by_mac.contains_key(&numbered(number)));
 
-    let directory = dhcp::directory(core.clone());
+    let directory = dhcp::directory(core.clone(), Arc::new(Tokens::made_from(b"secret")));
     let client = |number| asking(numbered(number));
     let given = directory.commit(&client(1)).await.unwrap();
     assert_eq!(Some(&given.address), core.fleet().leases.by_mac.get(&numbered(1)));
@@ -430,7 +431,7 @@ async fn while_the_database_is_away_machines_nodes_and_pages_are_answered_from_m
     let (status, _) = ask("GET", "/api/v1/machines/m1/timeline", "").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 
-    let directory = dhcp::directory(core.clone());
+    let directory = dhcp::directory(core.clone(), Arc::new(Tokens::made_from(b"secret")));
     let known = asking(example::mac(2));
     let given = directory.commit(&known).await.unwrap();
     assert_eq!(Some(&given.address), core.fleet().leases.by_mac.get(&example::mac(2)));

@@ -57,6 +57,7 @@ impl Site {
             rehearsal: false,
             files: dir.path().join("files"),
             bundles: dir.path().join("bundles"),
+            systems: dir.path().join("systems"),
             ca: Arc::new(ca::Ca::open(dir.path()).unwrap()),
             tokens: Arc::new(Tokens::open(&dir.path().join("secret")).unwrap()),
             auth: Arc::new(auth::Auth::open(core.store().clone()).await.unwrap()),
@@ -288,7 +289,10 @@ async fn a_failed_installation_says_where_and_can_be_tried_again() {
     assert_eq!(node.post("/node/failed", &failed).await, StatusCode::NO_CONTENT);
     site.wait_until("failing", |fleet| matches!(fleet.machines[&machine].phase, Phase::Failed { .. })).await;
     let person = Actor::Person("admin".into());
-    site.core().execute(&person, Command::Adopt { machine, wipe: false }).await.unwrap();
+    site.core()
+        .execute(&person, Command::Adopt { machine, wipe: false, profile: None, disk: None })
+        .await
+        .unwrap();
     assert_eq!(node.report(MAC).await.0, machine);
 }
 

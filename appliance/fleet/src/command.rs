@@ -9,7 +9,10 @@ use crate::id::{Mac, MachineId, NodeId, ServiceId, Timestamp, VmId};
 use crate::rack::{Occupant, Place};
 use crate::switch::Socket;
 use crate::wire::{Capacity, Hardware, Neighbour};
-use crate::{Event, Fleet, Subject, host, lease, machine, package, rack, restore, service, site, switch, vm};
+use crate::{
+    Event, Fleet, Subject, host, lease, machine, medium, package, profile, rack, restore, service, site,
+    switch, vm,
+};
 
 /// An order. Who may give it is checked where it comes in; whether it can be done is decided here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +47,12 @@ pub enum Command {
     Adopt {
         machine: MachineId,
         wipe: bool,
+        /// What it is installed with; our own system, if it is not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        profile: Option<String>,
+        /// By its serial number or path; the one that is chosen by itself, if it is not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        disk: Option<String>,
     },
     /// At its next start the machine boots this, once; `None`: as usual.
     BootOnce {
@@ -55,6 +64,11 @@ pub enum Command {
         mac: Mac,
     },
     ServeKickstart {
+        machine: MachineId,
+        attempt: u32,
+    },
+    /// The installer of another system fetched its answers.
+    ServeAnswers {
         machine: MachineId,
         attempt: u32,
     },
@@ -191,6 +205,24 @@ pub enum Command {
         switch: String,
         port: String,
     },
+    /// Makes a profile, or changes the one of this name.
+    SetProfile {
+        profile: profile::Profile,
+    },
+    RemoveProfile {
+        name: String,
+        #[serde(default)]
+        force: bool,
+    },
+    /// Its files are there.
+    AddMedium {
+        medium: medium::Medium,
+    },
+    RemoveMedium {
+        name: String,
+        #[serde(default)]
+        force: bool,
+    },
     /// A machine heard a switch over LLDP.
     ObserveNeighbour {
         machine: MachineId,
@@ -230,13 +262,18 @@ impl Command {
             | Command::AddPorts { .. }
             | Command::RemovePorts { .. }
             | Command::Plug { .. }
-            | Command::Unplug { .. } => true,
+            | Command::Unplug { .. }
+            | Command::SetProfile { .. }
+            | Command::RemoveProfile { .. }
+            | Command::AddMedium { .. }
+            | Command::RemoveMedium { .. } => true,
             Command::Found { .. }
             | Command::Sight { .. }
             | Command::Report { .. }
             | Command::RecordAppliance { .. }
             | Command::BootedOnce { .. }
             | Command::ServeKickstart { .. }
+            | Command::ServeAnswers { .. }
             | Command::PhoneHome { .. }
             | Command::FailInstall { .. }
             | Command::Enroll { .. }
@@ -278,12 +315,15 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::Sight { mac, arch, uuid } => lease::sight(fleet, *mac, *arch, *uuid, ctx),
         Command::Report { key, hardware } => machine::report(fleet, key, hardware, ctx),
         Command::RecordAppliance { hardware } => machine::record_appliance(fleet, hardware, ctx),
-        Command::Adopt { machine, wipe } => machine::adopt(fleet, *machine, *wipe, ctx),
         Command::BootOnce { machine, once } => machine::ask_once(fleet, *machine, *once, ctx),
         Command::BootedOnce { mac } => Ok(machine::booted_once(fleet, *mac, ctx)),
+        Command::Adopt { machine, wipe, profile, disk } => {
+            machine::adopt(fleet, *machine, *wipe, profile.as_deref(), disk.as_deref(), ctx)
+        }
         Command::ServeKickstart { machine, attempt } => {
             machine::serve_kickstart(fleet, *machine, *attempt, ctx)
         }
+        Command::ServeAnswers { machine, attempt } => machine::serve_answers(fleet, *machine, *attempt, ctx),
         Command::PhoneHome { machine, attempt } => machine::phone_home(fleet, *machine, *attempt, ctx),
         Command::FailInstall { machine, attempt, step, error } => {
             machine::fail_install(fleet, *machine, *attempt, step, error, ctx)
@@ -334,6 +374,10 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::Unplug { switch, port } => {
             switch::unplug(fleet, &Socket { switch: switch.clone(), port: port.clone() })
         }
+        Command::SetProfile { profile } => profile::set(fleet, profile),
+        Command::RemoveProfile { name, force } => profile::remove(fleet, name, *force),
+        Command::AddMedium { medium } => medium::add(fleet, medium),
+        Command::RemoveMedium { name, force } => medium::remove(fleet, name, *force),
         Command::ObserveNeighbour { machine, neighbour } => {
             switch::observe_neighbour(fleet, *machine, neighbour)
         }

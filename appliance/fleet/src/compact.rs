@@ -2,7 +2,9 @@
 
 use crate::host::Host;
 use crate::machine::Machine;
+use crate::medium::Medium;
 use crate::package::Package;
+use crate::profile::Profile;
 use crate::rack::Rack;
 use crate::restore::{Counters, Object};
 use crate::service::Service;
@@ -22,6 +24,9 @@ pub fn compact(fleet: &Fleet) -> Vec<Command> {
     }
     let leases = fleet.leases.by_mac.iter();
     objects.extend(leases.map(|(mac, address)| Object::Lease { mac: *mac, address: *address }));
+    objects.extend(fleet.media.values().map(|medium| Object::Medium { medium: Medium::clone(medium) }));
+    let profiles = fleet.profiles.values();
+    objects.extend(profiles.map(|profile| Object::Profile { profile: Profile::clone(profile) }));
     let machines = fleet.machines.values();
     objects.extend(machines.map(|machine| Object::Machine { machine: Machine::clone(machine) }));
     let switches = fleet.switches.values();

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Phase;
+use crate::profile::Profile;
 use crate::rack::{self, Occupant};
 use crate::site::{Adopt, Policy};
 use crate::switch::Plugged;
@@ -28,6 +29,9 @@ pub struct Document {
     pub racks: Vec<RackPart>,
     #[serde(rename = "switch", skip_serializing_if = "Vec::is_empty")]
     pub switches: Vec<SwitchPart>,
+    /// Those that are built in are not here.
+    #[serde(rename = "profile", skip_serializing_if = "Vec::is_empty")]
+    pub profiles: Vec<Profile>,
     #[serde(rename = "machine", skip_serializing_if = "Vec::is_empty")]
     pub machines: Vec<MachinePart>,
     #[serde(rename = "vm", skip_serializing_if = "Vec::is_empty")]
@@ -52,6 +56,7 @@ pub struct PolicyPart {
 pub struct Prune {
     pub racks: bool,
     pub switches: bool,
+    pub profiles: bool,
     pub machines: bool,
     pub vms: bool,
     pub services: bool,
@@ -103,9 +108,11 @@ pub struct MachinePart {
     pub name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
-    /// It is to be a host. Its disks are never wiped by a document.
+    /// It is to be a host, or to have the system of `profile`. Its disks are never wiped by a document.
     #[serde(default, skip_serializing_if = "is_false")]
     pub adopt: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// No VM is placed on it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<bool>,
@@ -161,6 +168,7 @@ pub fn export(fleet: &Fleet) -> Document {
             .map(|rack| RackPart { name: rack.name.clone(), units: rack.units })
             .collect(),
         switches: fleet.switches.values().map(|switch| switch_part(fleet, switch)).collect(),
+        profiles: fleet.profiles.values().map(|profile| Profile::clone(profile)).collect(),
         machines: fleet
             .machines
             .values()
@@ -209,6 +217,7 @@ fn machine_part(fleet: &Fleet, machine: &crate::machine::Machine) -> MachinePart
         name: Some(machine.name.to_string()),
         mac: machine.macs.first().copied(),
         adopt: wanted,
+        profile: machine.system.as_ref().filter(|_| wanted).map(|system| system.profile.clone()),
         drained: host.is_some_and(|host| host.draining_since.is_some()).then_some(true),
         rack,
         unit,

@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Fleet, Subject, host, lease, machine, package, rack, restore, service, site, switch, vm};
+use crate::{
+    Fleet, Subject, host, lease, machine, medium, package, profile, rack, restore, service, site, switch, vm,
+};
 
 /// One fact. Its JSON is `{"noun":"machine","event":"adopted",…}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "noun", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "what is put back is rare, and is whole")]
 pub enum Event {
     Site(site::Event),
     Lease(lease::Event),
@@ -17,6 +20,8 @@ pub enum Event {
     Service(service::Event),
     Rack(rack::Event),
     Switch(switch::Event),
+    Medium(medium::Event),
+    Profile(profile::Event),
     Restore(restore::Event),
 }
 
@@ -36,6 +41,8 @@ impl Event {
             Event::Service(event) => event.service().to_string(),
             Event::Rack(event) => event.subject(),
             Event::Switch(event) => event.subject(),
+            Event::Medium(event) => event.subject(),
+            Event::Profile(event) => event.subject(),
             Event::Restore(event) => event.subject(),
         }
     }
@@ -48,7 +55,13 @@ impl Event {
             Event::Vm(event) => Some(Subject::Vm(event.vm())),
             Event::Service(event) => Some(Subject::Service(event.service())),
             Event::Restore(event) => event.planned(),
-            Event::Site(_) | Event::Lease(_) | Event::Package(_) | Event::Rack(_) | Event::Switch(_) => None,
+            Event::Site(_)
+            | Event::Lease(_)
+            | Event::Package(_)
+            | Event::Rack(_)
+            | Event::Switch(_)
+            | Event::Medium(_)
+            | Event::Profile(_) => None,
         }
     }
 
@@ -61,6 +74,8 @@ impl Event {
             Event::Service(event) => event.leftovers(),
             Event::Rack(event) => event.leftovers(),
             Event::Switch(event) => event.leftovers(),
+            Event::Medium(event) => event.leftovers(),
+            Event::Profile(event) => event.leftovers(),
             Event::Site(_) | Event::Lease(_) | Event::Host(_) | Event::Restore(_) => &[],
         }
     }
@@ -85,6 +100,8 @@ impl Event {
             Event::Service(event) => event.to_string(),
             Event::Rack(event) => event.to_string(),
             Event::Switch(event) => event.to_string(),
+            Event::Medium(event) => event.to_string(),
+            Event::Profile(event) => event.to_string(),
             Event::Restore(event) => event.to_string(),
         }
     }
@@ -102,6 +119,8 @@ pub fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::Service(event) => service::evolve(fleet, event),
         Event::Rack(event) => rack::evolve(fleet, event),
         Event::Switch(event) => switch::evolve(fleet, event),
+        Event::Medium(event) => medium::evolve(fleet, event),
+        Event::Profile(event) => profile::evolve(fleet, event),
         Event::Restore(event) => restore::evolve(fleet, event),
     }
 }

@@ -19,9 +19,11 @@ pub mod id;
 mod index;
 pub mod lease;
 pub mod machine;
+pub mod medium;
 pub mod package;
 mod plan;
 mod planner;
+pub mod profile;
 pub mod rack;
 pub mod restore;
 pub mod service;
@@ -63,6 +65,11 @@ pub struct Fleet {
     pub racks: imbl::OrdMap<String, Arc<rack::Rack>>,
     #[serde(default)]
     pub switches: imbl::OrdMap<String, Arc<switch::Switch>>,
+    #[serde(default)]
+    pub media: imbl::OrdMap<String, Arc<medium::Medium>>,
+    /// Those that people made; others are built in.
+    #[serde(default)]
+    pub profiles: imbl::OrdMap<String, Arc<profile::Profile>>,
     /// The last number handed out for each noun; ids are never used twice.
     pub last_machine: u64,
     pub last_vm: u64,
@@ -85,6 +92,8 @@ impl PartialEq for Fleet {
             services,
             racks,
             switches,
+            media,
+            profiles,
             last_machine,
             last_vm,
             last_service,
@@ -100,6 +109,8 @@ impl PartialEq for Fleet {
             && *services == other.services
             && *racks == other.racks
             && *switches == other.switches
+            && *media == other.media
+            && *profiles == other.profiles
             && (*last_machine, *last_vm, *last_service)
                 == (other.last_machine, other.last_vm, other.last_service)
     }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::profile::System;
 use crate::wire::Hardware;
 use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, vm};
 
@@ -28,7 +29,7 @@ use disk::holds_data;
 pub use disk::{MIN_DISK_BYTES, TargetDisk, contents, target_disk};
 pub use event::{By, Event};
 pub(crate) use event::{enter, evolve};
-pub(crate) use install::{adopt, fail_install, phone_home, serve_kickstart};
+pub(crate) use install::{adopt, fail_install, phone_home, serve_answers, serve_kickstart};
 pub use once::Once;
 pub(crate) use once::{ask as ask_once, booted as booted_once};
 pub(crate) use removal::{cancel, record_late, remove};
@@ -62,6 +63,9 @@ pub struct Machine {
     /// What it boots at its next start, and only then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub once: Option<Once>,
+    /// What it is to be, or was, installed with, where that is not our own system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<System>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,6 +122,18 @@ impl Phase {
     }
 }
 
+impl Machine {
+    /// How long its phase may last, as [`Phase::limit_secs`]: installers of other systems take longer than ours, and
+    /// what they installed says nothing to us afterwards.
+    pub fn limit_secs(&self) -> Option<u64> {
+        match (&self.phase, &self.system) {
+            (Phase::Installing { .. }, Some(_)) => Some(3600),
+            (Phase::Installed, Some(_)) => None,
+            (phase, _) => phase.limit_secs(),
+        }
+    }
+}
+
 /// What the netboot answers give a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Boot {
@@ -128,6 +144,8 @@ pub enum Boot {
     /// A shell for a person.
     Rescue,
     MemoryTest,
+    /// The installer of [`Machine::system`].
+    System,
 }
 
 /// What the client with this MAC address boots now. Everything that is not known to need us boots its own disk.
@@ -142,6 +160,7 @@ pub fn boot(fleet: &Fleet, mac: Mac) -> Boot {
     match &machine.phase {
         // Somebody's computer, which happens to start from the network first, keeps starting its own system.
         Phase::Reported if machine.hardware.as_ref().is_some_and(holds_data) => Boot::Disk,
+        Phase::Installing { .. } if machine.system.is_some() => Boot::System,
         Phase::Sighted
         | Phase::Reported
         | Phase::Adopted { .. }
@@ -180,6 +199,12 @@ pub(crate) fn enroll(
     ctx: Ctx,
 ) -> Result<Vec<crate::Event>, Refusal> {
     let machine = find(fleet, id)?;
+    if let Some(system) = &machine.system {
+        return Err(Refusal::Conflict(format!(
+            "{} is to run {system}; only our own system gets a certificate",
+            machine.name
+        )));
+    }
     let mut events = Vec::new();
     match &machine.phase {
         Phase::Installed | Phase::Ready => {}

@@ -184,7 +184,7 @@ fn plan_machine(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, 
         );
     }
     let late = |look: &mut Look, what: &'static str| {
-        look.late(machine.phase.limit_secs(), machine.late, || what.to_owned())
+        look.late(machine.limit_secs(), machine.late, || what.to_owned())
     };
     match &machine.phase {
         machine::Phase::Sighted => {
@@ -216,6 +216,7 @@ fn plan_machine(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, 
             format!("the installation failed while {step}: {error}"),
             Some("adopt it again to try once more"),
         ),
+        machine::Phase::Installed if machine.system.is_some() => {}
         machine::Phase::Installed | machine::Phase::Ready => join(fleet, machine, observed, &mut look),
     }
     look.item
@@ -286,7 +287,7 @@ fn join(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, look: &m
         }
     } else if machine.phase == machine::Phase::Installed {
         let what = "is installed but its host agent has not spoken";
-        match look.late(machine.phase.limit_secs(), machine.late, || what.to_owned()) {
+        match look.late(machine.limit_secs(), machine.late, || what.to_owned()) {
             true => look.wait(what, Some("look at its screen: does it start from its own disk?")),
             false => look.wait("starts from its own disk", None),
         }

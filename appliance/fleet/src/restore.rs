@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::host::Host;
 use crate::machine::{self, Machine};
+use crate::medium::{self, Medium};
 use crate::package::Package;
+use crate::profile::{self, Profile};
 use crate::rack::{self, Rack};
 use crate::service::{self, Service};
 use crate::site::{Policy, Site};
@@ -22,6 +24,7 @@ use crate::{Fleet, Mac, Refusal, Subject, lease};
 /// One thing of a fleet, with all that is known about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "object", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "a line of a log at a time")]
 pub enum Object {
     Site { site: Site },
     Policy { policy: Policy },
@@ -33,6 +36,8 @@ pub enum Object {
     Package { package: Package },
     Vm { vm: Vm },
     Service { service: Service },
+    Medium { medium: Medium },
+    Profile { profile: Profile },
     Counters(Counters),
 }
 
@@ -63,6 +68,8 @@ impl Event {
             Object::Package { package } => package.bundle.manifest.name.clone(),
             Object::Vm { vm } => vm.id.to_string(),
             Object::Service { service } => service.id.to_string(),
+            Object::Medium { medium } => medium::subject(&medium.name),
+            Object::Profile { profile } => profile::subject(&profile.name),
         }
     }
 
@@ -79,6 +86,8 @@ impl Event {
             | Object::Switch { .. }
             | Object::Rack { .. }
             | Object::Package { .. }
+            | Object::Medium { .. }
+            | Object::Profile { .. }
             | Object::Counters(_) => None,
         }
     }
@@ -105,6 +114,8 @@ impl fmt::Display for Event {
             Object::Service { service } => {
                 write!(f, "{} {} was put back, at {}", service.name, service.version, service.url())
             }
+            Object::Medium { medium } => write!(f, "Medium {} was put back", medium.name),
+            Object::Profile { profile } => write!(f, "Profile {} was put back", profile.name),
             Object::Counters(_) => f.write_str("The numbers that were handed out are known again"),
         }
     }
@@ -135,6 +146,10 @@ fn stands(fleet: &Fleet, object: &Object) -> bool {
         Object::Vm { vm } => fleet.vms.get(&vm.id).is_some_and(|known| **known == *vm),
         Object::Service { service } => {
             fleet.services.get(&service.id).is_some_and(|known| **known == *service)
+        }
+        Object::Medium { medium } => fleet.media.get(&medium.name).is_some_and(|known| **known == *medium),
+        Object::Profile { profile } => {
+            fleet.profiles.get(&profile.name).is_some_and(|known| **known == *profile)
         }
         Object::Counters(counters) => Counters::of(fleet) == *counters,
     }
@@ -209,7 +224,15 @@ fn fits(fleet: &Fleet, object: &Object) -> Result<(), Refusal> {
         Object::Package { package } if fleet.packages.contains_key(&package.bundle.manifest.name) => {
             differs(&format!("package {}", package.bundle.manifest.name))
         }
-        Object::Host { .. } | Object::Package { .. } => Ok(()),
+        Object::Medium { medium } if fleet.media.contains_key(&medium.name) => {
+            differs(&format!("medium {}", medium.name))
+        }
+        Object::Profile { profile } if fleet.profiles.contains_key(&profile.name) => {
+            differs(&format!("profile {}", profile.name))
+        }
+        Object::Host { .. } | Object::Package { .. } | Object::Medium { .. } | Object::Profile { .. } => {
+            Ok(())
+        }
         Object::Vm { vm } => {
             if fleet.vms.contains_key(&vm.id) {
                 return differs(&format!("VM {}", vm.id));
@@ -288,6 +311,12 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         Object::Service { service } => {
             fleet.last_service = fleet.last_service.max(service.id.0);
             fleet.put_service(service.clone());
+        }
+        Object::Medium { medium } => {
+            fleet.media.insert(medium.name.clone(), Arc::new(medium.clone()));
+        }
+        Object::Profile { profile } => {
+            fleet.profiles.insert(profile.name.clone(), Arc::new(profile.clone()));
         }
         Object::Counters(counters) => {
             fleet.last_machine = fleet.last_machine.max(counters.last_machine);

@@ -58,6 +58,8 @@ pub fn parts(fleet: &Fleet) -> impl Iterator<Item = Part> {
         services,
         racks,
         switches,
+        media,
+        profiles,
         last_machine,
         last_vm,
         last_service,
@@ -81,7 +83,9 @@ pub fn parts(fleet: &Fleet) -> impl Iterator<Item = Part> {
         .chain(part("package", packages.values()))
         .chain(part("service", services.values()))
         .chain(part("rack", racks.values()))
-        .chain(part("switch", switches.values()));
+        .chain(part("switch", switches.values()))
+        .chain(part("medium", media.values()))
+        .chain(part("profile", profiles.values()));
     let mut ended = false;
     std::iter::from_fn(move || {
         if let Some(part) = body.next() {

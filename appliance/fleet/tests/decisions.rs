@@ -56,9 +56,9 @@ fn a_disk_that_holds_data_is_a_question_and_not_a_target() {
     assert_eq!(waiting.what, "/dev/vda holds ext4 'data'; wipe it?");
     assert_eq!(machine::boot(&world.fleet, MAC), Boot::Disk, "its owner can go on using it");
 
-    let refusal = world.refuses(Command::Adopt { machine: id, wipe: false });
+    let refusal = world.refuses(Command::Adopt { machine: id, wipe: false, profile: None, disk: None });
     assert_eq!(refusal, Refusal::Conflict("/dev/vda holds ext4 'data'; wipe it?".into()));
-    world.does(Command::Adopt { machine: id, wipe: true });
+    world.does(Command::Adopt { machine: id, wipe: true, profile: None, disk: None });
     assert_eq!(machine::boot(&world.fleet, MAC), Boot::Discover);
     world.does(Command::Report { key: "k".into(), hardware: before });
     assert!(matches!(world.phase(id), Phase::Installing { wipe: true, .. }));
@@ -88,7 +88,7 @@ fn a_disk_that_was_filled_after_the_decision_is_not_wiped() {
     let mut world = World::founded();
     world.does(Command::SetPolicy { policy: Policy { adopt: Adopt::Ask, ssh_keys: vec![] } });
     world.does(Command::Report { key: "k".into(), hardware: hardware(MAC, vec![blank_disk("A")]) });
-    world.does(Command::Adopt { machine: MachineId(1), wipe: false });
+    world.does(Command::Adopt { machine: MachineId(1), wipe: false, profile: None, disk: None });
     world.does(Command::Report {
         key: "k".into(),
         hardware: hardware(MAC, vec![disk_with("A", "xfs", "new")]),
@@ -124,7 +124,7 @@ fn a_machine_that_never_ends_its_installation_asks_for_a_person() {
         world.does(Command::Report { key, hardware: hardware(MAC, vec![blank_disk("A")]) });
     }
     assert!(matches!(world.phase(MachineId(1)), Phase::Failed { .. }));
-    world.does(Command::Adopt { machine: MachineId(1), wipe: false });
+    world.does(Command::Adopt { machine: MachineId(1), wipe: false, profile: None, disk: None });
     assert!(matches!(world.phase(MachineId(1)), Phase::Adopted { .. }));
 }
 

@@ -69,6 +69,7 @@ fn machines_are_adopted_and_change_places() {
         name: Some(name.into()),
         mac,
         adopt: true,
+        profile: None,
         drained: None,
         rack: Some("a1".into()),
         unit: Some(unit),

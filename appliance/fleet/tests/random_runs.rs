@@ -7,8 +7,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use common::{World, blank_disk, bundle, capacity, disk_with, hardware, image, new_vm};
+use common::{World, blank_disk, bundle, capacity, debian, disk_with, hardware, image, new_vm};
 use fleet::document::{derive, export};
+use fleet::profile::{Kind, Profile};
 use fleet::rack::Occupant;
 use fleet::site::{Adopt, Policy};
 use fleet::switch::Plugged;
@@ -39,7 +40,12 @@ fn command() -> impl Strategy<Value = Command> {
                 vec![if blank { blank_disk("A") } else { disk_with("A", "ext4", "data") }]
             ),
         }),
-        (machine.clone(), any::<bool>()).prop_map(|(machine, wipe)| Command::Adopt { machine, wipe }),
+        (machine.clone(), any::<bool>()).prop_map(|(machine, wipe)| Command::Adopt {
+            machine,
+            wipe,
+            profile: None,
+            disk: None
+        }),
         (machine.clone(), 1u32..4)
             .prop_map(|(machine, attempt)| Command::ServeKickstart { machine, attempt }),
         (machine.clone(), 1u32..4).prop_map(|(machine, attempt)| Command::PhoneHome { machine, attempt }),
@@ -85,6 +91,30 @@ fn command() -> impl Strategy<Value = Command> {
         service.clone().prop_map(|service| Command::ObserveAnswering { service }),
         (service, any::<bool>()).prop_map(|(service, force)| Command::RemoveService { service, force }),
         wiring(),
+        systems(),
+    ]
+}
+
+/// Media, profiles, and machines that get other systems.
+fn systems() -> impl Strategy<Value = Command> {
+    let machine = (1u64..6).prop_map(MachineId);
+    let name = (0u8..2).prop_map(|name| format!("p{name}"));
+    let medium = (0u8..2).prop_map(|name| format!("d{name}"));
+    prop_oneof![
+        medium.clone().prop_map(|name| Command::AddMedium { medium: debian(&name, "13") }),
+        (medium.clone(), any::<bool>()).prop_map(|(name, force)| Command::RemoveMedium { name, force }),
+        (name.clone(), proptest::option::of(medium)).prop_map(|(name, medium)| {
+            let profile = Profile { medium, ..Profile::plain(&name, Kind::Debian) };
+            Command::SetProfile { profile }
+        }),
+        (name.clone(), any::<bool>()).prop_map(|(name, force)| Command::RemoveProfile { name, force }),
+        (machine.clone(), name, any::<bool>()).prop_map(|(machine, name, wipe)| Command::Adopt {
+            machine,
+            wipe,
+            profile: Some(name),
+            disk: None
+        }),
+        (machine, 1u32..3).prop_map(|(machine, attempt)| Command::ServeAnswers { machine, attempt }),
     ]
 }
 

@@ -65,7 +65,7 @@ fn machines() -> Vec<World> {
         }
         world
     };
-    let adopt = || Command::Adopt { machine: MACHINE, wipe: false };
+    let adopt = || Command::Adopt { machine: MACHINE, wipe: false, profile: None, disk: None };
     let kickstart = || Command::ServeKickstart { machine: MACHINE, attempt: 1 };
     let fail =
         Command::FailInstall { machine: MACHINE, attempt: 1, step: "copying".into(), error: "no".into() };
@@ -243,7 +243,7 @@ fn what_was_cancelled_is_left_alone_by_the_policy() {
         Phase::Reported,
         "although its disk is blank and the policy says blank"
     );
-    world.does(Command::Adopt { machine: MACHINE, wipe: false });
+    world.does(Command::Adopt { machine: MACHINE, wipe: false, profile: None, disk: None });
     world.does(report(2));
     assert!(matches!(world.phase(MACHINE), Phase::Installing { .. }));
     let nothing = World::with_host(4096).refuses(Command::Cancel { subject: Subject::Machine(MACHINE) });

@@ -32,6 +32,9 @@ pub struct Machine {
     pub summary: Option<String>,
     pub hardware: Option<Hardware>,
     pub attempts: u32,
+    /// The profile that it is to be, or was, installed with, where that is not our own system.
+    #[serde(default)]
+    pub profile: Option<String>,
     pub waiting: Vec<Wait>,
     /// Whether a person may adopt it now.
     pub adoptable: bool,
@@ -69,6 +72,12 @@ pub struct Adopt {
     /// Serials (or paths, of disks that have none) of the disks that may be wiped although they hold data.
     #[serde(default)]
     pub wipe: Vec<String>,
+    /// What it is installed with; our own system, if it is not said.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// Serial, stable name or path of the disk; the one that is chosen by itself, if it is not said.
+    #[serde(default)]
+    pub disk: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -91,8 +100,9 @@ pub async fn adopt(
     let fleet = app.core.fleet();
     let machine = find(&fleet, &id)?;
     // `curl -X POST` without a body is enough where there is nothing to wipe.
-    let Adopt { wipe } = if body.is_empty() { Adopt::default() } else { axum::Json::from_bytes(&body)?.0 };
-    if let Some(question) = question(machine)
+    let Adopt { wipe, profile, disk } =
+        if body.is_empty() { Adopt::default() } else { axum::Json::from_bytes(&body)?.0 };
+    if let Some(question) = question(machine).filter(|_| disk.is_none())
         && !wipe.is_empty()
         && !wipe.contains(&question.serial)
     {
@@ -106,10 +116,15 @@ pub async fn adopt(
         .into());
     }
     // Asking whether to wipe would be idle where wiping does not help.
-    if let Some(hardware) = machine.hardware.as_ref().filter(|_| adoptable(machine)) {
+    if let Some(hardware) = machine.hardware.as_ref().filter(|_| adoptable(machine) && disk.is_none()) {
         machine::target_disk(hardware, true)?;
     }
-    let command = Command::Adopt { machine: machine.id, wipe: !wipe.is_empty() };
+    let wipe = match &disk {
+        // One that is named is wiped only if it is named here, too.
+        Some(disk) => wipe.contains(disk),
+        None => !wipe.is_empty(),
+    };
+    let command = Command::Adopt { machine: machine.id, wipe, profile, disk };
     person.gives(&app, command).await
 }
 
@@ -160,6 +175,7 @@ fn document(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, plan
         summary: machine.hardware.as_ref().map(summary),
         hardware: machine.hardware.clone(),
         attempts: machine.attempts,
+        profile: machine.system.as_ref().map(|system| system.profile.clone()),
         waiting: waiting(plan, Subject::Machine(machine.id)),
         adoptable: adoptable(machine),
         question: question(machine),

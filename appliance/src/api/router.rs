@@ -9,7 +9,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
     document, events, guard, history, hosts, machines, packages, plan, policy, query, racks, replay,
-    services, session, state, switches, timeline, vms,
+    services, session, state, switches, systems, timeline, vms,
 };
 use crate::{App, web};
 
@@ -88,6 +88,13 @@ pub fn routes() -> Vec<Route> {
         route(Api,  "POST",   "/api/v1/switches/{id}/unplug",   post(switches::unplug)),
         route(Api,  "PUT",    "/api/v1/switches/{id}/place",    put(racks::place_switch)),
         route(Api,  "DELETE", "/api/v1/switches/{id}/place",    delete(racks::unplace_switch)),
+        route(Api,  "GET",    "/api/v1/media",                  get(systems::list_media)),
+        route(Api,  "POST",   "/api/v1/media",                  post(systems::import).layer(DefaultBodyLimit::disable())),
+        route(Api,  "DELETE", "/api/v1/media/{id}",             delete(systems::remove_medium)),
+        route(Api,  "GET",    "/api/v1/profiles",               get(systems::list_profiles)),
+        route(Api,  "POST",   "/api/v1/profiles",               post(systems::set_profile)),
+        route(Api,  "GET",    "/api/v1/profiles/{id}/template", get(systems::template)),
+        route(Api,  "DELETE", "/api/v1/profiles/{id}",          delete(systems::remove_profile)),
         route(Api,  "GET",    "/api/v1/timeline/{id}",          get(timeline::get)),
         route(Api,  "GET",    "/api/v1/policy",                 get(policy::get)),
         route(Api,  "PUT",    "/api/v1/policy",                 put(policy::put)),

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use axum::extract::State as Extract;
+use fleet::medium::Medium;
 use fleet::site::Policy;
 use fleet::{Fleet, Timestamp};
 use ipnet::Ipv4Net;
@@ -15,6 +16,7 @@ use super::packages::{self, Package};
 use super::racks::{self, Rack};
 use super::services::{self, Service};
 use super::switches::{self, Switch};
+use super::systems::{self, Listed};
 use super::vms::{self, Vm};
 use crate::{App, core};
 
@@ -33,6 +35,10 @@ pub struct State {
     pub packages: Vec<Package>,
     pub racks: Vec<Rack>,
     pub switches: Vec<Switch>,
+    #[serde(default)]
+    pub media: Vec<Medium>,
+    #[serde(default)]
+    pub profiles: Vec<Listed>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,6 +88,8 @@ pub fn state(app: &App) -> State {
         packages: packages::all(&fleet),
         racks: racks::all(&fleet),
         switches: switches::all(&fleet),
+        media: systems::all_media(&fleet),
+        profiles: systems::all_profiles(&fleet),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `/api/v1/…/timeline`: what happened to a thing, events and packets and refusals in one list.
 
 use axum::extract::{Path, Query, State};
-use fleet::{Fleet, MachineId, Refusal, ServiceId, VmId, rack, switch};
+use fleet::{Fleet, MachineId, Refusal, ServiceId, VmId, medium, profile, rack, switch};
 use serde::Deserialize;
 
 use super::{machines, services, vms};
@@ -26,7 +26,8 @@ pub async fn get(
     Ok(axum::Json(entries(&app, &id, wanted.limit.unwrap_or(USUAL).min(MOST)).await?))
 }
 
-/// The timeline of `id`: a machine, VM or service by id or name, a package by name, `rack:NAME`, `switch:NAME`, or `site`.
+/// The timeline of `id`: a machine, VM or service by id or name, a package by name, `rack:NAME`, `switch:NAME`,
+/// `profile:NAME`, `medium:NAME`, or `site`.
 pub async fn entries(app: &App, id: &str, limit: u32) -> Result<Vec<Entry>, web::Error> {
     let subjects = subjects(&app.core.fleet(), id)?;
     Ok(app.core.timeline(&subjects, limit).await?)
@@ -56,6 +57,12 @@ fn subjects(fleet: &Fleet, id: &str) -> Result<Vec<String>, Refusal> {
         let nics = switch.ports.values().flat_map(|port| port.nics()).map(|mac| mac.to_string());
         return Ok([switch::subject(&switch.name)].into_iter().chain(nics).collect());
     }
+    if let Some(name) = id.strip_prefix("profile:").filter(|name| profile::find(fleet, name).is_some()) {
+        return Ok(vec![profile::subject(name)]);
+    }
+    if let Some(name) = id.strip_prefix("medium:").filter(|name| fleet.media.contains_key(*name)) {
+        return Ok(vec![medium::subject(name)]);
+    }
     // What was removed has its history still, and in it what is left over.
     let once = |text: &str| {
         let machine = text.parse().is_ok_and(|id: MachineId| (1..=fleet.last_machine).contains(&id.0));
@@ -66,7 +73,10 @@ fn subjects(fleet: &Fleet, id: &str) -> Result<Vec<String>, Refusal> {
     if fleet.packages.contains_key(id) || once(id) {
         return Ok(vec![id.to_owned()]);
     }
-    Err(Refusal::Missing { what: "machine, VM, service, package, rack or switch", name: id.to_owned() })
+    Err(Refusal::Missing {
+        what: "machine, VM, service, package, rack, switch, profile or medium",
+        name: id.to_owned(),
+    })
 }
 
 fn of_vm(fleet: &Fleet, vm: &fleet::vm::Vm) -> Vec<String> {

@@ -71,7 +71,7 @@ fn report(reporter: &mut Reporter, state: &State, service: &Service) {
 }
 
 /// The file, with how much of it has been sent shown on a terminal.
-fn counted(
+pub fn counted(
     file: tokio::fs::File,
     total: u64,
 ) -> impl futures::Stream<Item = std::io::Result<axum::body::Bytes>> + Send + 'static {

@@ -32,10 +32,31 @@ pub struct Remove {
     force: bool,
 }
 
+/// What is put on a machine, and where.
+#[derive(Args)]
+pub struct HowInstalled {
+    /// Wipe the disk although it holds data
+    #[arg(long)]
+    pub wipe: bool,
+    /// With what; eli profile list shows them. Our own host, if it is not said
+    #[arg(long)]
+    pub profile: Option<String>,
+    /// Serial or path of the disk; chosen by itself, if it is not said
+    #[arg(long)]
+    pub disk: Option<String>,
+}
+
 #[derive(Subcommand)]
 pub enum Machine {
     /// What it boots at its next start, and only then
     Boot { name: String, what: Next },
+    /// Install a found machine: our own host, or the system of a profile
+    Install {
+        #[command(flatten)]
+        names: Names,
+        #[command(flatten)]
+        how: HowInstalled,
+    },
     /// Stop what goes on with it; it is left alone until it is adopted
     Cancel(Names),
     /// Forget it
@@ -163,6 +184,9 @@ pub async fn machine(client: &Client, verb: Machine) -> anyhow::Result<()> {
             let path = format!("/machines/{}/boot", segment(&name));
             say(&client.send("POST", &path, &json!({ "once": once })).await?);
             Ok(())
+        }
+        Machine::Install { names, how } => {
+            each(names, async |name| super::adopt(client, name, &how).await).await
         }
         Machine::Cancel(names) => post(client, names, "machines", "cancel").await,
         Machine::Remove(remove) => self::remove(client, remove, "machines").await,

@@ -15,6 +15,7 @@ use pxe::kickstart::{self, KickstartFacts};
 use super::NodeError;
 use crate::App;
 use crate::core::{Actor, ExecuteError};
+use crate::systems;
 use crate::tls::Peer;
 use crate::tokens::Tokens;
 
@@ -79,6 +80,10 @@ pub fn instruction(fleet: &Fleet, plan: &Plan, tokens: &Tokens, id: MachineId) -
         };
     };
     match &machine.phase {
+        Phase::Installing { .. } if machine.system.is_some() => match systems::boot(fleet, tokens, machine) {
+            Ok(_) => Instruction::Reboot,
+            Err(reason) => Instruction::Wait { reason },
+        },
         Phase::Installing { attempt, kickstart_served: false, .. } => {
             Instruction::Install { token: tokens.install(id, *attempt) }
         }

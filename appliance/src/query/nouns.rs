@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use fleet::host::{self, Host};
 use fleet::machine::Machine;
+use fleet::medium::Medium;
 use fleet::package::Package;
+use fleet::profile::Profile;
 use fleet::rack::{Occupant, Rack};
 use fleet::service::Service;
 use fleet::switch::{Port, Switch};
@@ -74,6 +76,9 @@ pub static MACHINES: &[Field<Machine>] = &[
         Cell::list(m.macs.iter().filter_map(|mac| scene.fleet.leases.by_mac.get(mac)))
     }),
     field("attempts", Number, "installations that were begun", |_, m| Cell::count(m.attempts)),
+    field("profile", Text, "what it is to be, or was, installed with, if not our system", |_, m| {
+        Cell::of(m.system.as_ref(), |system| Cell::str(&system.profile))
+    }),
     field("waiting", List, "what it waits for", |scene, m| scene.waits(Subject::Machine(m.id))),
     field("observed.version", Version, "of its node agent", |scene, m| {
         Cell::of(seen(scene, m.id), |node| Cell::Version(node.said.version.as_str().into()))
@@ -270,6 +275,34 @@ pub static PORTS: &[Field<SwitchPort>] = &[
     field("macs", List, "MAC addresses that hear it over LLDP", |_, port| Cell::list(&port.port.heard)),
     column("contradicts", Bool, "LLDP says something else than a person", |_, port| {
         Cell::Bool(port.port.heard.iter().any(|mac| port.port.contradicts(*mac)))
+    }),
+];
+
+pub static MEDIA: &[Field<Medium>] = &[
+    column("name", Text, "also its folder", |_, medium| Cell::str(&medium.name)),
+    column("family", Text, "debian, ubuntu, red_hat", |_, medium| Cell::str(medium.family.word())),
+    column("title", Text, "as it calls itself", |_, medium| Cell::str(&medium.title)),
+    column("version", Version, "of the system", |_, medium| Cell::Version(medium.version.as_str().into())),
+    column("arch", Text, "amd64, arm64", |_, medium| Cell::str(&medium.arch)),
+    field("bytes", Number, "size of what was imported", |_, medium| Cell::count(medium.bytes)),
+    field("sha256", Text, "of what was imported", |_, medium| Cell::str(&medium.sha256)),
+];
+
+pub static PROFILES: &[Field<Profile>] = &[
+    column("name", Text, "name", |_, profile| Cell::str(&profile.name)),
+    column("kind", Text, "elisandra, debian, ubuntu, kickstart, ipxe, grub", |_, profile| {
+        Cell::str(profile.kind.word())
+    }),
+    column("medium", Text, "that it is installed from; the newest, if it is not said", |_, profile| {
+        Cell::of(profile.medium.as_deref(), Cell::str)
+    }),
+    field("arguments", Text, "for the installer's kernel", |_, profile| Cell::str(&profile.arguments)),
+    field("template", Bool, "it has a template of its own", |_, p| Cell::Bool(p.template.is_some())),
+    column("language", Text, "en_US.UTF-8", |_, profile| Cell::str(&profile.language)),
+    field("keyboard", Text, "us", |_, profile| Cell::str(&profile.keyboard)),
+    column("time_zone", Text, "Europe/Berlin", |_, profile| Cell::str(&profile.time_zone)),
+    column("built_in", Bool, "it cannot be changed", |scene, profile| {
+        Cell::Bool(!scene.fleet.profiles.contains_key(&profile.name))
     }),
 ];
 

@@ -14,6 +14,7 @@ use crate::core::ExecuteError;
 use crate::packages::PackageError;
 use crate::query::WrongExpression;
 use crate::store::StoreError;
+use crate::systems::SystemsError;
 
 #[derive(Debug)]
 pub enum Error {
@@ -79,6 +80,18 @@ impl From<ExecuteError> for Error {
 impl From<WrongExpression> for Error {
     fn from(wrong: WrongExpression) -> Error {
         Error::refused(StatusCode::UNPROCESSABLE_ENTITY, wrong.to_string())
+    }
+}
+
+impl From<SystemsError> for Error {
+    fn from(error: SystemsError) -> Error {
+        let status = match &error {
+            SystemsError::Unusable(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            SystemsError::BrokenOff { .. } => StatusCode::BAD_REQUEST,
+            SystemsError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            SystemsError::File { .. } => return Error::Broken(error.into()),
+        };
+        Error::refused(status, error.to_string())
     }
 }
 

@@ -78,6 +78,7 @@ section!(Services, "services.html");
 section!(Vms, "vms.html");
 section!(Racks, "racks.html");
 section!(Switches, "switches.html");
+section!(Systems, "systems.html");
 
 pub async fn home(
     Extract(app): Extract<App>,
@@ -114,6 +115,7 @@ pub fn sections(state: &State) -> Result<Vec<Section>, askama::Error> {
         Section { name: "vms", html: Vms { state }.render()? },
         Section { name: "racks", html: Racks { state }.render()? },
         Section { name: "switches", html: Switches { state }.render()? },
+        Section { name: "systems", html: Systems { state }.render()? },
     ])
 }
 

@@ -1,11 +1,14 @@
 //! Numbers and states in the words and colours of the page.
 
+use fleet::profile::Kind;
+
 use crate::api::hosts::Host;
 use crate::api::machines::{Machine, Question};
 use crate::api::racks::Rack;
 use crate::api::services::Service;
 use crate::api::state::State;
 use crate::api::switches::{Port, Switch};
+use crate::api::systems::Listed;
 use crate::api::vms::Vm;
 
 /// The colour of a state; its word stands beside it always.
@@ -172,6 +175,19 @@ impl Host {
     pub fn volumes_percent(&self) -> u64 {
         let used = self.volume_free_bytes.map_or(0, |free| self.volume_bytes.saturating_sub(free));
         percent(used, self.volume_bytes)
+    }
+}
+
+impl Listed {
+    /// What a profile that names no medium is installed from.
+    pub fn source(&self, state: &State) -> String {
+        let Some(family) = self.profile.kind.family() else {
+            let own = self.profile.kind == Kind::Elisandra;
+            return if own { "this appliance" } else { "its own text" }.to_owned();
+        };
+        let fits = state.media.iter().filter(|medium| medium.family == family);
+        let names: Vec<&str> = fits.map(|medium| medium.title.as_str()).collect();
+        if names.is_empty() { "nothing yet".to_owned() } else { names.join(", ") }
     }
 }
 

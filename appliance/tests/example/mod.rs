@@ -65,6 +65,7 @@ async fn site_or_rehearsal(dir: &Path, store: Store, rehearsal: bool) -> Site {
     let app = App {
         files,
         bundles: dir.join("bundles"),
+        systems: dir.join("systems"),
         ca: Arc::new(ca::Ca::open(dir).unwrap()),
         tokens: Arc::new(Tokens::open(&dir.join("secret")).unwrap()),
         auth: Arc::new(auth::Auth::open(core.store().clone()).await.unwrap()),

@@ -18,6 +18,13 @@ pub fn ksvalidator(version: &str, file: &Path) {
     assert!(!said.to_lowercase().contains("warning"), "ksvalidator -v {version} warns: {said}");
 }
 
+/// Every version of kickstart that the validator knows: `F43`, `RHEL9`, `DEVEL`.
+#[allow(dead_code, reason = "each test program uses its part")]
+pub fn versions() -> Vec<String> {
+    let output = Command::new(installed()).arg("-l").output().unwrap();
+    String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
+}
+
 fn installed() -> PathBuf {
     let cache = match env::var_os("ELISANDRA_CACHE") {
         Some(cache) => PathBuf::from(cache),

@@ -98,7 +98,7 @@ impl World {
                 _ => {}
             }
         }
-        if let Command::Adopt { machine, wipe: true } = command {
+        if let Command::Adopt { machine, wipe: true, .. } = command {
             self.allow_wiping(*machine);
         }
     }

@@ -200,7 +200,7 @@ impl World {
                 None => return,
             },
             Question::Script { mac, loader } => {
-                let boot = dhcp::boot(&self.daemons[id].fleet, pxe::MacAddr(mac.0));
+                let boot = dhcp::boot(&self.daemons[id].fleet, &self.tokens, pxe::MacAddr(mac.0));
                 let facts = ScriptFacts {
                     address: self.address(),
                     host: self.address().into(),

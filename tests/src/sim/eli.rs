@@ -89,6 +89,8 @@ impl World {
             ["adopt", name, ..] => Command::Adopt {
                 machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
                 wipe: flag("--wipe"),
+                profile: None,
+                disk: None,
             },
             ["delete", name, ..] => match self.vm(name) {
                 Some(vm) => Command::RemoveVm { vm, force: flag("--force") },

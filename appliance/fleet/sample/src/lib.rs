@@ -113,7 +113,14 @@ impl Log {
         let at = self.at();
         self.machine(machine::Event::Reported { machine, name, key, hardware, at });
         let at = self.at();
-        self.machine(machine::Event::Adopted { machine, by: By::Policy, disk, wipe: false, at });
+        self.machine(machine::Event::Adopted {
+            machine,
+            by: By::Policy,
+            disk,
+            wipe: false,
+            system: None,
+            at,
+        });
         let at = self.at();
         self.machine(machine::Event::InstallStarted { machine, attempt: 1, at });
         self.machine(machine::Event::KickstartServed { machine, attempt: 1 });

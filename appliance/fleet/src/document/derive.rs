@@ -26,6 +26,7 @@ pub fn derive(fleet: &Fleet, document: &Document, image: Option<&vm::Image>, ctx
     work.policy(document);
     work.racks(document);
     work.switches(document);
+    work.profiles(document);
     work.machines(document);
     work.places(document);
     work.plugs(document);
@@ -73,6 +74,7 @@ impl Work {
         };
         look("rack", &mut document.racks.iter().map(|part| part.name.clone()));
         look("switch", &mut document.switches.iter().map(|part| part.name.clone()));
+        look("profile", &mut document.profiles.iter().map(|part| part.name.clone()));
         look("machine", &mut document.machines.iter().map(MachinePart::handle));
         look("VM", &mut document.vms.iter().map(|part| part.name.clone()));
         look("service", &mut document.services.iter().map(|part| part.package.clone()));
@@ -118,6 +120,13 @@ impl Work {
         }
     }
 
+    fn profiles(&mut self, document: &Document) {
+        for profile in &document.profiles {
+            let command = Command::SetProfile { profile: profile.clone() };
+            self.order(&format!("profile {}", profile.name), command);
+        }
+    }
+
     fn machines(&mut self, document: &Document) {
         for part in &document.machines {
             let Some(machine) = self.find(part) else {
@@ -128,6 +137,7 @@ impl Work {
                 continue;
             };
             let (id, name, phase) = (machine.id, machine.name.clone(), machine.phase.clone());
+            let system = machine.system.clone();
             let is_drained = self.after.hosts.get(&id).is_some_and(|host| host.draining_since.is_some());
             match part.drained {
                 Some(true) if !is_drained => {
@@ -143,13 +153,28 @@ impl Work {
             }
             match phase {
                 Phase::Reported => {
-                    self.order(&format!("machine {name}"), Command::Adopt { machine: id, wipe: false });
+                    self.order(
+                        &format!("machine {name}"),
+                        Command::Adopt {
+                            machine: id,
+                            wipe: false,
+                            profile: part.profile.clone(),
+                            disk: None,
+                        },
+                    );
                 }
                 Phase::Sighted => self.left(format!("machine {name} has not said yet what it is made of")),
                 Phase::Failed { step, .. } => self.left(format!(
                     "the installation of machine {name} failed while {step}; eli adopt {name} tries again"
                 )),
-                Phase::Adopted { .. } | Phase::Installing { .. } | Phase::Installed | Phase::Ready => {}
+                Phase::Adopted { .. } | Phase::Installing { .. } | Phase::Installed | Phase::Ready => {
+                    let has = system.as_ref().map_or("elisandra", |system| &system.profile);
+                    if let Some(wanted) = part.profile.as_deref().filter(|wanted| *wanted != has) {
+                        self.left(format!(
+                            "machine {name} has {has} and not {wanted}; remove it, and it can be installed anew"
+                        ));
+                    }
+                }
             }
         }
     }
@@ -323,6 +348,13 @@ impl Work {
             let gone = gone.filter(|machine| !machine.appliance && !named.contains(&machine.id));
             for (machine, name) in gone.map(|m| (m.id, m.name.clone())).collect::<Vec<_>>() {
                 self.order(&format!("machine {name}"), Command::RemoveMachine { machine, force: false });
+            }
+        }
+        if prune.profiles {
+            let named = |name: &str| document.profiles.iter().any(|part| part.name == name);
+            let gone: Vec<String> = self.after.profiles.keys().filter(|name| !named(name)).cloned().collect();
+            for name in gone {
+                self.order(&format!("profile {name}"), Command::RemoveProfile { name, force: false });
             }
         }
         if prune.switches {

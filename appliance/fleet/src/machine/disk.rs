@@ -119,6 +119,38 @@ pub fn target_disk(hardware: &Hardware, wipe: bool) -> Result<&Disk, Refusal> {
     })
 }
 
+/// The disk that a person named, by its serial number, its stable name or its path.
+pub(super) fn chosen_disk<'a>(hardware: &'a Hardware, named: &str, wipe: bool) -> Result<&'a Disk, Refusal> {
+    let is_named = |disk: &&Disk| {
+        disk.path == named || disk.serial.as_deref() == Some(named) || disk.by_id.as_deref() == Some(named)
+    };
+    let mut disks = hardware.disks.iter().filter(is_named);
+    let disk = match (disks.next(), disks.next()) {
+        (Some(disk), None) => disk,
+        (None, _) => return Err(Refusal::Missing { what: "disk", name: named.to_owned() }),
+        (Some(_), Some(_)) => {
+            return Err(Refusal::Conflict(format!("two disks are called {named}; name one by its path")));
+        }
+    };
+    if disk.removable || disk.bytes < MIN_DISK_BYTES {
+        return Err(Refusal::Conflict(format!(
+            "{} is not a built-in disk of at least {} GB",
+            disk.path,
+            MIN_DISK_BYTES / 1_000_000_000
+        )));
+    }
+    if disk.by_id.is_none() {
+        return Err(Refusal::Conflict(format!(
+            "{} has no serial number or place by which it would be known again",
+            disk.path
+        )));
+    }
+    if !wipe && !disk.contents.is_empty() {
+        return Err(Refusal::Conflict(format!("{} holds {}; wipe it?", disk.path, contents(disk))));
+    }
+    Ok(disk)
+}
+
 pub(super) fn target(disk: &Disk) -> TargetDisk {
     TargetDisk {
         path: disk.path.clone(),

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Machine, Once, Phase, TargetDisk};
+use crate::profile::System;
 use crate::wire::{Firmware, Hardware};
 use crate::{Fleet, Mac, MachineId, NodeId, Timestamp, rack, switch};
 
@@ -37,6 +38,9 @@ pub enum Event {
         by: By,
         disk: TargetDisk,
         wipe: bool,
+        /// What it is installed with; our own system, if it is not said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        system: Option<System>,
         at: Timestamp,
     },
     InstallStarted {
@@ -47,6 +51,14 @@ pub enum Event {
     KickstartServed {
         machine: MachineId,
         attempt: u32,
+    },
+    /// The installer of another system fetched its answers, as it does at each of its starts.
+    AnswersServed {
+        machine: MachineId,
+        attempt: u32,
+        /// Which start of the installer this is.
+        start: u32,
+        at: Timestamp,
     },
     Installed {
         machine: MachineId,
@@ -112,6 +124,7 @@ impl Event {
             | Event::Adopted { machine, .. }
             | Event::InstallStarted { machine, .. }
             | Event::KickstartServed { machine, .. }
+            | Event::AnswersServed { machine, .. }
             | Event::Installed { machine, .. }
             | Event::InstallFailed { machine, .. }
             | Event::CertificateIssued { machine, .. }
@@ -134,6 +147,7 @@ impl Event {
             | Event::Adopted { .. }
             | Event::InstallStarted { .. }
             | Event::KickstartServed { .. }
+            | Event::AnswersServed { .. }
             | Event::Installed { .. }
             | Event::InstallFailed { .. }
             | Event::CertificateIssued { .. }
@@ -162,13 +176,14 @@ impl fmt::Display for Event {
                 }
             ),
             Event::ApplianceRecorded { .. } => f.write_str("The appliance runs on this machine"),
-            Event::Adopted { by, disk, wipe, .. } => write!(
+            Event::Adopted { by, disk, wipe, system, .. } => write!(
                 f,
-                "Adopted {}; to be installed on {disk}{}",
+                "Adopted {}; to be installed {}on {disk}{}",
                 match by {
                     By::Policy => "by policy",
                     By::Person => "by a person",
                 },
+                system.as_ref().map(|system| format!("with {system} ")).unwrap_or_default(),
                 if *wipe { ", whose data may be wiped" } else { "" }
             ),
             Event::InstallStarted { attempt: 1, .. } => f.write_str("Installation started"),
@@ -176,6 +191,10 @@ impl fmt::Display for Event {
                 write!(f, "Installation started over, attempt {attempt}")
             }
             Event::KickstartServed { .. } => f.write_str("Fetched its kickstart file; the token is used up"),
+            Event::AnswersServed { start: 1, .. } => f.write_str("The installer fetched its answers"),
+            Event::AnswersServed { start, .. } => {
+                write!(f, "The installer was started over and fetched its answers, start {start}")
+            }
             Event::Installed { .. } => f.write_str("Phoned home: installed"),
             Event::InstallFailed { step, error, .. } => {
                 write!(f, "Installation failed while {step}: {error}")
@@ -227,8 +246,9 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
                 }
             });
         }
-        Event::Adopted { machine, disk, wipe, at, .. } => {
+        Event::Adopted { machine, disk, wipe, system, at, .. } => {
             enter(fleet, *machine, *at, |machine| {
+                machine.system = system.clone();
                 machine.attempts = 0;
                 machine.held = false;
                 machine.phase = Phase::Adopted { disk: disk.clone(), wipe: *wipe };
@@ -250,6 +270,12 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
                 *kickstart_served = true;
             }
         }),
+        Event::AnswersServed { machine, start, at, .. } => enter(fleet, *machine, *at, |machine| {
+            machine.attempts = *start;
+            if let Phase::Installing { kickstart_served, .. } = &mut machine.phase {
+                *kickstart_served = true;
+            }
+        }),
         Event::Installed { machine, at, .. } => {
             enter(fleet, *machine, *at, |machine| machine.phase = Phase::Installed);
         }
@@ -265,6 +291,7 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
             machine.phase = Phase::Reported;
             machine.attempts = 0;
             machine.held = true;
+            machine.system = None;
         }),
         Event::Late { machine, at, .. } => {
             fleet.change_machine(*machine, |machine| machine.late = Some(*at));
@@ -310,6 +337,7 @@ fn first_seen(id: MachineId, name: &str, at: Timestamp) -> Machine {
         held: false,
         late: None,
         once: None,
+        system: None,
     }
 }
 

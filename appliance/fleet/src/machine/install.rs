@@ -1,13 +1,16 @@
-//! Installing a machine: adopted, kickstart served once, and home or failed.
+//! Installing a machine: adopted, kickstart or answers served, and home or failed.
 
-use super::disk::{target, target_disk};
+use super::disk::{chosen_disk, target, target_disk};
+use super::report::MAX_ATTEMPTS;
 use super::{By, Event, Phase, find};
-use crate::{Ctx, Fleet, MachineId, Refusal};
+use crate::{Ctx, Fleet, MachineId, Refusal, profile};
 
 pub(crate) fn adopt(
     fleet: &Fleet,
     id: MachineId,
     wipe: bool,
+    profile: Option<&str>,
+    disk: Option<&str>,
     ctx: Ctx,
 ) -> Result<Vec<crate::Event>, Refusal> {
     let machine = find(fleet, id)?;
@@ -30,12 +33,17 @@ pub(crate) fn adopt(
     let Some(hardware) = &machine.hardware else {
         return Err(Refusal::Conflict(format!("{} has not said yet what it is made of", machine.name)));
     };
-    let disk = target_disk(hardware, wipe)?;
+    let disk = match disk {
+        Some(named) => chosen_disk(hardware, named, wipe)?,
+        None => target_disk(hardware, wipe)?,
+    };
+    let system = profile.map(|name| profile::system(fleet, name, machine, ctx)).transpose()?.flatten();
     Ok(vec![crate::Event::Machine(Event::Adopted {
         machine: id,
         by: By::Person,
         disk: target(disk),
         wipe,
+        system,
         at: ctx.now,
     })])
 }
@@ -67,6 +75,57 @@ pub(crate) fn serve_kickstart(
     }
 }
 
+/// Anaconda and cloud-init fetch their answers several times at each start.
+const SAME_START_SECS: u64 = 120;
+
+/// An installer may fetch its answers as often as it needs them while it installs. One that is started over again and
+/// again, because it never says that it is done, is stopped.
+pub(crate) fn serve_answers(
+    fleet: &Fleet,
+    id: MachineId,
+    attempt: u32,
+    ctx: Ctx,
+) -> Result<Vec<crate::Event>, Refusal> {
+    let machine = find(fleet, id)?;
+    let served = match &machine.phase {
+        Phase::Installing { attempt: current, kickstart_served, .. }
+            if *current == attempt && machine.system.is_some() =>
+        {
+            *kickstart_served
+        }
+        Phase::Sighted
+        | Phase::Reported
+        | Phase::Adopted { .. }
+        | Phase::Installing { .. }
+        | Phase::Installed
+        | Phase::Ready
+        | Phase::Failed { .. } => {
+            return Err(Refusal::Conflict(format!(
+                "the installation of {} that these answers were for is over",
+                machine.name
+            )));
+        }
+    };
+    if served && ctx.now.secs_since(machine.since) <= SAME_START_SECS {
+        return Ok(Vec::new());
+    }
+    let start = if served { machine.attempts + 1 } else { machine.attempts.max(1) };
+    let event = if start > MAX_ATTEMPTS {
+        Event::InstallFailed {
+            machine: id,
+            attempt,
+            step: "installing".to_owned(),
+            error: format!(
+                "its installer was started {MAX_ATTEMPTS} times and never said that it is done; does it fetch .../done?"
+            ),
+            at: ctx.now,
+        }
+    } else {
+        Event::AnswersServed { machine: id, attempt, start, at: ctx.now }
+    };
+    Ok(vec![crate::Event::Machine(event)])
+}
+
 pub(crate) fn phone_home(
     fleet: &Fleet,
     id: MachineId,
@@ -79,7 +138,7 @@ pub(crate) fn phone_home(
             Ok(vec![crate::Event::Machine(Event::Installed { machine: id, attempt, at: ctx.now })])
         }
         // The answer to the first call was lost on the way.
-        Phase::Installed if machine.attempts == attempt => Ok(Vec::new()),
+        Phase::Installed if machine.attempts == attempt || machine.system.is_some() => Ok(Vec::new()),
         Phase::Sighted
         | Phase::Reported
         | Phase::Adopted { .. }

@@ -86,6 +86,7 @@ fn leftovers(machine: &Machine) -> Vec<String> {
             format!("what it wrote stays on {disk}"),
         ],
         Phase::Failed { .. } => vec![format!("what its installation wrote stays on {name}'s disk")],
+        Phase::Installed if machine.system.is_some() => vec![format!("{name}'s system stays on its disk")],
         Phase::Installed | Phase::Ready => vec![
             format!("{name}'s system stays on its disk"),
             format!("{name}'s certificate is good until 2060-01-01; nothing here answers to it any more"),
@@ -106,7 +107,7 @@ pub(crate) fn record_late(
 ) -> Result<Vec<crate::Event>, Refusal> {
     let machine = find(fleet, id)?;
     let draining = fleet.hosts.get(&id).is_some_and(|host| host.draining_since.is_some());
-    if machine.late.is_some() || (machine.phase.limit_secs().is_none() && !draining) {
+    if machine.late.is_some() || (machine.limit_secs().is_none() && !draining) {
         return Ok(Vec::new());
     }
     Ok(vec![crate::Event::Machine(Event::Late { machine: id, what: what.to_owned(), at: ctx.now })])

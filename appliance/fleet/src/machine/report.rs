@@ -68,13 +68,22 @@ pub(crate) fn report(
         && fleet.policy.adopt == site::Adopt::Blank
         && let Ok(disk) = target_disk(hardware, false)
     {
-        let adopted =
-            Event::Adopted { machine: id, by: By::Policy, disk: target(disk), wipe: false, at: ctx.now };
+        let adopted = Event::Adopted {
+            machine: id,
+            by: By::Policy,
+            disk: target(disk),
+            wipe: false,
+            system: None,
+            at: ctx.now,
+        };
         happen(&mut fleet, crate::Event::Machine(adopted));
     }
 
     let attempts = fleet.machines.get(&id).map_or(0, |machine| machine.attempts);
+    let other_system = fleet.machines.get(&id).is_some_and(|machine| machine.system.is_some());
     match fleet.machines.get(&id).map(|machine| &machine.phase) {
+        // Told to restart into the installer, it has not done so yet.
+        Some(Phase::Installing { .. }) if other_system => {}
         // Reporting while installing means that it was restarted in the middle.
         Some(Phase::Adopted { .. } | Phase::Installing { .. }) if attempts >= MAX_ATTEMPTS => {
             let failed = Event::InstallFailed {

@@ -9,7 +9,9 @@ use super::stored::StoredVm;
 use super::{BadPart, Contents, END, Part, Root};
 use crate::host::Host;
 use crate::machine::Machine;
+use crate::medium::Medium;
 use crate::package::Package;
+use crate::profile::Profile;
 use crate::rack::Rack;
 use crate::service::Service;
 use crate::switch::Switch;
@@ -38,6 +40,8 @@ pub(super) enum Objects {
     Services(Vec<(ServiceId, Arc<Service>)>),
     Racks(Vec<(String, Arc<Rack>)>),
     Switches(Vec<(String, Arc<Switch>)>),
+    Media(Vec<(String, Arc<Medium>)>),
+    Profiles(Vec<(String, Arc<Profile>)>),
     End(Contents),
 }
 
@@ -54,6 +58,8 @@ impl Part {
             "service" => self.read(|it: Service| (it.id, Arc::new(it))).map(Objects::Services),
             "rack" => self.read(|it: Rack| (it.name.clone(), Arc::new(it))).map(Objects::Racks),
             "switch" => self.read(|it: Switch| (it.name.clone(), Arc::new(it))).map(Objects::Switches),
+            "medium" => self.read(|it: Medium| (it.name.clone(), Arc::new(it))).map(Objects::Media),
+            "profile" => self.read(|it: Profile| (it.name.clone(), Arc::new(it))).map(Objects::Profiles),
             END => serde_json::from_slice(&self.body).map(Objects::End).map_err(|error| error.to_string()),
             _ => Err("this version does not know such a noun".to_owned()),
         };

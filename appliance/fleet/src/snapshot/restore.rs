@@ -9,7 +9,9 @@ use crate::host::Host;
 use crate::index::map_of;
 use crate::lease::Leases;
 use crate::machine::Machine;
+use crate::medium::Medium;
 use crate::package::Package;
+use crate::profile::Profile;
 use crate::rack::Rack;
 use crate::service::Service;
 use crate::switch::Switch;
@@ -28,6 +30,8 @@ pub struct Restore {
     services: Vec<(ServiceId, Arc<Service>)>,
     racks: Vec<(String, Arc<Rack>)>,
     switches: Vec<(String, Arc<Switch>)>,
+    media: Vec<(String, Arc<Medium>)>,
+    profiles: Vec<(String, Arc<Profile>)>,
     images: Vec<(Image, ())>,
     /// By their numbers.
     shared: Vec<Arc<Image>>,
@@ -63,6 +67,8 @@ impl Restore {
             Objects::Services(services) => append(&mut self.services, services),
             Objects::Racks(racks) => append(&mut self.racks, racks),
             Objects::Switches(switches) => append(&mut self.switches, switches),
+            Objects::Media(media) => append(&mut self.media, media),
+            Objects::Profiles(profiles) => append(&mut self.profiles, profiles),
             Objects::End(end) => {
                 self.end = Some((end, digest));
                 return Ok(());
@@ -120,6 +126,8 @@ impl Restore {
             services: map_of(self.services),
             racks: map_of(self.racks),
             switches: map_of(self.switches),
+            media: map_of(self.media),
+            profiles: map_of(self.profiles),
             last_machine: root.last_machine,
             last_vm: root.last_vm,
             last_service: root.last_service,

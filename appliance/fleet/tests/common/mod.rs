@@ -151,3 +151,19 @@ pub fn bundle(name: &str, memory_mib: u64) -> Bundle {
         },
     }
 }
+
+/// Debian's netboot installer.
+pub fn debian(name: &str, version: &str) -> fleet::medium::Medium {
+    fleet::medium::Medium {
+        name: name.into(),
+        family: fleet::medium::Family::Debian,
+        title: format!("Debian {version} netboot installer"),
+        version: version.into(),
+        arch: "amd64".into(),
+        bytes: 1,
+        sha256: "ab".repeat(32),
+        kernel: Some("linux".into()),
+        initrd: Some("initrd.gz".into()),
+        image: None,
+    }
+}

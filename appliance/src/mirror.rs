@@ -1,0 +1,232 @@
+//! A pull-through cache of a Debian mirror: what one machine has installed, the next one gets from here.
+//!
+//! ```text
+//! /debian/dists/…   may change: asked for again each time (ETag, If-Modified-Since); what is kept, if nobody answers
+//! /debian/pool/…    never changes; also dists/…/by-hash/…
+//! ```
+//!
+//! Nothing is altered, so the signatures of Debian hold and are checked by the machines that install. A file that is
+//! asked for by several machines at once is downloaded once, and goes to all of them while it comes. What a signed
+//! index says of a file (size, SHA-256) is looked at before the file is kept, and before its last byte leaves.
+
+mod download;
+mod store;
+mod sums;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use tower_http::services::ServeFile;
+
+use download::{Downloads, Outcome};
+use store::{Meta, Store};
+
+/// What is asked of the mirror, and where its files are kept.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `http://deb.debian.org/debian`
+    pub upstream: String,
+    pub folder: std::path::PathBuf,
+    /// Most that is kept; past it what was used longest ago goes.
+    pub limit: u64,
+    /// Space of the disk that is left alone.
+    pub reserve: u64,
+}
+
+pub struct Mirror {
+    store: Arc<Store>,
+    downloads: Downloads,
+    http: reqwest::Client,
+    upstream: String,
+}
+
+impl Mirror {
+    pub fn open(settings: &Settings) -> anyhow::Result<Arc<Mirror>> {
+        // Fails if it was done before, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(Duration::from_secs(60))
+            .user_agent(concat!("elisandra/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        let store = Arc::new(Store::open(&settings.folder, settings.limit, settings.reserve)?);
+        let downloads = Downloads::new(Arc::clone(&store), http.clone());
+        let upstream = settings.upstream.trim_end_matches('/').to_owned();
+        Ok(Arc::new(Mirror { store, downloads, http, upstream }))
+    }
+}
+
+/// Listens on an address that the interface need not have yet.
+pub fn listen(place: std::net::SocketAddrV4) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_freebind_v4(true)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&place.into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Answers until `shutdown` is cancelled.
+pub async fn serve(
+    listener: TcpListener,
+    mirror: Arc<Mirror>,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let app = Router::new().fallback(answer).with_state(mirror);
+    axum::serve(listener, app).with_graceful_shutdown(async move { shutdown.cancelled().await }).await
+}
+
+async fn answer(State(mirror): State<Arc<Mirror>>, request: Request) -> Response {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return StatusCode::METHOD_NOT_ALLOWED.into_response();
+    }
+    let Some(path) = request.uri().path().strip_prefix("/debian/").filter(|path| is_of_a_mirror(path)) else {
+        return missing();
+    };
+    let path = path.to_owned();
+    let kept = mirror.store.meta(&path).await;
+    if never_changes(&path) {
+        return match kept {
+            Some(_) => mirror.kept(&path, request, false).await,
+            None => mirror.fetched(&path, None, request).await,
+        };
+    }
+    match kept {
+        Some(meta) if meta.is_fresh() => mirror.kept(&path, request, false).await,
+        kept => mirror.fetched(&path, kept, request).await,
+    }
+}
+
+impl Mirror {
+    /// From the disk.
+    async fn kept(&self, path: &str, request: Request, stale: bool) -> Response {
+        self.store.used(path);
+        // It knows ranges and If-Modified-Since.
+        let served = ServeFile::new(self.store.file(path)).oneshot(request).await;
+        let Ok(mut response) = served.map(|response| response.map(Body::new));
+        if stale {
+            // RFC 7234, 5.5.1: a person who looks sees why it is old.
+            let warning = HeaderValue::from_static("110 - \"the mirror does not answer\"");
+            response.headers_mut().insert(header::WARNING, warning);
+        }
+        response
+    }
+
+    /// From the mirror, through the disk.
+    async fn fetched(&self, path: &str, kept: Option<Meta>, request: Request) -> Response {
+        let url = format!("{}/{path}", self.upstream);
+        let is_kept = kept.is_some();
+        match self.downloads.get(path, &url, kept).await {
+            Outcome::Kept => self.kept(path, request, false).await,
+            Outcome::Away(why) if is_kept => {
+                tracing::warn!("{url} cannot be reached, what is kept is served: {why}");
+                self.kept(path, request, true).await
+            }
+            Outcome::Away(why) => {
+                tracing::warn!("{url} cannot be reached: {why}");
+                (StatusCode::BAD_GATEWAY, "the mirror does not answer\n").into_response()
+            }
+            Outcome::Missing => missing(),
+            Outcome::Garbage(why) => {
+                tracing::warn!("{url} is not kept: {why}");
+                (StatusCode::BAD_GATEWAY, format!("the mirror gave something else: {why}\n")).into_response()
+            }
+            Outcome::Coming(download) => {
+                let mut response = Response::new(if *request.method() == Method::HEAD {
+                    Body::empty()
+                } else {
+                    Body::from_stream(download.clone().follow(self.http.clone(), url))
+                });
+                if let Some(bytes) = download.bytes {
+                    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));
+                }
+                pass(&download.headers, response.headers_mut());
+                response
+            }
+            Outcome::PassThrough(upstream) => {
+                let headers = upstream.headers().clone();
+                let mut response = Response::new(Body::from_stream(upstream.bytes_stream()));
+                if let Some(length) = headers.get(header::CONTENT_LENGTH) {
+                    response.headers_mut().insert(header::CONTENT_LENGTH, length.clone());
+                }
+                pass(&headers, response.headers_mut());
+                response
+            }
+        }
+    }
+}
+
+fn pass(from: &HeaderMap, to: &mut HeaderMap) {
+    for name in [header::CONTENT_TYPE, header::LAST_MODIFIED] {
+        if let Some(value) = from.get(&name) {
+            to.insert(name, value.clone());
+        }
+    }
+}
+
+fn missing() -> Response {
+    (StatusCode::NOT_FOUND, "there is no such file\n").into_response()
+}
+
+/// A plain path below `dists` or `pool`: it is one of a file below our folder, too.
+fn is_of_a_mirror(path: &str) -> bool {
+    let plain = |part: &str| {
+        (1..=200).contains(&part.len())
+            && !part.starts_with('.')
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-~%:=".contains(&b))
+            && !part.ends_with(store::META)
+    };
+    path.len() <= 1000
+        && (path.starts_with("dists/") || path.starts_with("pool/"))
+        && path.split('/').all(plain)
+}
+
+fn never_changes(path: &str) -> bool {
+    path.starts_with("pool/") || path.contains("/by-hash/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_paths_of_a_mirror_are_asked_for() {
+        for good in [
+            "pool/main/h/hello/hello_2.10-3_amd64.deb",
+            "dists/trixie/InRelease",
+            "dists/trixie/main/binary-amd64/by-hash/SHA256/ab12",
+            "pool/main/libs/libstdc++6_1%3a2~rc1_amd64.deb",
+        ] {
+            assert!(is_of_a_mirror(good), "{good}");
+        }
+        for bad in [
+            "",
+            "pool",
+            "etc/passwd",
+            "pool/../../etc/passwd",
+            "pool//x",
+            "pool/./x",
+            "pool/.incoming",
+            "pool/a b",
+            "pool/a?b",
+            "pool/a\nb",
+            "dists/trixie/Release.elimeta",
+            &format!("pool/{}", "x/".repeat(1000)),
+        ] {
+            assert!(!is_of_a_mirror(bad), "{bad}");
+        }
+        assert!(never_changes("dists/trixie/main/by-hash/SHA256/ab"));
+        assert!(!never_changes("dists/trixie/Release"));
+    }
+}
