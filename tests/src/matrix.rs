@@ -8,6 +8,7 @@
 //!   lan1          ── pxe::Server whose GRUB is forged
 //!   lan2          ── pxe::Server as ProxyDHCP ── dnsmasq, which gives the addresses
 //!   lan3          ── pxe::Server with the whole system image
+//!   lan5          ── pxe::Server that serves IPv6 only
 //! ```
 
 pub mod book;
@@ -57,6 +58,8 @@ pub enum Side {
     Whole,
     /// dnsmasq alone, with busybox's web server.
     Peer,
+    /// IPv6 only.
+    Six,
 }
 
 /// When it happened, counted from power-on.

@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6},
     os::fd::AsRawFd,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, setsockopt, sockopt};
@@ -21,6 +21,10 @@ use crate::{Assignment, Directory, MacAddr, Note, Refused, Sight, Step, dhcp6::K
 
 /// Requests that are being answered at a time. Past it packets are dropped, and clients ask again.
 const AT_ONCE: usize = 1024;
+/// Of these, what clients may have that the directory does not know: known machines boot in a flood of made-up ones.
+const UNKNOWN_AT_ONCE: usize = AT_ONCE / 4 * 3;
+/// Lines about bad packets in a second.
+const BAD_NOTES: u32 = 100;
 
 /// A socket for DHCPv6 on one interface.
 pub fn bind(interface: &str, port: u16) -> io::Result<UdpSocket> {
@@ -56,6 +60,7 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut answers = JoinSet::new();
     let mut buffer = vec![0; 65536];
+    let mut bad = (Instant::now(), 0);
     loop {
         let (length, from, multicast) = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -70,6 +75,13 @@ pub async fn serve(
             Ok(request) => request,
             Err(error) => {
                 tracing::trace!("DHCPv6 packet from {from}: {error}");
+                if bad.0.elapsed() > Duration::from_secs(1) {
+                    bad = (Instant::now(), 0);
+                }
+                bad.1 += 1;
+                if bad.1 > BAD_NOTES {
+                    continue;
+                }
                 server.directory.note(Note {
                     mac: None,
                     address: Some((*from.ip()).into()),
@@ -82,6 +94,10 @@ pub async fn serve(
         let sender =
             if request.relays.is_empty() { senders.as_mut().and_then(|it| it.of(*from.ip())) } else { None };
         let mac = request.mac(*from.ip(), sender);
+        let known = mac.is_some_and(|mac| server.directory.knows(mac));
+        if !known && places.available_permits() < AT_ONCE - UNKNOWN_AT_ONCE {
+            continue;
+        }
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             tracing::debug!("Dropped a DHCPv6 packet from {from}: {AT_ONCE} are being answered");
             continue;

@@ -10,6 +10,8 @@ use pxe::{Assignment, Boot, Directory, MacAddr, Network, Note, Refused, Sight, S
 
 pub struct Book {
     network: Arc<Network>,
+    /// If there is one, nothing is given away over IPv4.
+    network6: Option<Ipv6Net>,
     kept: Mutex<Kept>,
 }
 
@@ -22,8 +24,8 @@ struct Kept {
 
 impl Book {
     /// Gives addresses from the second half of `network`, which is a /16.
-    pub fn new(network: Network) -> Arc<Book> {
-        Arc::new(Book { network: Arc::new(network), kept: Mutex::default() })
+    pub fn new(network: Network, network6: Option<Ipv6Net>) -> Arc<Book> {
+        Arc::new(Book { network: Arc::new(network), network6, kept: Mutex::default() })
     }
 
     pub fn expect(&self, mac: MacAddr, boots: Vec<Boot>) {
@@ -84,11 +86,11 @@ impl Directory for Book {
     async fn quarantine(&self, _: MacAddr, _: Ipv4Addr) {}
 
     fn network(&self, _: Option<Ipv4Addr>) -> Option<Arc<Network>> {
-        Some(self.network.clone())
+        self.network6.is_none().then(|| self.network.clone())
     }
 
     fn network6(&self) -> Option<Ipv6Net> {
-        None
+        self.network6
     }
 
     fn boot(&self, mac: MacAddr) -> Boot {
@@ -103,7 +105,10 @@ impl Directory for Book {
     fn note(&self, note: Note) {
         let mut kept = self.kept();
         let by_address = || {
-            let asked = note.address?;
+            let asked = match (note.address?, self.network6) {
+                (IpAddr::V6(address), Some(network)) => pxe::dhcp6::ipv4_of(network, address)?.into(),
+                (address, _) => address,
+            };
             kept.given.iter().find(|(_, address)| IpAddr::V4(**address) == asked).map(|(mac, _)| *mac)
         };
         let mac = note.mac.or_else(by_address);

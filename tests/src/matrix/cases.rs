@@ -15,7 +15,8 @@ const LIMIT: Duration = Duration::from_secs(240);
 
 /// All of them; the long ones first, so that the last machine is not alone for long.
 pub fn all(products: &Products) -> Vec<Case> {
-    let mut cases = uefi(products);
+    let mut cases = six();
+    cases.extend(uefi(products));
     cases.push(rescue());
     cases.extend(beside());
     cases.extend(bios(products));
@@ -77,6 +78,50 @@ fn beside() -> Vec<Case> {
     for case in &mut cases {
         case.lan = Side::Beside;
         case.never = vec!["offered", "leased"];
+    }
+    cases
+}
+
+/// Everything up to the kernel over IPv6.
+fn six() -> Vec<Case> {
+    let mut pxe = machine("six-pxe", Firmware::Uefi);
+    pxe.settings = vec![text("opt/org.tianocore/IPv4PXESupport", "n")];
+    let mut http = machine("six-http", Firmware::Uefi);
+    http.settings.push(text("opt/org.tianocore/IPv4PXESupport", "n"));
+    let mut cases = vec![
+        case(
+            "IPv6 only: UEFI, HTTP boot",
+            http,
+            vec![Boot::Discover],
+            &[
+                "REQUEST (IPv6) of UEFI firmware (HTTP): leased",
+                "HTTP shimx64.efi",
+                "HTTP grubx64.efi",
+                "GRUB script: discover",
+                "HTTP vmlinuz: ",
+                "HTTP initrd: ",
+            ],
+            KERNEL,
+        ),
+        case(
+            "IPv6 only: UEFI, PXE",
+            pxe,
+            vec![Boot::Discover],
+            &[
+                "REQUEST (IPv6) of UEFI firmware: leased",
+                "TFTP shimx64.efi",
+                "TFTP /grubx64.efi",
+                "GRUB script: discover",
+                "HTTP vmlinuz: ",
+                "HTTP initrd: ",
+            ],
+            KERNEL,
+        ),
+    ];
+    for case in &mut cases {
+        case.lan = Side::Six;
+        // For a minute it looks for HTTP boot over IPv4 first.
+        case.limit = 2 * LIMIT;
     }
     cases
 }

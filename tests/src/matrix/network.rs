@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use ipnet::Ipv6Net;
 use pxe::dhcp::Mode;
 use pxe::{MacAddr, Network, Server};
 use tokio_util::sync::CancellationToken;
@@ -50,12 +51,16 @@ pub struct Tap {
 impl Lan {
     /// The bridge `lanN` with the address 10.(77+N).0.1/16, and no boot servers of ours on it.
     pub fn bare(number: u8) -> Result<Lan> {
+        Lan::with(number, None)
+    }
+
+    fn with(number: u8, network6: Option<Ipv6Net>) -> Result<Lan> {
         let bridge = format!("lan{number}");
         let address = Ipv4Addr::new(10, 77 + number, 0, 1);
         run(&format!("ip link add {bridge} type bridge forward_delay 0"))?;
         run(&format!("ip addr add {address}/16 dev {bridge}"))?;
         run(&format!("ip link set {bridge} up"))?;
-        let book = Book::new(Network {
+        let network = Network {
             subnet: ipnet::Ipv4Net::new(address, 16)?.trunc(),
             router: None,
             dns: Vec::new(),
@@ -63,14 +68,24 @@ impl Lan {
             ntp: Vec::new(),
             routes: Vec::new(),
             mtu: None,
-        });
+        };
+        let book = Book::new(network, network6);
         Ok(Lan { bridge, address, book, taps: AtomicUsize::new(0), stop: CancellationToken::new() })
     }
 
     /// The same with our boot servers.
     pub fn start(number: u8, mode: Mode, files: &Path, loaders: &Path) -> Result<Lan> {
-        let lan = Lan::bare(number)?;
-        let (bridge, address) = (lan.bridge.clone(), lan.address);
+        Lan::bare(number)?.serve(mode, files, loaders)
+    }
+
+    /// The same with IPv6 only: nothing is given away over IPv4.
+    pub fn six(number: u8, files: &Path, loaders: &Path) -> Result<Lan> {
+        let network = "fd12:3456:789a:1::/64".parse().context("a constant is wrong")?;
+        Lan::with(number, Some(network))?.serve(Mode::Full, files, loaders)
+    }
+
+    fn serve(self, mode: Mode, files: &Path, loaders: &Path) -> Result<Lan> {
+        let (bridge, address) = (self.bridge.clone(), self.address);
         let server = Server {
             interface: bridge.clone(),
             address,
@@ -82,14 +97,14 @@ impl Lan {
             ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
             ca_sha256: "ab".repeat(32).parse().map_err(|_| anyhow::anyhow!("a constant is wrong"))?,
         };
-        let running = server.run(lan.book.clone(), lan.stop.clone());
+        let running = server.run(self.book.clone(), self.stop.clone());
         let name = bridge;
         tokio::spawn(async move {
             if let Err(error) = running.await {
                 println!("the boot servers of {name} ended: {:#}", anyhow::Error::from(error));
             }
         });
-        Ok(lan)
+        Ok(self)
     }
 
     pub fn tap(&self) -> Result<Tap> {
