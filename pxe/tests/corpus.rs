@@ -12,6 +12,8 @@ use std::{
 
 #[path = "../fuzz/src/dhcp4.rs"]
 mod dhcp4;
+#[path = "../fuzz/src/dhcp6.rs"]
+mod dhcp6;
 #[path = "../fuzz/src/http.rs"]
 mod http;
 
@@ -19,8 +21,12 @@ mod http;
 type Target = fn(&[u8]);
 
 /// Every folder of the corpus with its target.
-const TARGETS: &[(&str, Target)] =
-    &[("dhcp4", dhcp4::packet), ("dhcp4_answer", dhcp4::answer), ("http", http::request)];
+const TARGETS: &[(&str, Target)] = &[
+    ("dhcp4", dhcp4::packet),
+    ("dhcp4_answer", dhcp4::answer),
+    ("dhcp6", dhcp6::packet),
+    ("http", http::request),
+];
 
 #[test]
 fn the_corpus_is_replayed() {
