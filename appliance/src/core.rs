@@ -40,6 +40,8 @@ struct Inner {
     plan: watch::Sender<Arc<Plan>>,
     changes: watch::Sender<u64>,
     notes: mpsc::Sender<Note>,
+    /// What the boot servers saw of each machine.
+    journal: pxe::diagnosis::Journal,
 }
 
 /// The fleet, and the position of the last event in it.
@@ -140,6 +142,7 @@ pub async fn start(
             plan: watch::Sender::new(Arc::default()),
             changes: watch::Sender::new(0),
             notes,
+            journal: pxe::diagnosis::Journal::default(),
         }),
     };
     tasks.spawn(writer::run(core.clone(), taken, shutdown.clone()));
@@ -293,6 +296,11 @@ impl Core {
             Arc::make_mut(observed).insert(node, last);
         });
         self.bump();
+    }
+
+    /// What the boot servers saw of each machine lately, for a diagnosis of those that do not boot.
+    pub fn journal(&self) -> &pxe::diagnosis::Journal {
+        &self.inner.journal
     }
 
     /// Adds a line to the timeline of `subject`. Under a flood, lines are left out rather than anything slowed down.

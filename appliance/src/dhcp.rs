@@ -80,12 +80,15 @@ impl Directory for FleetDirectory {
         answers::answer(&self.core, &self.tokens, path, from).await.map_err(Refused)
     }
 
-    fn note(&self, note: Note) {
+    fn note(&self, mut note: Note) {
         let fleet = self.core.fleet();
         let mac = note.mac.map(|mac| Mac(mac.0)).or_else(|| match note.address? {
             std::net::IpAddr::V4(address) => fleet.leases.by_address.get(&address).copied(),
             std::net::IpAddr::V6(_) => None,
         });
+        // Addresses that have no lease yet, or are another server's, are known by the packets that gave them.
+        note.mac = mac.map(|mac| pxe::MacAddr(mac.0));
+        let mac = self.core.journal().note(&note, now().0).map(|mac| Mac(mac.0));
         let subject = mac.map_or_else(
             || SITE.to_owned(),
             |mac| {

@@ -6,7 +6,7 @@ mod example;
 use std::os::unix::fs::PermissionsExt as _;
 
 use desk::{desk, logged_in};
-use example::{bundle, guest, host, join, mac, report};
+use example::{bundle, guest, host, join, mac, report, sight};
 use fleet::wire::SoftwareState;
 use tokio::process::Command;
 
@@ -285,4 +285,54 @@ async fn racks_and_switches_are_kept_from_the_console() {
     done(&["rack", "remove", "r1"]).await;
     let wrong = desk.eli(&["switch", "plug", "sw1", "1"]).await;
     assert_eq!(wrong.code, 2, "{}", wrong.err);
+}
+
+#[tokio::test]
+async fn a_machine_that_does_not_boot_says_why() {
+    use pxe::step::{Client, Outcome, Protocol, Sent};
+    use pxe::{Note, Step, dhcp::Kind};
+
+    let desk = logged_in().await;
+    sight(desk.core(), mac(2)).await;
+    let directory = appliance::dhcp::directory(desk.core().clone(), desk.site.app.tokens.clone());
+    let machine = Some(pxe::MacAddr(mac(2).0));
+    let client = || Client::Firmware { arch: 6 };
+    let own = "10.9.9.9".parse().unwrap();
+    let steps = [
+        // It has an address of another server, by which its files are known.
+        (Kind::Request, Outcome::Elsewhere { server: "10.9.9.1".parse().unwrap(), address: Some(own) }),
+        (Kind::Discover, Outcome::Offered { address: "10.77.1.1".parse().unwrap(), file: None }),
+    ];
+    for (packet, outcome) in steps {
+        let step = Step::Dhcp { packet, client: client(), outcome };
+        directory.note(Note { mac: machine, address: None, step });
+    }
+    let name = "<b>bootia32.efi</b>";
+    let step = Step::File { protocol: Protocol::Tftp, name: name.to_owned(), sent: Sent::Missing };
+    directory.note(Note { mac: None, address: Some(own.into()), step });
+
+    let machines = desk.eli(&["machines"]).await.out;
+    let why = "does not boot: Its firmware is of architecture 6 (DHCP option 93), which there is no boot loader for. Some \
+               tablets";
+    assert!(machines.contains(why), "{machines}");
+    let machines = desk.eli(&["machines", "-o", "json"]).await.out;
+    let machines: serde_json::Value = serde_json::from_str(&machines).unwrap();
+    assert_eq!(machines[0]["trouble"]["cause"], "no-loader");
+    assert!(machines[0]["trouble"]["next_step"].as_str().unwrap().contains("CSM"));
+    // Lines of timelines are written a moment later.
+    let mut lines = String::new();
+    for _ in 0..100 {
+        lines = desk.eli(&["timeline", machines[0]["id"].as_str().unwrap()]).await.out;
+        if lines.contains(name) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(lines.contains(&format!("TFTP {name}: there is no such file")), "{lines}");
+    assert!(lines.contains("takes 10.9.9.9 of another DHCP server, 10.9.9.1"), "{lines}");
+
+    // When it has reported, all is well.
+    report(desk.core(), mac(2), false).await;
+    desk.core().journal().heard(&[pxe::MacAddr(mac(2).0)], u64::MAX);
+    assert!(!desk.eli(&["machines"]).await.out.contains("does not boot"));
 }

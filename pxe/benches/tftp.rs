@@ -57,7 +57,8 @@ fn main() {
         // dnsmasq's TFTP has one port, which may be in use here.
         _ => {
             let bench = env::current_exe().unwrap();
-            let script = "ip link set lo up && exec \"$@\"";
+            // tftpd-hpa wants to see an address that is not of the loopback network.
+            let script = "ip link set lo up && ip address add 10.77.77.1/32 dev lo && exec \"$@\"";
             let status = Command::new("unshare")
                 .args(["--net", "sh", "-c", script, "sh"])
                 .arg(bench)
@@ -103,7 +104,9 @@ fn compare(wanted: &[String]) {
             if agreed < case.window {
                 println!("{:24} {:12} {:>10}", case.name, kind.name(), "no windows");
             } else {
-                println!("{:24} {:12} {speed:>10.1} {cpu:>12.2}", case.name, kind.name());
+                // tftpd-hpa has a process for each transfer and waits for none of them, so nobody counts their time.
+                let cpu = if kind == Kind::Hpa { "not counted".to_owned() } else { format!("{cpu:.2}") };
+                println!("{:24} {:12} {speed:>10.1} {cpu:>12}", case.name, kind.name());
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Why a machine does not boot: from what was seen of it, to a sentence with the next step.
 //!
 //! [`diagnose`] is a pure function of the steps of one machine and the time. [`Journal`] keeps those steps, bounded, for
-//! all machines; noting one costs less than a microsecond, so it is always on. The sentences are in [`cause`]. What is
+//! all machines; noting one costs a microsecond or two, so it is always on. The sentences are in [`cause`]. What is
 //! not certain is not said as if it were: a diagnosis is what was seen, what is likely, and what to do next.
 
 use std::{fmt, net::IpAddr};
@@ -129,14 +129,15 @@ fn stuck(last: &Attempt, facts: &Facts, now: Millis) -> Option<Diagnosis> {
         );
     }
     if let Some(at) = last.system {
-        return (facts.reports && last.kernel.is_some() && now >= at + REPORT_QUIET).then(|| Diagnosis {
-            cause: Cause::NoReport,
-            what: format!(
-                "Its kernel runs and asked for an address, and did not report for {}.",
-                span(now - at)
-            ),
-            since: at,
-        });
+        return (facts.reports && last.boots_ours() && last.kernel.is_some() && now >= at + REPORT_QUIET)
+            .then(|| Diagnosis {
+                cause: Cause::NoReport,
+                what: format!(
+                    "Its kernel runs and asked for an address, and did not report for {}.",
+                    span(now - at)
+                ),
+                since: at,
+            });
     }
     if let Some((name, end)) = &last.initrd {
         return match end {
@@ -337,6 +338,12 @@ fn span(millis: Millis) -> String {
 impl Attempt {
     fn starts_disk(&self) -> bool {
         self.script.as_ref().is_some_and(|(_, boots)| **boots == *Boot::Disk.to_string())
+    }
+
+    /// What reports when it runs: not a rescue shell, not another system.
+    fn boots_ours(&self) -> bool {
+        let ours = [Boot::Discover.to_string(), Boot::Live.to_string()];
+        self.script.as_ref().is_none_or(|(_, boots)| ours.iter().any(|our| **boots == **our))
     }
 
     fn wants_initrd(&self) -> bool {

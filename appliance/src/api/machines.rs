@@ -9,10 +9,12 @@ use axum::extract::{Path, Query, State};
 use fleet::machine::{self, Phase};
 use fleet::wire::{Disk, Firmware, Hardware};
 use fleet::{Command, Fleet, Mac, MachineId, NodeId, Observed, Plan, Refusal, Subject, Timestamp, rack};
+use pxe::diagnosis::{Facts, Journal};
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
 use super::{Changed, Force, Wait, switches, waiting};
+use crate::core::now;
 use crate::{App, web};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +38,9 @@ pub struct Machine {
     #[serde(default)]
     pub profile: Option<String>,
     pub waiting: Vec<Wait>,
+    /// Why it does not boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
     /// Whether a person may adopt it now.
     pub adoptable: bool,
     /// The disk that adopting it would wipe although it holds data.
@@ -52,6 +57,20 @@ pub struct Machine {
     pub place: Option<String>,
     /// The switch ports that its NICs are in: `port 7 of sw1`.
     pub ports: Vec<String>,
+}
+
+/// Why a machine does not boot, as docs/booting.md has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trouble {
+    /// `offer-lost`, `shim-refused`: one word for each cause.
+    pub cause: String,
+    /// What was seen, with names and times.
+    pub what: String,
+    /// What is likely.
+    pub why: String,
+    /// What to do.
+    pub next_step: String,
+    pub since: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +107,7 @@ pub struct BootNext {
 }
 
 pub async fn list(State(app): State<App>) -> axum::Json<Vec<Machine>> {
-    axum::Json(all(&app.core.fleet(), &app.core.observed(), &app.core.plan()))
+    axum::Json(all(&app.core.fleet(), &app.core.observed(), &app.core.plan(), app.core.journal()))
 }
 
 pub async fn adopt(
@@ -158,11 +177,18 @@ pub async fn boot(
     person.gives(&app, Command::BootOnce { machine, once }).await
 }
 
-pub fn all(fleet: &Fleet, observed: &Observed, plan: &Plan) -> Vec<Machine> {
-    fleet.machines.values().map(|machine| document(fleet, machine, observed, plan)).collect()
+pub fn all(fleet: &Fleet, observed: &Observed, plan: &Plan, journal: &Journal) -> Vec<Machine> {
+    let document = |machine| document(fleet, machine, observed, plan, journal);
+    fleet.machines.values().map(|machine| document(machine)).collect()
 }
 
-fn document(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, plan: &Plan) -> Machine {
+fn document(
+    fleet: &Fleet,
+    machine: &machine::Machine,
+    observed: &Observed,
+    plan: &Plan,
+    journal: &Journal,
+) -> Machine {
     Machine {
         id: machine.id,
         name: machine.name.to_string(),
@@ -177,6 +203,7 @@ fn document(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, plan
         attempts: machine.attempts,
         profile: machine.system.as_ref().map(|system| system.profile.clone()),
         waiting: waiting(plan, Subject::Machine(machine.id)),
+        trouble: trouble(machine, observed, journal),
         adoptable: adoptable(machine),
         question: question(machine),
         seen_at: observed.get(&NodeId::Machine(machine.id)).map(|node| node.at),
@@ -186,6 +213,39 @@ fn document(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, plan
         place: rack::place_of(fleet, &rack::Occupant::Machine(machine.id)).map(|place| place.to_string()),
         ports: switches::of_machine(fleet, machine),
     }
+}
+
+fn trouble(machine: &machine::Machine, observed: &Observed, journal: &Journal) -> Option<Trouble> {
+    // It runs the program that would show this.
+    if machine.appliance {
+        return None;
+    }
+    let seen = observed.get(&NodeId::Machine(machine.id)).map(|node| node.at.0);
+    // What it was last heard to do: it reports in the phases that it has come to by itself.
+    let reported = match machine.phase {
+        Phase::Sighted | Phase::Adopted { .. } => None,
+        Phase::Reported
+        | Phase::Installing { .. }
+        | Phase::Installed
+        | Phase::Ready
+        | Phase::Failed { .. } => Some(machine.since.0),
+    };
+    let facts = Facts {
+        reports: true,
+        reported: seen.max(reported),
+        // Adopted, and not taken up: it has to come over the network once more.
+        wanted_since: matches!(machine.phase, Phase::Adopted { .. }).then_some(machine.since.0),
+        others: Vec::new(),
+    };
+    let macs: Vec<pxe::MacAddr> = machine.macs.iter().map(|mac| pxe::MacAddr(mac.0)).collect();
+    let found = journal.diagnose(&macs, &facts, now().0)?;
+    Some(Trouble {
+        cause: found.cause.word().to_owned(),
+        why: found.why().to_owned(),
+        next_step: found.next_step().to_owned(),
+        since: Timestamp(found.since),
+        what: found.what,
+    })
 }
 
 /// By id or by name.

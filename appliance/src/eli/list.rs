@@ -35,7 +35,11 @@ pub fn machines(machines: &[Machine], output: Output) -> anyhow::Result<()> {
             machine.firmware.clone().unwrap_or_default(),
             machine.summary.clone().unwrap_or_default(),
         ];
-        table.row(cells, waits(&machine.waiting));
+        let mut below = waits(&machine.waiting);
+        below.extend(machine.trouble.iter().map(|trouble| {
+            format!("does not boot: {} {} -> {}", trouble.what, trouble.why, trouble.next_step)
+        }));
+        table.row(cells, below);
     }
     table.print("No machines yet. Plug one in and let it start from the network.");
     Ok(())

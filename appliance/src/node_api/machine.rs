@@ -14,7 +14,7 @@ use pxe::kickstart::{self, KickstartFacts};
 
 use super::NodeError;
 use crate::App;
-use crate::core::{Actor, ExecuteError};
+use crate::core::{Actor, ExecuteError, now};
 use crate::systems;
 use crate::tls::Peer;
 use crate::tokens::Tokens;
@@ -49,6 +49,8 @@ pub(super) async fn report(
         return Ok(Json(ReportReply { machine: found.id, instruction: Instruction::Wait { reason } }));
     }
     let id = found.id;
+    let macs: Vec<pxe::MacAddr> = found.macs.iter().map(|mac| pxe::MacAddr(mac.0)).collect();
+    app.core.journal().heard(&macs, now().0);
     for command in fleet::news_of_neighbours(&known, found, &report.neighbours) {
         // What it hears decides nothing about it.
         if let Err(error) = app.core.execute(&Actor::Node(fleet::NodeId::Machine(id)), command).await {

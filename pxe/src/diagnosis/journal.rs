@@ -44,6 +44,8 @@ struct Inner {
 struct Machine {
     steps: VecDeque<Seen>,
     fetched: bool,
+    /// When what it booted last spoke to us.
+    reported: Option<Millis>,
 }
 
 impl Journal {
@@ -70,12 +72,24 @@ impl Journal {
         Some(mac)
     }
 
+    /// Takes note that what the machine of these NICs booted has spoken to us.
+    pub fn heard(&self, macs: &[MacAddr], now: Millis) {
+        let mut inner = self.lock();
+        for mac in macs {
+            if let Some(machine) = inner.machines.get_mut(mac) {
+                machine.reported = Some(now);
+            }
+        }
+    }
+
     /// What is the matter with the machine of these NICs, of which one boots.
     pub fn diagnose(&self, macs: &[MacAddr], facts: &Facts, now: Millis) -> Option<Diagnosis> {
         let inner = self.lock();
-        let machines = macs.iter().filter_map(|mac| inner.machines.get(mac));
+        let machines = || macs.iter().filter_map(|mac| inner.machines.get(mac));
+        let reported = machines().filter_map(|machine| machine.reported).max().max(facts.reported);
+        let facts = &Facts { reported, ..facts.clone() };
         // The NIC that was heard last is the one that the firmware is at.
-        let last = machines.max_by_key(|machine| machine.steps.back().map(|seen| seen.last));
+        let last = machines().max_by_key(|machine| machine.steps.back().map(|seen| seen.last));
         diagnose(last.map(|machine| &machine.steps).into_iter().flatten(), facts, now)
     }
 
@@ -254,6 +268,8 @@ mod tests {
         drop(inner);
         let diagnosis = journal.diagnose(&[mac(9), mac(1)], &Facts::default(), 60_000).unwrap();
         assert_eq!(diagnosis.cause, crate::diagnosis::Cause::ShimRefused);
+        journal.heard(&[mac(9), mac(1)], 1);
+        assert_eq!(journal.diagnose(&[mac(9), mac(1)], &Facts::default(), 60_000), None);
     }
 
     #[test]

@@ -259,6 +259,14 @@ fn what_goes_well_and_what_may_still_come_is_left_alone() {
         },
         Case { facts: wanted.clone(), ..case("it was just restarted", vec![(0, discover(UEFI))], 100) },
         Case { facts: wanted, ..case("it starts as it should", with(vec![], uefi(10)), 20) },
+        case(
+            "a rescue shell",
+            with(
+                ipxe(0, &Boot::Rescue),
+                vec![(2, http("vmlinuz")), (3, http("initrd")), (20, request(SYSTEM))],
+            ),
+            10_000,
+        ),
         case("some starts on one day", [0, 7200, 14_400, 21_600].map(uefi_seen).concat(), 21_610),
     ];
     for case in cases {

@@ -94,7 +94,7 @@ struct Entry<C> {
     oack: Option<Vec<u8>>,
     asked_size: bool,
     since: Instant,
-    /// As it stands in `due`.
+    /// As it stands in `due`: when it is to be looked at, which may be sooner than something is due, never later.
     due: Instant,
 }
 
@@ -254,6 +254,11 @@ impl<C: Clone> Engine<C> {
             };
             let turn = entry.transfer.silence(now);
             self.take(link, turn, now);
+            self.due.remove(&(due, link));
+            if let Some(entry) = self.transfers.get_mut(&link) {
+                entry.due = entry.transfer.due();
+                self.due.insert((entry.due, link));
+            }
         }
     }
 
@@ -286,8 +291,9 @@ impl<C: Clone> Engine<C> {
                 return self.end(link, Cause::Silence, now);
             }
         }
+        // With every acknowledgment it is due later. It is looked at when it was due before, and put off then.
         let due = entry.transfer.due();
-        if due != entry.due {
+        if due < entry.due {
             self.due.remove(&(entry.due, link));
             self.due.insert((due, link));
             entry.due = due;

@@ -26,13 +26,13 @@ use super::{
     Files,
     engine::{Action, Engine, Link},
     parse::LONGEST_REQUEST,
-    shelf::{Content, Loaders},
+    shelf::{Content, Loaders, Pieces},
     transfer::LARGEST_WINDOW,
 };
 use crate::Note;
 
 /// Transfers go out from this many ports, in turn.
-const SOCKETS: u8 = 4;
+const SOCKETS: u8 = 2;
 
 /// Thousands of acknowledgments may wait for their turn, and thousands of windows for the wire. A packet that waits
 /// takes about a kilobyte of these however short it is.
@@ -50,7 +50,7 @@ const MOST_SEGMENTS: usize = 64;
 
 pub struct Server {
     /// The server's port first, then those of the transfers.
-    sockets: Vec<UdpSocket>,
+    sockets: [UdpSocket; SOCKETS as usize + 1],
     /// Closed on the other side when the server has to end.
     alive: UnixStream,
     engine: Engine<Content>,
@@ -60,10 +60,7 @@ pub struct Server {
 impl Server {
     pub fn new(socket: UdpSocket, files: Files, alive: UnixStream) -> io::Result<Self> {
         let address = socket.local_addr()?;
-        let mut sockets = vec![socket];
-        for _ in 0..SOCKETS {
-            sockets.push(beside(address)?);
-        }
+        let sockets = [socket, beside(address)?, beside(address)?];
         for socket in &sockets {
             socket.set_nonblocking(true)?;
             enlarge(socket);
@@ -98,13 +95,22 @@ impl Server {
             }
             self.engine.silence(Instant::now());
             perform(&mut self.engine, &self.sockets, &self.shelf, &mut sender);
+            if self.engine.under_way() == 0 {
+                sender.pieces.clear();
+            }
         }
     }
 
     /// Waits for packets or for what is due. `None` when the server has to end.
     fn wait(&self) -> io::Result<Option<[bool; SOCKETS as usize + 1]>> {
-        let mut waited = vec![PollFd::new(self.alive.as_fd(), PollFlags::POLLIN)];
-        waited.extend(self.sockets.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
+        let waits = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let [port, sockets @ ..] = &self.sockets;
+        let mut waited = [
+            waits(self.alive.as_fd()),
+            waits(port.as_fd()),
+            waits(sockets[0].as_fd()),
+            waits(sockets[1].as_fd()),
+        ];
         let timeout = match self.engine.next_due() {
             // A millisecond more than less, so that it is due when this returns.
             Some(due) => {
@@ -139,7 +145,7 @@ fn perform(engine: &mut Engine<Content>, sockets: &[UdpSocket], shelf: &Loaders,
                     sender.packet(&sockets[1 + usize::from(link.socket)], link, &bytes)
                 }
                 Action::Blocks { link, content, size, block, first, count } => {
-                    match content.packets(&mut sender.buffer, size, block, first, count) {
+                    match content.packets(&mut sender.pieces, &mut sender.buffer, size, block, first, count) {
                         Ok(length) => {
                             let segment = 4 + usize::from(block);
                             sender.window(&sockets[1 + usize::from(link.socket)], link, length, segment);
@@ -190,6 +196,7 @@ fn receive(
 
 /// Sends packets; what cannot be sent is lost, as anything may be on the way.
 struct Sender {
+    pieces: Pieces,
     /// A window of packets, one after the other.
     buffer: Vec<u8>,
     /// Whether the kernel cuts messages into packets (UDP_SEGMENT). Found out by trying.
@@ -202,6 +209,7 @@ impl Sender {
     fn new() -> Self {
         let window = usize::from(LARGEST_WINDOW);
         Self {
+            pieces: Pieces::default(),
             buffer: vec![0; window * (4 + 1468)],
             segments: true,
             plain: MultiHeaders::preallocate(window, None),
