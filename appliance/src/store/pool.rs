@@ -49,6 +49,9 @@ impl Pool {
             .foreign_keys(true);
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
+            // A full disk makes SQLite roll back by itself; sqlx, whose own rollback fails then, would refuse every
+            // further BEGIN on that connection.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect_with(options)
             .await
             .map_err(|source| StoreError::of("opened", source))?;
