@@ -23,7 +23,8 @@ pub enum Pace {
 pub struct Wanted {
     pub clients: u64,
     pub pace: Pace,
-    /// A packet without an answer is sent again after 1 s, 2 s, 4 s, as clients do.
+    /// A packet without an answer is sent again after about 1 s, 2 s, 4 s; not all at the same moment (RFC 2131
+    /// section 4.1).
     pub retry: bool,
 }
 
@@ -176,7 +177,9 @@ fn ask(wanted: &Wanted) -> Done {
                 if client.done {
                     continue;
                 }
-                if client.sent.elapsed() > Duration::from_secs(1 << client.tries.min(3)) {
+                let spread = number as u64 * 7919 % 1000;
+                let patience = Duration::from_millis((1000 << client.tries.min(2)) - 500 + spread);
+                if client.sent.elapsed() > patience {
                     client.tries += 1;
                     client.sent = Instant::now();
                     send(&socket, number, client.offered);

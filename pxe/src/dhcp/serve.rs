@@ -32,8 +32,9 @@ use crate::{
 const AT_ONCE: usize = 4096;
 /// Of these, what clients may have that the directory does not know: known machines boot in a flood of made-up ones.
 const UNKNOWN_AT_ONCE: usize = AT_ONCE / 4 * 3;
-/// Batches that are read before any of their packets is answered.
-const ROUNDS: usize = 4;
+/// Batches that are read before any of their packets is answered: more than a hall of a thousand machines sends when it
+/// is switched on, which is no flood.
+const ROUNDS: usize = 32;
 /// Of packets that fill all of these, the unknown clients' that are answered. The rest is dropped unseen, so that the
 /// kernel's buffer is emptied faster than it fills.
 const UNKNOWN_IN_FLOOD: usize = BATCH * ROUNDS / 2;
