@@ -17,7 +17,7 @@ function connect() {
     // A browser gives up for good when the answer is not a stream: the session is over, or the appliance restarts.
     if (stream.readyState === EventSource.CLOSED) setTimeout(again, 2000);
   };
-  for (const name of ['head', 'machines', 'hosts', 'services', 'vms', 'racks', 'switches', 'systems']) {
+  for (const name of ['head', 'machines', 'hosts', 'services', 'vms', 'racks', 'switches', 'systems', 'networks', 'addresses']) {
     stream.addEventListener(name, event => { lay(name, event.data); age(); });
   }
   stream.addEventListener('tick', () => refreshTimelines());
@@ -282,6 +282,9 @@ const commands = {
       services: 'It stops answering, and its VM is deleted with all that is on it.',
       racks: 'What stands in it stays known, and stands nowhere.',
       switches: 'What is plugged in stays known. If a machine hears it over LLDP, it appears again.',
+      subnets: 'Machines behind its relay are given no address any more.',
+      reservations: 'A machine that has the address keeps it; others may be given it once it is free.',
+      leases: 'The address may be given to machines again.',
     }[what];
     const path = `/${what}/${encodeURIComponent(id)}`;
     try {

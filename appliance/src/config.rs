@@ -1,5 +1,6 @@
 //! Settings of the daemon: one file, read once. Without a file the appliance image's own places hold.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -34,15 +35,65 @@ pub struct Config {
     pub rehearsal: bool,
     /// The network to serve; otherwise what `elisandra network` found is read from `run`/network.json.
     pub serve: Option<Served>,
+    /// By the name of the NIC.
+    pub nic: BTreeMap<String, NicSettings>,
 }
 
-/// An interface on which the appliance is the DHCP server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NicSettings {
+    pub mode: Setting,
+}
+
+/// How a NIC is to be served; network.rs says what `auto` comes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Setting {
+    #[default]
+    Auto,
+    Full,
+    Proxy,
+    Off,
+}
+
+/// What a DHCP server gives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Addresses, and boot information to those who boot.
+    #[default]
+    Full,
+    /// ProxyDHCP: boot information only, beside another server that gives the addresses.
+    Proxy,
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Mode::Full => "full",
+            Mode::Proxy => "proxy",
+        })
+    }
+}
+
+impl From<Mode> for pxe::dhcp::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Full => pxe::dhcp::Mode::Full,
+            Mode::Proxy => pxe::dhcp::Mode::Proxy,
+        }
+    }
+}
+
+/// An interface that the appliance serves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Served {
     pub interface: String,
     pub address: Ipv4Addr,
     pub network: Ipv4Net,
+    #[serde(default)]
+    pub mode: Mode,
 }
 
 impl Default for Config {
@@ -60,6 +111,7 @@ impl Default for Config {
             mirror_gib: 16,
             rehearsal: false,
             serve: None,
+            nic: BTreeMap::new(),
         }
     }
 }

@@ -71,6 +71,7 @@ fn text(app: &App, config: &Config, found: &Found) -> String {
     }
     lines.push(String::new());
     lines.push(found.sentence.clone());
+    lines.extend(app.wires.warnings().into_iter().map(|warning| format!("WARNING: {warning}")));
     if let Ok(sentence) = std::fs::read_to_string(config.run.join("memory-only")) {
         lines.push(format!("KEPT IN MEMORY ONLY: {}", sentence.trim()));
     }

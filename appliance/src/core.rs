@@ -329,7 +329,8 @@ impl Core {
         }
     }
 
-    fn bump(&self) {
+    /// Pages look again: something that is not in the log is different.
+    pub(crate) fn bump(&self) {
         self.inner.changes.send_modify(|number| *number += 1);
     }
 }

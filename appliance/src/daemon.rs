@@ -12,12 +12,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::ca::Ca;
-use crate::config::{Config, Served};
+use crate::config::{Config, Mode, Served};
 use crate::core::{Actor, ExecuteError};
-use crate::network::Found;
+use crate::network::{Found, Wires};
 use crate::store::Store;
 use crate::tokens::Tokens;
-use crate::{App, api, auth, console, core, dhcp, mirror, node_api, reconcile, systems, tls, web};
+use crate::{App, api, auth, console, core, dhcp, mirror, network, node_api, reconcile, systems, tls, web};
 
 /// Runs until a signal comes or a task fails; systemd starts it again.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -47,6 +47,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         auth: Arc::new(auth::Auth::open(core.store().clone()).await.context("looking for a password")?),
         core: core.clone(),
         rehearsal: config.rehearsal,
+        seen: Arc::new(dhcp::Seen::since(core::now())),
+        wires: Arc::new(Wires::of(&found)),
     };
     if let Some(served) = &found.serve
         && core.fleet().site.is_none()
@@ -58,6 +60,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             domain: config.domain.clone(),
         };
         core.execute(&Actor::Appliance, founded).await?;
+    }
+    if let Some(served) = &found.serve {
+        observe_server(&core, served).await?;
     }
 
     start_servers(&config, &found, &app, &mut tasks, &shutdown).await?;
@@ -84,6 +89,27 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     ended
 }
 
+/// Tells the core who gives the addresses. What it refuses is no reason not to serve those who are known.
+async fn observe_server(core: &core::Core, served: &Served) -> anyhow::Result<()> {
+    let observed = Command::ObserveServer {
+        foreign: served.mode == Mode::Proxy,
+        network: served.network,
+        address: served.address,
+    };
+    match core.execute(&Actor::Appliance, observed).await {
+        Ok(_) => Ok(()),
+        Err(ExecuteError::Refused(refusal)) => {
+            tracing::error!("On {}: {refusal}", served.interface);
+            Ok(())
+        }
+        // The database may be away; what is known is served all the same.
+        Err(error) => {
+            tracing::warn!("Who gives the addresses of {} could not be kept: {error}", served.network);
+            Ok(())
+        }
+    }
+}
+
 /// The first task that ended with an error or a panic.
 async fn first_failure(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
     while let Some(ended) = tasks.join_next().await {
@@ -95,8 +121,14 @@ async fn first_failure(tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Resul
 /// What `elisandra network` found, or what the configuration says.
 fn found(config: &Config) -> anyhow::Result<Found> {
     if let Some(served) = &config.serve {
-        let sentence = format!("Serving {} on {}.", served.network, served.interface);
-        return Ok(Found { serve: Some(served.clone()), upstream: Vec::new(), sentence });
+        let sentence = match served.mode {
+            Mode::Full => format!("Serving {} on {}.", served.network, served.interface),
+            Mode::Proxy => format!(
+                "Giving boot information on {}, in {}; addresses come from another DHCP server.",
+                served.interface, served.network
+            ),
+        };
+        return Ok(Found { serve: Some(served.clone()), sentence, ..Found::default() });
     }
     let path = config.run.join("network.json");
     match std::fs::read_to_string(&path) {
@@ -137,7 +169,7 @@ async fn start_servers(
         let server = pxe::Server {
             interface: served.interface.clone(),
             address: served.address,
-            mode: pxe::dhcp::Mode::Full,
+            mode: served.mode.into(),
             files: config.files.clone(),
             loaders: config.loaders.clone(),
             systems: config.state.join("systems"),
@@ -146,8 +178,13 @@ async fn start_servers(
             ca_pem: app.ca.pem().to_owned(),
             ca_sha256: app.ca.sha256().parse()?,
         };
-        let directory = dhcp::directory(app.core.clone(), Arc::clone(&app.tokens));
+        let six = network::address6(config, served, dhcp::network6(&app.core.fleet()));
+        let (tokens, seen) = (Arc::clone(&app.tokens), Arc::clone(&app.seen));
+        let directory = dhcp::directory(app.core.clone(), tokens, seen, six);
         let shutdown = shutdown.clone();
+        let (interface, address, app) = (served.interface.clone(), served.address, app.clone());
+        let stop = shutdown.clone();
+        tasks.spawn(async move { app.wires.watch(&app.core, &interface, address, stop).await });
         tasks.spawn(async move { Ok(server.run(directory, shutdown).await?) });
     }
     Ok(())

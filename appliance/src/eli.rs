@@ -8,6 +8,7 @@ mod history;
 mod install;
 mod list;
 mod login;
+mod networks;
 mod nouns;
 mod package;
 mod pin;
@@ -122,11 +123,20 @@ enum Command {
     /// What machines can be installed with
     #[command(subcommand)]
     Profile(systems::ProfileVerb),
+    /// Networks that machines are given addresses of
+    #[command(subcommand)]
+    Subnet(networks::SubnetVerb),
+    /// Addresses that are kept for a MAC address
+    #[command(subcommand)]
+    Reservation(networks::ReservationVerb),
+    /// Addresses that are given
+    #[command(subcommand)]
+    Lease(networks::LeaseVerb),
     /// Install a package from a .eli file
     Install(install::Install),
     /// Say what is in a .eli file; or of a thing, what is wanted and what is
     Show {
-        /// A .eli file, or machine, host, vm, service, package, rack, switch
+        /// A .eli file, or machine, host, vm, service, package, rack, switch, subnet
         what: String,
         name: Option<String>,
     },
@@ -275,6 +285,9 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
         Command::Switch(verb) => nouns::switch(client, verb, output).await,
         Command::Os(verb) => systems::os(client, verb, output).await,
         Command::Profile(verb) => systems::profile(client, verb, output).await,
+        Command::Subnet(verb) => networks::subnet(client, verb, output).await,
+        Command::Reservation(verb) => networks::reservation(client, verb, output).await,
+        Command::Lease(verb) => networks::lease(client, verb, output).await,
         Command::Install(install) => install::install(client, install).await,
         Command::Remove(remove) => nouns::remove(client, remove, "services").await,
         Command::Timeline { id, limit } => {

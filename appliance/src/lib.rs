@@ -46,6 +46,10 @@ pub struct App {
     pub auth: Arc<auth::Auth>,
     /// Nothing here is real: logs are replayed into it.
     pub rehearsal: bool,
+    /// When addresses were last asked for.
+    pub seen: Arc<dhcp::Seen>,
+    /// How each NIC is served, and who else answers there.
+    pub wires: Arc<network::Wires>,
 }
 
 impl App {

@@ -36,6 +36,8 @@ pub enum Noun {
     Media,
     Profiles,
     Leases,
+    Subnets,
+    Reservations,
     Events,
 }
 
@@ -58,7 +60,7 @@ pub struct Question {
 }
 
 impl Noun {
-    pub const ALL: [Noun; 12] = [
+    pub const ALL: [Noun; 14] = [
         Noun::Machines,
         Noun::Hosts,
         Noun::Vms,
@@ -70,6 +72,8 @@ impl Noun {
         Noun::Media,
         Noun::Profiles,
         Noun::Leases,
+        Noun::Subnets,
+        Noun::Reservations,
         Noun::Events,
     ];
 
@@ -86,6 +90,8 @@ impl Noun {
             Noun::Media => "media",
             Noun::Profiles => "profiles",
             Noun::Leases => "leases",
+            Noun::Subnets => "subnets",
+            Noun::Reservations => "reservations",
             Noun::Events => "events",
         }
     }
@@ -118,6 +124,8 @@ impl Noun {
             Noun::Media => about(nouns::MEDIA),
             Noun::Profiles => about(nouns::PROFILES),
             Noun::Leases => about(nouns::LEASES),
+            Noun::Subnets => about(nouns::SUBNETS),
+            Noun::Reservations => about(nouns::RESERVATIONS),
             Noun::Events => about(nouns::EVENTS),
         }
     }
@@ -153,11 +161,10 @@ impl Question {
             }
             Noun::Media => self.select(scene, nouns::MEDIA, fleet.media.values().map(AsRef::as_ref)),
             Noun::Profiles => self.select(scene, nouns::PROFILES, fleet::profile::all(fleet)),
+            Noun::Subnets => self.select(scene, nouns::SUBNETS, fleet::subnet::all(fleet)),
+            Noun::Reservations => self.select(scene, nouns::RESERVATIONS, fleet.leases.reserved.iter()),
             Noun::Events => self.select(scene, nouns::EVENTS, log),
-            Noun::Leases => {
-                let leases = fleet.leases.by_mac.iter().map(|(mac, address)| (*mac, *address));
-                self.select(scene, nouns::LEASES, leases)
-            }
+            Noun::Leases => self.select(scene, nouns::LEASES, fleet.leases.given.iter()),
         }
     }
 

@@ -146,7 +146,7 @@ async fn killed_at_every_step(test: &str, kind: Kind) {
     let times = sighted(&store).await;
     for number in all {
         assert_eq!(times.get(&numbered(number)), Some(&1), "{number} was acknowledged");
-        assert!(loaded.fleet.leases.by_mac.contains_key(&numbered(number)));
+        assert!(loaded.fleet.leases.address(numbered(number)).is_some());
     }
     assert!(times.values().all(|times| *times == 1), "nothing is there twice");
 }
@@ -281,12 +281,14 @@ async fn full_disk(url: &str) {
     };
     let ExecuteError::NotDurable(source) = error else { panic!("{error:?}") };
     assert!(matches!(*source, StoreError::Database { .. }), "{source}");
-    assert!(number > 1 && !core.fleet().leases.by_mac.contains_key(&numbered(number)));
+    assert!(number > 1 && core.fleet().leases.address(numbered(number)).is_none());
 
-    let directory = dhcp::directory(core.clone(), Arc::new(Tokens::made_from(b"secret")));
+    let tokens = Arc::new(Tokens::made_from(b"secret"));
+    let seen = Arc::new(dhcp::Seen::since(core::now()));
+    let directory = dhcp::directory(core.clone(), tokens, seen, false);
     let client = |number| asking(numbered(number));
     let given = directory.commit(&client(1)).await.unwrap();
-    assert_eq!(Some(&given.address), core.fleet().leases.by_mac.get(&numbered(1)));
+    assert_eq!(Some(given.address), core.fleet().leases.address(numbered(1)));
     assert!(
         directory.commit(&client(99_999)).await.is_err(),
         "an address that is not in the log is not given"
@@ -314,7 +316,7 @@ async fn clients_that_hop_between_two_daemons_find_one_log() {
                 let daemon = &daemons[usize::from(seed >> 63 == 1)];
                 let events = daemon.execute(&Actor::Appliance, sight(client * 100 + turn)).await.unwrap();
                 assert_eq!(events.len(), 2, "each machine is new to the daemon that decides");
-                let held = daemon.fleet().leases.by_mac.get(&numbered(client * 100 + turn)).copied();
+                let held = daemon.fleet().leases.address(numbered(client * 100 + turn));
                 assert!(held.is_some(), "what was acknowledged is in the fleet of that daemon");
             }
         });
@@ -326,7 +328,7 @@ async fn clients_that_hop_between_two_daemons_find_one_log() {
         tokio::time::timeout(Duration::from_secs(5), all).await.unwrap().unwrap();
     }
     assert_eq!(*one.fleet(), *two.fleet());
-    assert_eq!(one.fleet().leases.by_address.len(), 400, "no address twice");
+    assert_eq!(one.fleet().leases.given.len(), 400, "no address twice");
     let loaded = database.open().await.load().await.unwrap();
     assert_eq!(loaded.fleet, *one.fleet());
     tasks_of_one.shutdown().await;
@@ -431,10 +433,12 @@ async fn while_the_database_is_away_machines_nodes_and_pages_are_answered_from_m
     let (status, _) = ask("GET", "/api/v1/machines/m1/timeline", "").await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 
-    let directory = dhcp::directory(core.clone(), Arc::new(Tokens::made_from(b"secret")));
+    let tokens = Arc::new(Tokens::made_from(b"secret"));
+    let seen = Arc::new(dhcp::Seen::since(core::now()));
+    let directory = dhcp::directory(core.clone(), tokens, seen, false);
     let known = asking(example::mac(2));
     let given = directory.commit(&known).await.unwrap();
-    assert_eq!(Some(&given.address), core.fleet().leases.by_mac.get(&example::mac(2)));
+    assert_eq!(Some(given.address), core.fleet().leases.address(example::mac(2)));
     let unknown = asking(example::mac(77));
     assert!(directory.commit(&unknown).await.is_err());
     // What a node says now is shown now, and kept when the database is back.

@@ -55,7 +55,12 @@ impl World {
             systems: folder("systems"),
             ca_pem: String::new(),
             ca_sha256: "ab".repeat(32).parse().unwrap(),
-            directory: dhcp::directory(core.clone(), Arc::new(Tokens::made_from(b"secret"))),
+            directory: dhcp::directory(
+                core.clone(),
+                Arc::new(Tokens::made_from(b"secret")),
+                Arc::new(dhcp::Seen::since(appliance::core::now())),
+                false,
+            ),
         };
         let listener = Listener { socket: listener, tls: None };
         tasks
@@ -94,7 +99,7 @@ impl World {
     }
 
     fn address(&self, mac: Mac) -> Ipv4Addr {
-        self.core.fleet().leases.by_mac[&mac]
+        self.core.fleet().leases.address(mac).unwrap()
     }
 
     async fn ask(&self, from: Ipv4Addr, method: &str, path: &str, headers: &str) -> (u16, String) {

@@ -4,6 +4,7 @@ mod desk;
 mod example;
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 
 use desk::{desk, logged_in};
 use example::{bundle, guest, host, join, mac, report, sight};
@@ -294,7 +295,9 @@ async fn a_machine_that_does_not_boot_says_why() {
 
     let desk = logged_in().await;
     sight(desk.core(), mac(2)).await;
-    let directory = appliance::dhcp::directory(desk.core().clone(), desk.site.app.tokens.clone());
+    let app = &desk.site.app;
+    let directory =
+        appliance::dhcp::directory(app.core.clone(), Arc::clone(&app.tokens), Arc::clone(&app.seen), false);
     let machine = Some(pxe::MacAddr(mac(2).0));
     let client = || Client::Firmware { arch: 6 };
     let own = "10.9.9.9".parse().unwrap();

@@ -70,7 +70,7 @@ on_both! {
         let events: Vec<usize> = asking.join_all().await;
         assert!(events.iter().all(|events| *events == 2), "an address and a machine each");
         let live = daemon.core.fleet();
-        assert_eq!(live.leases.by_address.len(), 200);
+        assert_eq!(live.leases.given.len(), 200);
         assert_eq!(daemon.core.position(), 401);
         daemon.stop().await;
 

@@ -55,6 +55,8 @@ impl Site {
         }
         let app = App {
             rehearsal: false,
+            seen: Arc::new(appliance::dhcp::Seen::since(core::now())),
+            wires: Arc::default(),
             files: dir.path().join("files"),
             bundles: dir.path().join("bundles"),
             systems: dir.path().join("systems"),
@@ -427,4 +429,27 @@ async fn after_a_crash_everything_goes_on_where_it_was() {
     assert_eq!(node.kickstart(&token).await.unwrap_err().0, StatusCode::FORBIDDEN, "used before the crash");
     assert_eq!(node.post("/node/installed", &Installed { token }).await, StatusCode::NO_CONTENT);
     assert_eq!(site.core().fleet().machines[&machine].phase, Phase::Installed);
+}
+
+#[tokio::test]
+async fn beside_another_dhcp_server_machines_have_the_address_that_they_speak_from() {
+    let site = Site::start().await;
+    let beside = Command::ObserveServer {
+        foreign: true,
+        network: "127.0.0.0/8".parse().unwrap(),
+        address: Ipv4Addr::new(127, 0, 0, 2),
+    };
+    site.core().execute(&Actor::Appliance, beside).await.unwrap();
+    let mac = Mac([0x52, 0x54, 0, 0, 0, 9]);
+    let (machine, host) = site.host(mac).await;
+    let spoken = Ipv4Addr::new(127, 0, 0, 1);
+    assert_eq!(site.core().fleet().leases.address(mac), Some(spoken), "it was found and installed");
+    let other = Mac([0x52, 0x54, 0, 0, 0, 10]);
+    let taken = Command::Learn { mac: other, address: spoken };
+    site.core().execute(&Actor::Wire(other), taken).await.unwrap();
+    assert_eq!(
+        host.post(&format!("/node/{machine}/observed"), &observed(vec![])).await,
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(site.core().fleet().leases.address(mac), Some(spoken), "a host says it with every word");
 }

@@ -53,6 +53,8 @@ pub struct World {
     daemons: Vec<Daemon>,
     tokens: Tokens,
     computers: Vec<Computer>,
+    /// Addresses that something answers to that nobody knows.
+    taken: BTreeSet<Ipv4Addr>,
     asked: u64,
     timeline: Vec<Line>,
     /// When the last event was appended.
@@ -114,15 +116,17 @@ impl World {
     /// A founded site without machines.
     pub fn new(seed: u64) -> World {
         let log = Log::default();
-        let daemon = Daemon::start(&log, Observed::default(), 0);
+        let clock = Clock::default();
+        let daemon = Daemon::start(&log, Observed::default(), 0, clock.now());
         let mut world = World {
-            clock: Clock::default(),
+            clock,
             chance: ChaCha8Rng::seed_from_u64(seed),
             network: Network::default(),
             log,
             daemons: vec![daemon],
             tokens: Tokens::made_from(b"a secret of a site that is made up"),
             computers: Vec::new(),
+            taken: BTreeSet::new(),
             asked: 0,
             timeline: Vec::new(),
             last_event: 0,

@@ -82,7 +82,7 @@ fn each(fleet: &Fleet) -> Vec<(&'static str, Command)> {
         ("create a VM", Command::CreateVm { spec: spec("another", 2048) }),
         ("remove a VM", Command::RemoveVm { vm, force: false }),
         ("forget a VM", Command::RemoveVm { vm, force: true }),
-        ("sight a machine", Command::Sight { mac, arch: Some(7), uuid: None }),
+        ("sight a machine", Command::Sight { mac, arch: Some(7), uuid: None, link: None }),
         (
             "report a machine",
             Command::Report { key: "b7".repeat(32), hardware: sample::hardware(mac, MachineId(0)) },

@@ -11,7 +11,7 @@ use crate::switch::Socket;
 use crate::wire::{Capacity, Hardware, Neighbour};
 use crate::{
     Event, Fleet, Subject, host, lease, machine, medium, package, profile, rack, restore, service, site,
-    switch, vm,
+    subnet, switch, vm,
 };
 
 /// An order. Who may give it is checked where it comes in; whether it can be done is decided here.
@@ -33,6 +33,52 @@ pub enum Command {
         mac: Mac,
         arch: Option<u16>,
         uuid: Option<uuid::Uuid>,
+        /// An address of its network, if that is not the site's own.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link: Option<Ipv4Addr>,
+    },
+    /// Adds a subnet, or describes it anew; `site` is the site's own.
+    SetSubnet {
+        subnet: subnet::Subnet,
+    },
+    RemoveSubnet {
+        name: String,
+        #[serde(default)]
+        force: bool,
+    },
+    Reserve {
+        mac: Mac,
+        address: Ipv4Addr,
+    },
+    Unreserve {
+        address: Ipv4Addr,
+    },
+    /// Ends a lease or a quarantine.
+    FreeAddress {
+        address: Ipv4Addr,
+        #[serde(default)]
+        force: bool,
+    },
+    /// A client declined the address that it was given, or a probe found it in use.
+    Quarantine {
+        mac: Mac,
+        address: Ipv4Addr,
+    },
+    /// A passer-by has not renewed its address for longer than its lease, and the pool is exhausted.
+    TakeBack {
+        mac: Mac,
+        address: Ipv4Addr,
+    },
+    /// A machine speaks from an address that another DHCP server gave it.
+    Learn {
+        mac: Mac,
+        address: Ipv4Addr,
+    },
+    /// Who gives the addresses of the site's network: another DHCP server, or the appliance.
+    ObserveServer {
+        foreign: bool,
+        network: Ipv4Net,
+        address: Ipv4Addr,
     },
     /// A machine in the initrd said what it is; `key` is the SHA-256 of its public key.
     Report {
@@ -266,9 +312,18 @@ impl Command {
             | Command::SetProfile { .. }
             | Command::RemoveProfile { .. }
             | Command::AddMedium { .. }
-            | Command::RemoveMedium { .. } => true,
+            | Command::RemoveMedium { .. }
+            | Command::SetSubnet { .. }
+            | Command::RemoveSubnet { .. }
+            | Command::Reserve { .. }
+            | Command::Unreserve { .. }
+            | Command::FreeAddress { .. } => true,
             Command::Found { .. }
             | Command::Sight { .. }
+            | Command::Quarantine { .. }
+            | Command::TakeBack { .. }
+            | Command::Learn { .. }
+            | Command::ObserveServer { .. }
             | Command::Report { .. }
             | Command::RecordAppliance { .. }
             | Command::BootedOnce { .. }
@@ -312,7 +367,18 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
             site::found(fleet, *site, *network, *address, domain)
         }
         Command::SetPolicy { policy } => site::set_policy(fleet, policy),
-        Command::Sight { mac, arch, uuid } => lease::sight(fleet, *mac, *arch, *uuid, ctx),
+        Command::Sight { mac, arch, uuid, link } => lease::sight(fleet, *mac, *arch, *uuid, *link, ctx),
+        Command::SetSubnet { subnet } => subnet::set(fleet, subnet),
+        Command::RemoveSubnet { name, force } => subnet::remove(fleet, name, *force),
+        Command::Reserve { mac, address } => lease::reserve(fleet, *mac, *address),
+        Command::Unreserve { address } => lease::unreserve(fleet, *address),
+        Command::FreeAddress { address, force } => lease::free(fleet, *address, *force),
+        Command::Quarantine { mac, address } => lease::quarantine(fleet, *mac, *address, ctx),
+        Command::TakeBack { mac, address } => lease::take_back(fleet, *mac, *address),
+        Command::Learn { mac, address } => lease::learn(fleet, *mac, *address),
+        Command::ObserveServer { foreign, network, address } => {
+            site::addresses_given(fleet, *foreign, *network, *address)
+        }
         Command::Report { key, hardware } => machine::report(fleet, key, hardware, ctx),
         Command::RecordAppliance { hardware } => machine::record_appliance(fleet, hardware, ctx),
         Command::BootOnce { machine, once } => machine::ask_once(fleet, *machine, *once, ctx),

@@ -8,6 +8,7 @@ use crate::profile::Profile;
 use crate::rack::Rack;
 use crate::restore::{Counters, Object};
 use crate::service::Service;
+use crate::subnet::Subnet;
 use crate::switch::Switch;
 use crate::vm::Vm;
 use crate::{Command, Fleet, site};
@@ -22,7 +23,13 @@ pub fn compact(fleet: &Fleet) -> Vec<Command> {
     if fleet.policy != site::Policy::default() {
         objects.push(Object::Policy { policy: fleet.policy.clone() });
     }
-    let leases = fleet.leases.by_mac.iter();
+    let subnets = fleet.subnets.values();
+    objects.extend(subnets.map(|subnet| Object::Subnet { subnet: Subnet::clone(subnet) }));
+    let reserved = fleet.leases.reserved.iter();
+    objects.extend(reserved.map(|(mac, address)| Object::Reservation { mac: *mac, address: *address }));
+    let quarantined = fleet.leases.quarantined.values();
+    objects.extend(quarantined.map(|quarantine| Object::Quarantine { quarantine: *quarantine }));
+    let leases = fleet.leases.given.iter();
     objects.extend(leases.map(|(mac, address)| Object::Lease { mac: *mac, address: *address }));
     objects.extend(fleet.media.values().map(|medium| Object::Medium { medium: Medium::clone(medium) }));
     let profiles = fleet.profiles.values();

@@ -6,13 +6,16 @@
 mod derive;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Phase;
 use crate::profile::Profile;
 use crate::rack::{self, Occupant};
 use crate::site::{Adopt, Policy};
+use crate::subnet::{Range, Route, Subnet};
 use crate::switch::Plugged;
 use crate::{Fleet, Mac, service, vm};
 
@@ -32,6 +35,10 @@ pub struct Document {
     /// Those that are built in are not here.
     #[serde(rename = "profile", skip_serializing_if = "Vec::is_empty")]
     pub profiles: Vec<Profile>,
+    #[serde(rename = "subnet", skip_serializing_if = "Vec::is_empty")]
+    pub subnets: Vec<SubnetPart>,
+    #[serde(rename = "reservation", skip_serializing_if = "Vec::is_empty")]
+    pub reservations: Vec<ReservationPart>,
     #[serde(rename = "machine", skip_serializing_if = "Vec::is_empty")]
     pub machines: Vec<MachinePart>,
     #[serde(rename = "vm", skip_serializing_if = "Vec::is_empty")]
@@ -57,6 +64,8 @@ pub struct Prune {
     pub racks: bool,
     pub switches: bool,
     pub profiles: bool,
+    pub subnets: bool,
+    pub reservations: bool,
     pub machines: bool,
     pub vms: bool,
     pub services: bool,
@@ -98,6 +107,38 @@ pub struct SwitchPart {
     /// By port: what a person says is plugged in. What LLDP says is not here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub plugged: BTreeMap<String, Plugged>,
+}
+
+/// `site` is the site's own network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubnetPart {
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Ipv4Net>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<Ipv4Addr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Vec<Ipv4Addr>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ntp: Option<Vec<Ipv4Addr>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_secs: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routes: Option<Vec<Route>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ranges: Option<Vec<Range>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReservationPart {
+    pub address: Ipv4Addr,
+    pub mac: Mac,
 }
 
 /// Known by its MAC address if that is given, otherwise by its name.
@@ -169,6 +210,13 @@ pub fn export(fleet: &Fleet) -> Document {
             .collect(),
         switches: fleet.switches.values().map(|switch| switch_part(fleet, switch)).collect(),
         profiles: fleet.profiles.values().map(|profile| Profile::clone(profile)).collect(),
+        subnets: fleet.subnets.values().map(|subnet| subnet_part(subnet)).collect(),
+        reservations: fleet
+            .leases
+            .reserved
+            .iter()
+            .map(|(mac, address)| ReservationPart { address: *address, mac: *mac })
+            .collect(),
         machines: fleet
             .machines
             .values()
@@ -203,6 +251,42 @@ fn switch_part(fleet: &Fleet, switch: &crate::switch::Switch) -> SwitchPart {
         height,
         ports: switch.ports.keys().cloned().collect(),
         plugged: by_hand.collect(),
+    }
+}
+
+fn subnet_part(subnet: &Subnet) -> SubnetPart {
+    let Subnet { name, network, router, dns, ntp, domain, routes, mtu, ranges, lease_secs } = subnet.clone();
+    SubnetPart {
+        name,
+        network: Some(network),
+        router,
+        dns: Some(dns).filter(|dns| !dns.is_empty()),
+        ntp: Some(ntp).filter(|ntp| !ntp.is_empty()),
+        domain,
+        mtu,
+        lease_secs,
+        routes: Some(routes).filter(|routes| !routes.is_empty()),
+        ranges: Some(ranges).filter(|ranges| !ranges.is_empty()),
+    }
+}
+
+impl SubnetPart {
+    /// The subnet as it is with what this says of it.
+    pub fn on(&self, subnet: Subnet) -> Subnet {
+        let SubnetPart { name, network, router, dns, ntp, domain, mtu, lease_secs, routes, ranges } =
+            self.clone();
+        Subnet {
+            name,
+            network: network.unwrap_or(subnet.network),
+            router: router.or(subnet.router),
+            dns: dns.unwrap_or(subnet.dns),
+            ntp: ntp.unwrap_or(subnet.ntp),
+            domain: domain.or(subnet.domain),
+            routes: routes.unwrap_or(subnet.routes),
+            mtu: mtu.or(subnet.mtu),
+            ranges: ranges.unwrap_or(subnet.ranges),
+            lease_secs: lease_secs.or(subnet.lease_secs),
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Fleet, Subject, host, lease, machine, medium, package, profile, rack, restore, service, site, switch, vm,
+    Fleet, Subject, host, lease, machine, medium, package, profile, rack, restore, service, site, subnet,
+    switch, vm,
 };
 
 /// One fact. Its JSON is `{"noun":"machine","event":"adopted",…}`.
@@ -22,6 +23,7 @@ pub enum Event {
     Switch(switch::Event),
     Medium(medium::Event),
     Profile(profile::Event),
+    Subnet(subnet::Event),
     Restore(restore::Event),
 }
 
@@ -43,6 +45,7 @@ impl Event {
             Event::Switch(event) => event.subject(),
             Event::Medium(event) => event.subject(),
             Event::Profile(event) => event.subject(),
+            Event::Subnet(event) => event.subject(),
             Event::Restore(event) => event.subject(),
         }
     }
@@ -61,7 +64,8 @@ impl Event {
             | Event::Rack(_)
             | Event::Switch(_)
             | Event::Medium(_)
-            | Event::Profile(_) => None,
+            | Event::Profile(_)
+            | Event::Subnet(_) => None,
         }
     }
 
@@ -76,6 +80,7 @@ impl Event {
             Event::Switch(event) => event.leftovers(),
             Event::Medium(event) => event.leftovers(),
             Event::Profile(event) => event.leftovers(),
+            Event::Subnet(event) => event.leftovers(),
             Event::Site(_) | Event::Lease(_) | Event::Host(_) | Event::Restore(_) => &[],
         }
     }
@@ -102,6 +107,7 @@ impl Event {
             Event::Switch(event) => event.to_string(),
             Event::Medium(event) => event.to_string(),
             Event::Profile(event) => event.to_string(),
+            Event::Subnet(event) => event.to_string(),
             Event::Restore(event) => event.to_string(),
         }
     }
@@ -121,6 +127,7 @@ pub fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::Switch(event) => switch::evolve(fleet, event),
         Event::Medium(event) => medium::evolve(fleet, event),
         Event::Profile(event) => profile::evolve(fleet, event),
+        Event::Subnet(event) => subnet::evolve(fleet, event),
         Event::Restore(event) => restore::evolve(fleet, event),
     }
 }

@@ -23,7 +23,7 @@ use crate::vm::{Image, Vm};
 use crate::{Fleet, Mac, MachineId, NodeId, ServiceId, VmId};
 
 use addresses::Addresses;
-pub(crate) use bulk::map_of;
+pub(crate) use bulk::{map_of, set_of};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Index {

@@ -30,6 +30,7 @@ pub mod service;
 mod simulate;
 pub mod site;
 mod snapshot;
+pub mod subnet;
 pub mod switch;
 pub mod vm;
 pub mod wire;
@@ -70,6 +71,9 @@ pub struct Fleet {
     /// Those that people made; others are built in.
     #[serde(default)]
     pub profiles: imbl::OrdMap<String, Arc<profile::Profile>>,
+    /// Besides the site's own network, which is here only if it was described.
+    #[serde(default)]
+    pub subnets: imbl::OrdMap<String, Arc<subnet::Subnet>>,
     /// The last number handed out for each noun; ids are never used twice.
     pub last_machine: u64,
     pub last_vm: u64,
@@ -94,6 +98,7 @@ impl PartialEq for Fleet {
             switches,
             media,
             profiles,
+            subnets,
             last_machine,
             last_vm,
             last_service,
@@ -111,6 +116,7 @@ impl PartialEq for Fleet {
             && *switches == other.switches
             && *media == other.media
             && *profiles == other.profiles
+            && *subnets == other.subnets
             && (*last_machine, *last_vm, *last_service)
                 == (other.last_machine, other.last_vm, other.last_service)
     }

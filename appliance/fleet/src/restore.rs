@@ -17,6 +17,7 @@ use crate::profile::{self, Profile};
 use crate::rack::{self, Rack};
 use crate::service::{self, Service};
 use crate::site::{Policy, Site};
+use crate::subnet::{self, Subnet};
 use crate::switch::{self, Switch};
 use crate::vm::{self, Vm};
 use crate::{Fleet, Mac, Refusal, Subject, lease};
@@ -29,6 +30,9 @@ pub enum Object {
     Site { site: Site },
     Policy { policy: Policy },
     Lease { mac: Mac, address: Ipv4Addr },
+    Subnet { subnet: Subnet },
+    Reservation { mac: Mac, address: Ipv4Addr },
+    Quarantine { quarantine: lease::Quarantine },
     Machine { machine: Machine },
     Host { host: Host },
     Switch { switch: Switch },
@@ -60,7 +64,9 @@ impl Event {
         let Event::Restored { restored } = self;
         match restored {
             Object::Site { .. } | Object::Policy { .. } | Object::Counters(_) => "site".to_owned(),
-            Object::Lease { mac, .. } => mac.to_string(),
+            Object::Lease { mac, .. } | Object::Reservation { mac, .. } => mac.to_string(),
+            Object::Subnet { subnet } => subnet::subject(&subnet.name),
+            Object::Quarantine { quarantine } => quarantine.mac.to_string(),
             Object::Machine { machine } => machine.id.to_string(),
             Object::Host { host } => host.machine.to_string(),
             Object::Switch { switch } => switch::subject(&switch.name),
@@ -83,6 +89,9 @@ impl Event {
             Object::Site { .. }
             | Object::Policy { .. }
             | Object::Lease { .. }
+            | Object::Subnet { .. }
+            | Object::Reservation { .. }
+            | Object::Quarantine { .. }
             | Object::Switch { .. }
             | Object::Rack { .. }
             | Object::Package { .. }
@@ -100,6 +109,9 @@ impl fmt::Display for Event {
             Object::Site { site } => write!(f, "The site that serves {} was put back", site.network),
             Object::Policy { .. } => f.write_str("The policy was put back"),
             Object::Lease { mac, address } => write!(f, "{mac} has {address} again"),
+            Object::Subnet { subnet } => write!(f, "Subnet {} was put back", subnet.name),
+            Object::Reservation { mac, address } => write!(f, "{address} is reserved for {mac} again"),
+            Object::Quarantine { quarantine } => write!(f, "{} is in quarantine again", quarantine.address),
             Object::Machine { machine } => {
                 write!(f, "{} was put back as it was: {}", machine.name, machine.phase.word())
             }
@@ -133,7 +145,12 @@ fn stands(fleet: &Fleet, object: &Object) -> bool {
     match object {
         Object::Site { site } => fleet.site.as_ref() == Some(site),
         Object::Policy { policy } => fleet.policy == *policy,
-        Object::Lease { mac, address } => fleet.leases.by_mac.get(mac) == Some(address),
+        Object::Lease { mac, address } => fleet.leases.given.holder(*address) == Some(*mac),
+        Object::Subnet { subnet } => fleet.subnets.get(&subnet.name).is_some_and(|known| **known == *subnet),
+        Object::Reservation { mac, address } => fleet.leases.reserved.holder(*address) == Some(*mac),
+        Object::Quarantine { quarantine } => {
+            fleet.leases.quarantined.get(&quarantine.address) == Some(quarantine)
+        }
         Object::Machine { machine } => {
             fleet.machines.get(&machine.id).is_some_and(|known| **known == *machine)
         }
@@ -172,13 +189,24 @@ fn fits(fleet: &Fleet, object: &Object) -> Result<(), Refusal> {
             if fleet.site.is_none() {
                 return missing("site", format!("to take {address} from"));
             }
-            if fleet.leases.by_mac.contains_key(mac) {
-                return taken(format!("{mac} has another address"));
-            }
-            match fleet.leases.by_address.get(address) {
+            put_back(&fleet.leases.given, fleet, *mac, *address)
+        }
+        Object::Reservation { mac, address } => put_back(&fleet.leases.reserved, fleet, *mac, *address),
+        Object::Quarantine { quarantine } => {
+            let address = quarantine.address;
+            match fleet.leases.given.holder(address) {
                 Some(holder) => taken(format!("{holder} has {address}")),
+                None if fleet.leases.quarantined.contains_key(&address) => {
+                    differs(&format!("quarantine of {address}"))
+                }
                 None => Ok(()),
             }
+        }
+        Object::Subnet { subnet } => {
+            if fleet.subnets.contains_key(&subnet.name) {
+                return differs(&format!("subnet {}", subnet.name));
+            }
+            subnet::set(fleet, subnet).map(drop)
         }
         Object::Machine { machine } => {
             if fleet.machines.contains_key(&machine.id) {
@@ -269,6 +297,16 @@ fn fits(fleet: &Fleet, object: &Object) -> Result<(), Refusal> {
     }
 }
 
+/// Whether a MAC address can have this address beside those that it has.
+fn put_back(addresses: &lease::Addresses, fleet: &Fleet, mac: Mac, address: Ipv4Addr) -> Result<(), Refusal> {
+    let other = subnet::of_address(fleet, address).and_then(|subnet| addresses.of_in(mac, subnet.network));
+    match (addresses.holder(address), other) {
+        (Some(holder), _) => Err(Refusal::Conflict(format!("{holder} has {address} already"))),
+        (None, Some(_)) => Err(Refusal::Conflict(format!("{mac} has another address already"))),
+        (None, None) => Ok(()),
+    }
+}
+
 impl Counters {
     pub(crate) fn of(fleet: &Fleet) -> Counters {
         Counters {
@@ -288,6 +326,13 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
             let assigned = lease::Event::Assigned { mac: *mac, address: *address };
             lease::evolve(fleet, &assigned);
         }
+        Object::Subnet { subnet } => {
+            subnet::evolve(fleet, &subnet::Event::Set { subnet: subnet.clone() });
+        }
+        Object::Reservation { mac, address } => {
+            lease::evolve(fleet, &lease::Event::Reserved { mac: *mac, address: *address });
+        }
+        Object::Quarantine { quarantine } => lease::restore_quarantine(fleet, *quarantine),
         Object::Machine { machine } => {
             fleet.last_machine = fleet.last_machine.max(machine.id.0);
             fleet.put_machine(machine.clone());

@@ -191,7 +191,7 @@ pub(crate) fn install(
         crate::evolve(&mut after, event);
     }
     let id = VmId(after.last_vm);
-    let address = after.vms.get(&id).and_then(|vm| after.leases.by_mac.get(&vm.mac)).copied();
+    let address = after.vms.get(&id).and_then(|vm| after.leases.address(vm.mac));
     let Some(address) = address else {
         return Err(Refusal::Conflict("there is no address for its node".to_owned()));
     };

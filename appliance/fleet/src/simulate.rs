@@ -125,7 +125,7 @@ pub fn name_of(fleet: &Fleet, subject: &str) -> Option<String> {
 
 fn placement(after: &Fleet, event: &Event) -> Option<Placement> {
     let Event::Vm(vm::Event::Created { vm, host_name }) = event else { return None };
-    let address = after.leases.by_mac.get(&vm.mac).copied();
+    let address = after.leases.address(vm.mac);
     Some(Placement { vm: vm.name.to_string(), host: host_name.clone(), address })
 }
 

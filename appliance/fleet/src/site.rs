@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{Fleet, Refusal, is_label};
+use crate::{Fleet, Refusal, is_label, lease, subnet};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Site {
@@ -15,6 +15,13 @@ pub struct Site {
     /// The appliance's own address in it.
     pub address: Ipv4Addr,
     pub domain: String,
+    /// Another DHCP server gives the addresses of its network; here they are only learnt.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub foreign: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +51,15 @@ impl Default for Policy {
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     Founded(Site),
-    PolicySet { policy: Policy },
+    PolicySet {
+        policy: Policy,
+    },
+    /// Who gives the addresses of its network: another DHCP server, or the appliance.
+    AddressesGiven {
+        foreign: bool,
+        network: Ipv4Net,
+        address: Ipv4Addr,
+    },
 }
 
 impl fmt::Display for Event {
@@ -55,6 +70,13 @@ impl fmt::Display for Event {
                 Adopt::Blank => f.write_str("Policy: blank machines are adopted by themselves"),
                 Adopt::Ask => f.write_str("Policy: machines are adopted only when a person says so"),
             },
+            Event::AddressesGiven { foreign: true, network, address } => write!(
+                f,
+                "Another DHCP server gives the addresses of {network}; boot information is given from {address}"
+            ),
+            Event::AddressesGiven { foreign: false, network, address } => {
+                write!(f, "The addresses of {network} are given from {address}")
+            }
         }
     }
 }
@@ -69,18 +91,61 @@ pub(crate) fn found(
     if let Some(site) = &fleet.site {
         return Err(Refusal::Conflict(format!("this site was founded already; it serves {}", site.network)));
     }
-    if !network.contains(&address) || network.prefix_len() > 24 || network.prefix_len() < 8 {
-        return Err(Refusal::Invalid(format!(
-            "{address} in {network} is not usable: the network must be a /8 to /24 that contains the address"
-        )));
-    }
+    usable(network, address)?;
     if !is_label(domain) {
         return Err(Refusal::Invalid(format!(
             "{domain:?} is not usable as a domain: one label of a-z, 0-9, -"
         )));
     }
-    let site = Site { id, network: network.trunc(), address, domain: domain.to_owned() };
+    let site = Site { id, network: network.trunc(), address, domain: domain.to_owned(), foreign: false };
     Ok(vec![crate::Event::Site(Event::Founded(site))])
+}
+
+/// Beside another DHCP server the network is what that one says, and may be another one at the next start. Where the
+/// addresses are given here, the network is the one that the site was founded with, for good.
+pub(crate) fn addresses_given(
+    fleet: &Fleet,
+    foreign: bool,
+    network: Ipv4Net,
+    address: Ipv4Addr,
+) -> Result<Vec<crate::Event>, Refusal> {
+    let Some(site) = &fleet.site else {
+        return Err(Refusal::Conflict("the site is not founded yet".to_owned()));
+    };
+    let network = network.trunc();
+    if (site.foreign, site.network, site.address) == (foreign, network, address) {
+        return Ok(Vec::new());
+    }
+    usable(network, address)?;
+    if site.network != network || foreign {
+        if !site.foreign && !foreign {
+            return Err(Refusal::Conflict(format!(
+                "this site gives the addresses of {}; {network} cannot take its place",
+                site.network
+            )));
+        }
+        if let Some(vm) = fleet.vms.values().next() {
+            return Err(Refusal::Conflict(format!(
+                "the VM {} has an address of {}; it is not served beside another DHCP server",
+                vm.name, site.network
+            )));
+        }
+        let others = fleet.subnets.values().filter(|subnet| subnet.name != subnet::OWN);
+        let meets = |other: &Ipv4Net| other.contains(&network) || network.contains(other);
+        if let Some(other) = others.map(|subnet| subnet.network).find(meets) {
+            return Err(Refusal::Conflict(format!("{network} overlaps {other}, a subnet that is known")));
+        }
+    }
+    Ok(vec![crate::Event::Site(Event::AddressesGiven { foreign, network, address })])
+}
+
+fn usable(network: Ipv4Net, address: Ipv4Addr) -> Result<(), Refusal> {
+    if !network.contains(&address) || network.prefix_len() > 28 || network.prefix_len() < 8 {
+        return Err(Refusal::Invalid(format!(
+            "{address} in {network} is not usable: the network must be a /8 to /28 that contains the address"
+        )));
+    }
+    Ok(())
 }
 
 pub(crate) fn set_policy(fleet: &Fleet, policy: &Policy) -> Result<Vec<crate::Event>, Refusal> {
@@ -107,5 +172,13 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
     match event {
         Event::Founded(site) => fleet.site = Some(site.clone()),
         Event::PolicySet { policy } => fleet.policy = policy.clone(),
+        Event::AddressesGiven { foreign, network, address } => {
+            let Some(site) = fleet.site.clone() else { return };
+            if site.network != *network {
+                lease::forget(fleet, site.network);
+                fleet.subnets.remove(subnet::OWN);
+            }
+            fleet.site = Some(Site { foreign: *foreign, network: *network, address: *address, ..site });
+        }
     }
 }

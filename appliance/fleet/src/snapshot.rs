@@ -60,6 +60,7 @@ pub fn parts(fleet: &Fleet) -> impl Iterator<Item = Part> {
         switches,
         media,
         profiles,
+        subnets,
         last_machine,
         last_vm,
         last_service,
@@ -75,7 +76,7 @@ pub fn parts(fleet: &Fleet) -> impl Iterator<Item = Part> {
     };
     let mut contents = Contents { parts: Vec::new() };
     let mut body = part("site", std::iter::once(root))
-        .chain(part("lease", leases.by_mac.iter()))
+        .chain(part("lease", leases.given.iter()))
         .chain(part("machine", machines.values()))
         .chain(part("host", hosts.values()))
         .chain(part("image", index.images()))
@@ -85,7 +86,10 @@ pub fn parts(fleet: &Fleet) -> impl Iterator<Item = Part> {
         .chain(part("rack", racks.values()))
         .chain(part("switch", switches.values()))
         .chain(part("medium", media.values()))
-        .chain(part("profile", profiles.values()));
+        .chain(part("profile", profiles.values()))
+        .chain(part("subnet", subnets.values()))
+        .chain(part("reservation", leases.reserved.iter()))
+        .chain(part("quarantine", leases.quarantined.values()));
     let mut ended = false;
     std::iter::from_fn(move || {
         if let Some(part) = body.next() {

@@ -218,7 +218,7 @@ pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::
     let [_, _, _, _, _, n3, n2, n1] = id.0.to_be_bytes();
     // 02: locally administered, unicast. Two octets of the site's id keep two sites on one wire apart.
     let mac = Mac([0x02, site.id.as_bytes()[14], site.id.as_bytes()[15], n3, n2, n1]);
-    let mut events = lease::assign(fleet, mac)?;
+    let mut events = lease::assign(fleet, mac, link_of(fleet, host.machine), ctx)?;
     let vm = Vm {
         id,
         name: new.name.as_str().into(),
@@ -269,6 +269,17 @@ fn place<'a>(fleet: &'a Fleet, new: &NewVm) -> Result<&'a host::Host, Refusal> {
     }))
 }
 
+/// VMs are on the wire of their host: an address of it, if that is not the site's own network.
+fn link_of(fleet: &Fleet, host: MachineId) -> Option<std::net::Ipv4Addr> {
+    let machine = fleet.machines.get(&host)?;
+    let own = fleet.site.as_ref()?.network;
+    let addresses = || machine.macs.iter().flat_map(|mac| fleet.leases.given.of(*mac));
+    if addresses().any(|address| own.contains(&address)) {
+        return None;
+    }
+    addresses().next()
+}
+
 fn find(fleet: &Fleet, id: VmId) -> Result<&Vm, Refusal> {
     fleet.vms.get(&id).map(Arc::as_ref).ok_or_else(|| Refusal::Missing { what: "VM", name: id.to_string() })
 }
@@ -305,7 +316,7 @@ pub(crate) fn remove(fleet: &Fleet, id: VmId, force: bool, ctx: Ctx) -> Result<V
         "volume {} stays on {host}'s disk until {host} speaks again and removes it",
         vm.volume_name()
     )];
-    leftovers.extend(fleet.leases.by_mac.get(&vm.mac).map(|address| {
+    leftovers.extend(fleet.leases.address(vm.mac).map(|address| {
         format!("if {host} still runs it, it still uses {address}, which is free for others now")
     }));
     let mut events = forgotten(fleet, vm, leftovers);
@@ -332,8 +343,9 @@ fn host_name(fleet: &Fleet, vm: &Vm) -> String {
 
 /// Its address becomes free, and nothing is known of it any more.
 pub(crate) fn forgotten(fleet: &Fleet, vm: &Vm, leftovers: Vec<String>) -> Vec<crate::Event> {
-    let released = fleet.leases.by_mac.contains_key(&vm.mac);
-    let released = released.then_some(crate::Event::Lease(lease::Event::Released { mac: vm.mac }));
+    let released = fleet.leases.address(vm.mac).is_some();
+    let released =
+        released.then_some(crate::Event::Lease(lease::Event::Released { mac: vm.mac, address: None }));
     let forgotten = Event::Forgotten { vm: vm.id, name: vm.name.to_string(), leftovers };
     released.into_iter().chain([crate::Event::Vm(forgotten)]).collect()
 }
@@ -383,7 +395,7 @@ pub(crate) fn observe_gone(fleet: &Fleet, id: VmId) -> Result<Vec<crate::Event>,
     let vm = find(fleet, id)?;
     match vm.phase {
         Phase::Removing => Ok(vec![
-            crate::Event::Lease(lease::Event::Released { mac: vm.mac }),
+            crate::Event::Lease(lease::Event::Released { mac: vm.mac, address: None }),
             crate::Event::Vm(Event::Gone { vm: id }),
         ]),
         Phase::Wanted | Phase::Running => {

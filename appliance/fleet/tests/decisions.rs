@@ -12,8 +12,8 @@ const MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
 #[test]
 fn a_blank_machine_is_adopted_installed_and_becomes_a_host_by_itself() {
     let mut world = World::founded();
-    world.does(Command::Sight { mac: MAC, arch: Some(0), uuid: None });
-    let address = world.fleet.leases.by_mac[&MAC];
+    world.does(Command::Sight { mac: MAC, arch: Some(0), uuid: None, link: None });
+    let address = world.fleet.leases.address(MAC).unwrap();
     assert_eq!(machine::boot(&world.fleet, MAC), Boot::Discover);
 
     world.does(Command::Report { key: "k1".into(), hardware: hardware(MAC, vec![blank_disk("A")]) });
@@ -25,22 +25,22 @@ fn a_blank_machine_is_adopted_installed_and_becomes_a_host_by_itself() {
     world.does(Command::Enroll { node: NodeId::Machine(id), key: "k1".into() });
     world.does(Command::ObserveHost { machine: id, capacity: capacity(4096) });
     assert_eq!(*world.phase(id), Phase::Ready);
-    assert_eq!(world.fleet.leases.by_mac[&MAC], address, "the address stays through all stages");
+    assert_eq!(world.fleet.leases.address(MAC).unwrap(), address, "the address stays through all stages");
 }
 
 #[test]
 fn a_machine_of_two_nics_is_one_machine() {
     let mut world = World::founded();
     let second = Mac([0x52, 0x54, 0, 0, 0, 2]);
-    world.does(Command::Sight { mac: MAC, arch: Some(7), uuid: None });
-    world.does(Command::Sight { mac: second, arch: Some(7), uuid: None });
+    world.does(Command::Sight { mac: MAC, arch: Some(7), uuid: None, link: None });
+    world.does(Command::Sight { mac: second, arch: Some(7), uuid: None, link: None });
     assert_eq!(world.fleet.machines.len(), 2);
     let mut both = hardware(second, vec![blank_disk("A")]);
     both.nics.push(fleet::wire::Nic { mac: MAC, ..both.nics[0].clone() });
     world.does(Command::Report { key: "k".into(), hardware: both });
     assert_eq!(world.fleet.machines.len(), 1);
     assert!(machine::by_mac(&world.fleet, MAC).is_some());
-    assert_ne!(world.fleet.leases.by_mac[&MAC], world.fleet.leases.by_mac[&second]);
+    assert_ne!(world.fleet.leases.address(MAC).unwrap(), world.fleet.leases.address(second).unwrap());
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn vms_go_where_there_is_room_and_are_refused_with_the_figures_where_there_is_no
     world.does(Command::CreateVm { spec: common::new_vm("web", 2048) });
     let vm = &world.fleet.vms[&VmId(1)];
     assert_eq!(vm.host, MachineId(1));
-    let address = world.fleet.leases.by_mac[&vm.mac];
-    assert_ne!(address, world.fleet.leases.by_mac[&MAC]);
+    let address = world.fleet.leases.address(vm.mac).unwrap();
+    assert_ne!(address, world.fleet.leases.address(MAC).unwrap());
 
     let before = world.fleet.clone();
     let refusal = world.refuses(Command::CreateVm { spec: common::new_vm("big", 2048) });
@@ -175,7 +175,7 @@ fn vms_go_where_there_is_room_and_are_refused_with_the_figures_where_there_is_no
 
     world.does(Command::RemoveVm { vm: VmId(1), force: false });
     world.does(Command::ObserveVmGone { vm: VmId(1) });
-    assert!(!world.fleet.leases.by_address.contains_key(&address));
+    assert_eq!(world.fleet.leases.given.holder(address), None);
     world.does(Command::CreateVm { spec: common::new_vm("big", 2048) });
     assert_eq!(world.fleet.vms.keys().copied().collect::<Vec<_>>(), [VmId(2)], "ids are not used twice");
 }
@@ -187,7 +187,7 @@ fn a_package_gets_a_node_an_address_and_an_entry_in_the_registry() {
     let service = world.fleet.services.values().next().unwrap().clone();
     assert_eq!(&*world.fleet.vms[&VmId(1)].name, "hello-1");
     let mac = world.fleet.vms[&VmId(1)].mac;
-    assert_eq!(service.address, world.fleet.leases.by_mac[&mac]);
+    assert_eq!(service.address, world.fleet.leases.address(mac).unwrap());
     assert_eq!(service.url(), format!("http://{}:8080/", service.address));
     world.refuses(Command::InstallPackage { bundle: common::bundle("hello", 512), image: common::image() });
     world.refuses(Command::RemoveVm { vm: VmId(1), force: false });
@@ -227,12 +227,13 @@ fn addresses_run_out_with_a_sentence() {
     });
     let mac = |number: u8| Mac([2, 0, 0, 0, 0, number]);
     let given = (0..=255).take_while(|number| {
-        let sight = Command::Sight { mac: mac(*number), arch: None, uuid: None };
+        let sight = Command::Sight { mac: mac(*number), arch: None, uuid: None, link: None };
         fleet::decide(&world.fleet, &sight, common::at(1)).is_ok_and(|events| {
             events.iter().for_each(|event| fleet::evolve(&mut world.fleet, event));
             true
         })
     });
     assert_eq!(given.count(), 239, "10.0.0.16 to 10.0.0.254");
-    assert_eq!(lease::address_for(&world.fleet, mac(255)), None);
+    let own = fleet::subnet::own(&world.fleet).unwrap();
+    assert_eq!(lease::address_for(&world.fleet, mac(255), &own, common::at(1).now), None);
 }

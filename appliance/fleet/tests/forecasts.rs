@@ -22,7 +22,7 @@ fn what_would_wait_is_the_difference_of_two_whole_plans() {
         Command::RemoveVm { vm: VmId(4), force: true },
         Command::InstallPackage { bundle: bundle("hello", 256), image },
         Command::RemoveMachine { machine: MachineId(1), force: true },
-        Command::Sight { mac: "02:00:00:00:00:09".parse().unwrap(), arch: Some(7), uuid: None },
+        Command::Sight { mac: "02:00:00:00:00:09".parse().unwrap(), arch: Some(7), uuid: None, link: None },
         // Refused, and the rest is foretold.
         Command::RemoveVm { vm: VmId(9999), force: false },
     ];

@@ -11,7 +11,7 @@ const MAC: Mac = Mac([0x52, 0x54, 0, 0, 0, 1]);
 
 fn found() -> World {
     let mut world = World::founded();
-    world.does(Command::Sight { mac: MAC, arch: Some(0), uuid: None });
+    world.does(Command::Sight { mac: MAC, arch: Some(0), uuid: None, link: None });
     world.does(Command::Report { key: "k".into(), hardware: hardware(MAC, vec![blank_disk("A")]) });
     world
 }

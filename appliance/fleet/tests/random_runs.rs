@@ -5,6 +5,7 @@ mod common;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use common::{World, blank_disk, bundle, capacity, debian, disk_with, hardware, image, new_vm};
@@ -12,11 +13,12 @@ use fleet::document::{derive, export};
 use fleet::profile::{Kind, Profile};
 use fleet::rack::Occupant;
 use fleet::site::{Adopt, Policy};
+use fleet::subnet::{Range, Subnet};
 use fleet::switch::Plugged;
 use fleet::wire::{Neighbour, ObservedSoftware, ObservedVm, SoftwareState, VmState};
 use fleet::{
     Command, Event, Fleet, Mac, MachineId, NodeId, Observed, ObservedNode, Planner, Restore, ServiceId,
-    Subject, Timestamp, VmId, compact, digest, host, parts, service, simulate, state_hash, vm, wire,
+    Subject, Timestamp, VmId, compact, digest, host, parts, service, simulate, state_hash, subnet, vm, wire,
 };
 use proptest::prelude::*;
 
@@ -31,7 +33,8 @@ fn command() -> impl Strategy<Value = Command> {
         (mac.clone(), proptest::option::of(0u16..10)).prop_map(|(mac, arch)| Command::Sight {
             mac,
             arch,
-            uuid: None
+            uuid: None,
+            link: None
         }),
         (mac, key.clone(), any::<bool>()).prop_map(|(mac, key, blank)| Command::Report {
             key,
@@ -92,6 +95,7 @@ fn command() -> impl Strategy<Value = Command> {
         (service, any::<bool>()).prop_map(|(service, force)| Command::RemoveService { service, force }),
         wiring(),
         systems(),
+        networks(),
     ]
 }
 
@@ -116,6 +120,78 @@ fn systems() -> impl Strategy<Value = Command> {
         }),
         (machine, 1u32..3).prop_map(|(machine, attempt)| Command::ServeAnswers { machine, attempt }),
     ]
+}
+
+/// Subnets, reservations, and what is found out about addresses.
+fn networks() -> impl Strategy<Value = Command> {
+    let mac = (0u8..6).prop_map(|last| Mac([0x52, 0x54, 0, 0, 0, last]));
+    let vm = (0u8..5).prop_map(|last| Mac([2, 0x12, 0x34, 0, 0, last]));
+    let mac = prop_oneof![mac, vm];
+    let name = prop_oneof![Just("site".to_owned()), Just("lab".to_owned()), Just("yard".to_owned())];
+    // Pools of a few addresses, so that they are exhausted.
+    let address =
+        (0u8..2, 0u8..9).prop_map(|(net, last)| Ipv4Addr::new(10, [77, 80][usize::from(net)], 0, last));
+    prop_oneof![
+        (mac.clone(), address.clone(), proptest::option::of(Just(7)))
+            .prop_map(|(mac, link, arch)| { Command::Sight { mac, arch, uuid: None, link: Some(link) } }),
+        (name.clone(), 0u8..2, proptest::option::of(address.clone()), 2u8..6).prop_map(
+            |(name, net, router, pool)| {
+                let network = match (name.as_str(), net) {
+                    ("site", _) => "10.77.0.0/16",
+                    (_, 0) => "10.80.0.0/28",
+                    _ => "10.80.0.0/29",
+                };
+                let network: ipnet::Ipv4Net = network.parse().unwrap();
+                let base = u32::from(network.network());
+                let range = Range { first: (base + 2).into(), last: (base + u32::from(pool)).into() };
+                let ranges = vec![range];
+                Command::SetSubnet { subnet: Subnet { router, ranges, ..Subnet::new(&name, network) } }
+            }
+        ),
+        (name, any::<bool>()).prop_map(|(name, force)| Command::RemoveSubnet { name, force }),
+        (mac.clone(), address.clone()).prop_map(|(mac, address)| Command::Reserve { mac, address }),
+        address.clone().prop_map(|address| Command::Unreserve { address }),
+        (address.clone(), any::<bool>()).prop_map(|(address, force)| Command::FreeAddress { address, force }),
+        (mac.clone(), address.clone()).prop_map(|(mac, address)| Command::Quarantine { mac, address }),
+        (mac.clone(), address.clone()).prop_map(|(mac, address)| Command::TakeBack { mac, address }),
+        (mac, address).prop_map(|(mac, address)| Command::Learn { mac, address }),
+        proptest::bool::weighted(0.3).prop_map(|foreign| Command::ObserveServer {
+            foreign,
+            network: "10.77.0.0/16".parse().unwrap(),
+            address: Ipv4Addr::new(10, 77, 0, 1),
+        }),
+    ]
+}
+
+/// One address of a MAC address in a subnet, one MAC address of an address, and who is known keeps it.
+fn addresses_hold(fleet: &Fleet, before: &Fleet) -> Result<(), TestCaseError> {
+    let leases = &fleet.leases;
+    for addresses in [&leases.given, &leases.reserved] {
+        let mut seen = BTreeSet::new();
+        let mut of_subnet = BTreeSet::new();
+        for (mac, address) in addresses.iter() {
+            prop_assert!(seen.insert(address), "no address twice");
+            prop_assert_eq!(addresses.holder(*address), Some(*mac));
+            let subnet = subnet::of_address(fleet, *address).map(|subnet| subnet.name);
+            prop_assert!(subnet.is_some(), "{} is in a subnet", address);
+            prop_assert!(of_subnet.insert((mac, subnet)), "one address for each MAC address and subnet");
+        }
+    }
+    for (mac, address) in
+        leases.given.iter().filter(|(mac, address)| before.leases.given.holder(*address) != Some(*mac))
+    {
+        let reserved = leases.reserved.holder(*address);
+        prop_assert!(
+            reserved.is_none_or(|reserved| reserved == *mac)
+                || fleet.site.as_ref().is_some_and(|site| site.foreign)
+        );
+        prop_assert!(!leases.quarantined.contains_key(address), "what is given is not in quarantine");
+        if let Some(holder) = before.leases.given.holder(*address) {
+            let foreign = fleet.site.as_ref().is_some_and(|site| site.foreign);
+            prop_assert!(foreign, "{} had {}", holder, address);
+        }
+    }
+    Ok(())
 }
 
 /// Racks, switches, and what is in them.
@@ -242,12 +318,10 @@ proptest! {
                 prop_assert_eq!(Some(vm.host), roomiest(&before, vm), "a VM goes where there is most room");
             }
             let leases = &world.fleet.leases;
-            let addresses: BTreeSet<_> = leases.by_mac.values().collect();
-            prop_assert_eq!(addresses.len(), leases.by_mac.len(), "no address twice");
-            prop_assert_eq!(leases.by_address.len(), leases.by_mac.len());
+            addresses_hold(&world.fleet, &before)?;
             for vm in world.fleet.vms.values() {
                 prop_assert!(world.fleet.hosts.contains_key(&vm.host), "a VM's host is there");
-                prop_assert!(leases.by_mac.contains_key(&vm.mac), "a VM has an address");
+                prop_assert!(leases.address(vm.mac).is_some(), "a VM has an address");
             }
             for service in world.fleet.services.values().filter(|it| it.phase != service::Phase::Removing) {
                 prop_assert!(world.fleet.packages.contains_key(&service.name), "a service has its package");

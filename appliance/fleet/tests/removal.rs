@@ -71,7 +71,7 @@ fn machines() -> Vec<World> {
         Command::FailInstall { machine: MACHINE, attempt: 1, step: "copying".into(), error: "no".into() };
     let home = Command::PhoneHome { machine: MACHINE, attempt: 1 };
     vec![
-        after(ask(), vec![Command::Sight { mac: MAC, arch: Some(0), uuid: None }]),
+        after(ask(), vec![Command::Sight { mac: MAC, arch: Some(0), uuid: None, link: None }]),
         after(ask(), vec![report()]),
         after(ask(), vec![report(), adopt()]),
         after(ask(), vec![report(), adopt(), report()]),
@@ -275,9 +275,9 @@ fn a_host_is_forgotten_with_all_that_is_on_it_by_force_alone() {
     }
     let fleet = &world.fleet;
     assert!(fleet.machines.is_empty() && fleet.hosts.is_empty() && fleet.vms.is_empty());
-    assert!(fleet.services.is_empty() && fleet.leases.by_mac.is_empty());
+    assert!(fleet.services.is_empty() && fleet.leases.given.is_empty());
 
-    world.does(Command::Sight { mac: MAC, arch: Some(0), uuid: None });
+    world.does(Command::Sight { mac: MAC, arch: Some(0), uuid: None, link: None });
     assert!(world.fleet.machines.contains_key(&MachineId(2)), "it is a new sighting");
     world.refuses(Command::Enroll { node: NodeId::Machine(MACHINE), key: "k".into() });
 }

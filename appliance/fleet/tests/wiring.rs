@@ -221,8 +221,8 @@ fn a_vm_is_in_no_port_and_a_removed_machine_neither() {
 #[test]
 fn a_machine_that_turns_out_to_be_another_stands_where_it_stood() {
     let mut world = World::founded();
-    world.does(Command::Sight { mac: mac(1), arch: Some(7), uuid: None });
-    world.does(Command::Sight { mac: mac(2), arch: Some(7), uuid: None });
+    world.does(Command::Sight { mac: mac(1), arch: Some(7), uuid: None, link: None });
+    world.does(Command::Sight { mac: mac(2), arch: Some(7), uuid: None, link: None });
     world.does(Command::AddRack { name: "r1".into(), units: 4 });
     world.does(put(1, 1, 1));
     let mut both = hardware(mac(2), vec![blank_disk("A")]);

@@ -257,9 +257,7 @@ pub fn find<'a>(fleet: &'a Fleet, id: &str) -> Result<&'a machine::Machine, Refu
 
 pub fn addresses(fleet: &Fleet, machine: &machine::Machine) -> Vec<Ipv4Addr> {
     let own = fleet.site.as_ref().filter(|_| machine.appliance).map(|site| site.address);
-    own.into_iter()
-        .chain(machine.macs.iter().filter_map(|mac| fleet.leases.by_mac.get(mac).copied()))
-        .collect()
+    own.into_iter().chain(machine.macs.iter().flat_map(|mac| fleet.leases.given.of(*mac))).collect()
 }
 
 fn adoptable(machine: &machine::Machine) -> bool {

@@ -8,8 +8,8 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
-    document, events, guard, history, hosts, machines, packages, plan, policy, query, racks, replay,
-    services, session, state, switches, systems, timeline, vms,
+    document, events, guard, history, hosts, machines, networks, packages, plan, policy, query, racks,
+    replay, services, session, state, switches, systems, timeline, vms,
 };
 use crate::{App, web};
 
@@ -48,6 +48,7 @@ pub fn routes() -> Vec<Route> {
 
         route(Page, "GET",    "/",                              get(web::pages::home)),
         route(Page, "GET",    "/racks",                         get(web::pages::racks)),
+        route(Page, "GET",    "/networks",                      get(web::pages::networks)),
         route(Api,  "GET",    "/live",                          get(web::live::get)),
         route(Api,  "GET",    "/timeline/{id}",                 get(web::pages::timeline)),
 
@@ -95,6 +96,15 @@ pub fn routes() -> Vec<Route> {
         route(Api,  "POST",   "/api/v1/profiles",               post(systems::set_profile)),
         route(Api,  "GET",    "/api/v1/profiles/{id}/template", get(systems::template)),
         route(Api,  "DELETE", "/api/v1/profiles/{id}",          delete(systems::remove_profile)),
+        route(Api,  "GET",    "/api/v1/networks",               get(networks::get)),
+        route(Api,  "GET",    "/api/v1/subnets",                get(networks::subnets)),
+        route(Api,  "PUT",    "/api/v1/subnets/{id}",           put(networks::set_subnet)),
+        route(Api,  "DELETE", "/api/v1/subnets/{id}",           delete(networks::remove_subnet)),
+        route(Api,  "GET",    "/api/v1/reservations",           get(networks::reservations)),
+        route(Api,  "POST",   "/api/v1/reservations",           post(networks::reserve)),
+        route(Api,  "DELETE", "/api/v1/reservations/{id}",      delete(networks::unreserve)),
+        route(Api,  "GET",    "/api/v1/leases",                 get(networks::leases)),
+        route(Api,  "DELETE", "/api/v1/leases/{id}",            delete(networks::free)),
         route(Api,  "GET",    "/api/v1/timeline/{id}",          get(timeline::get)),
         route(Api,  "GET",    "/api/v1/policy",                 get(policy::get)),
         route(Api,  "PUT",    "/api/v1/policy",                 put(policy::put)),

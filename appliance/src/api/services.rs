@@ -75,7 +75,7 @@ fn document(fleet: &Fleet, service: &service::Service, plan: &Plan) -> Service {
         Node {
             id: *id,
             name: vm.map_or_else(|| id.to_string(), |vm| vm.name.to_string()),
-            address: vm.and_then(|vm| fleet.leases.by_mac.get(&vm.mac)).copied(),
+            address: vm.and_then(|vm| fleet.leases.address(vm.mac)),
         }
     });
     Service {

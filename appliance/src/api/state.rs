@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::hosts::{self, Host};
 use super::machines::{self, Machine};
+use super::networks::{self, Lease, Networks};
 use super::packages::{self, Package};
 use super::racks::{self, Rack};
 use super::services::{self, Service};
@@ -39,7 +40,14 @@ pub struct State {
     pub media: Vec<Medium>,
     #[serde(default)]
     pub profiles: Vec<Listed>,
+    pub networks: Networks,
+    /// Those with the lowest addresses; `GET /leases` has all.
+    #[serde(default)]
+    pub leases: Vec<Lease>,
 }
+
+/// Addresses in one document; there may be a hundred thousand of them.
+const LEASES: usize = 200;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Site {
@@ -90,6 +98,8 @@ pub fn state(app: &App) -> State {
         switches: switches::all(&fleet),
         media: systems::all_media(&fleet),
         profiles: systems::all_profiles(&fleet),
+        networks: networks::all(app, &fleet),
+        leases: networks::given(app, &fleet).take(LEASES).collect(),
     }
 }
 

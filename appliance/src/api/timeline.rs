@@ -1,7 +1,9 @@
 //! `/api/v1/…/timeline`: what happened to a thing, events and packets and refusals in one list.
 
 use axum::extract::{Path, Query, State};
-use fleet::{Fleet, MachineId, Refusal, ServiceId, VmId, medium, profile, rack, switch};
+use fleet::{
+    Fleet, Mac, MachineId, Refusal, ServiceId, VmId, machine, medium, profile, rack, subnet, switch, vm,
+};
 use serde::Deserialize;
 
 use super::{machines, services, vms};
@@ -63,6 +65,15 @@ fn subjects(fleet: &Fleet, id: &str) -> Result<Vec<String>, Refusal> {
     if let Some(name) = id.strip_prefix("medium:").filter(|name| fleet.media.contains_key(*name)) {
         return Ok(vec![medium::subject(name)]);
     }
+    if let Some(name) = id.strip_prefix("subnet:").filter(|name| subnet::by_name(fleet, name).is_some()) {
+        return Ok(vec![subnet::subject(name)]);
+    }
+    // A machine that was never taken up is known by nothing else.
+    if let Ok(mac) = id.parse::<Mac>() {
+        let machine = machine::by_mac(fleet, mac).map(|machine| machine.id.to_string());
+        let vm = vm::by_mac(fleet, mac).map(|vm| vm.id.to_string());
+        return Ok(machine.into_iter().chain(vm).chain([mac.to_string()]).collect());
+    }
     // What was removed has its history still, and in it what is left over.
     let once = |text: &str| {
         let machine = text.parse().is_ok_and(|id: MachineId| (1..=fleet.last_machine).contains(&id.0));
@@ -74,12 +85,12 @@ fn subjects(fleet: &Fleet, id: &str) -> Result<Vec<String>, Refusal> {
         return Ok(vec![id.to_owned()]);
     }
     Err(Refusal::Missing {
-        what: "machine, VM, service, package, rack, switch, profile or medium",
+        what: "machine, VM, service, package, rack, switch, subnet, profile or medium",
         name: id.to_owned(),
     })
 }
 
 fn of_vm(fleet: &Fleet, vm: &fleet::vm::Vm) -> Vec<String> {
-    let address = fleet.leases.by_mac.get(&vm.mac).map(ToString::to_string);
+    let address = fleet.leases.address(vm.mac).map(|address| address.to_string());
     [vm.id.to_string(), vm.mac.to_string()].into_iter().chain(address).collect()
 }

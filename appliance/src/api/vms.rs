@@ -111,7 +111,7 @@ fn document(fleet: &Fleet, vm: &vm::Vm, plan: &Plan) -> Vm {
         memory_mib: vm.memory_mib,
         disk_gib: vm.disk_gib,
         mac: vm.mac,
-        address: fleet.leases.by_mac.get(&vm.mac).copied(),
+        address: fleet.leases.address(vm.mac),
         phase: vm.phase.word().to_owned(),
         since: vm.since,
         waiting: waiting(plan, Subject::Vm(vm.id)),

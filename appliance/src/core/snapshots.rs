@@ -72,7 +72,7 @@ pub(super) async fn audit(core: Core, position: i64, shutdown: CancellationToken
 }
 
 fn objects(fleet: &Fleet) -> usize {
-    fleet.machines.len() + fleet.vms.len() + fleet.services.len() + fleet.leases.by_mac.len()
+    fleet.machines.len() + fleet.vms.len() + fleet.services.len() + fleet.leases.given.len()
 }
 
 impl Core {

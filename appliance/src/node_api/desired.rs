@@ -51,7 +51,7 @@ fn host(fleet: &Fleet, sources: &Sources<'_>, id: MachineId) -> anyhow::Result<D
 
 fn vm_spec(fleet: &Fleet, sources: &Sources<'_>, vm: &vm::Vm) -> anyhow::Result<VmSpec> {
     let site = fleet.site.as_ref().context("the site is not founded")?;
-    let address = *fleet.leases.by_mac.get(&vm.mac).with_context(|| format!("{} has no address", vm.name))?;
+    let address = fleet.leases.address(vm.mac).with_context(|| format!("{} has no address", vm.name))?;
     // JSON is YAML, so this is a cloud-config that any image with cloud-init reads as well.
     let user_data = serde_json::json!({
         "hostname": vm.name,

@@ -39,6 +39,7 @@ pub(super) async fn report(
         Err(ExecuteError::Refused(refusal)) => Some(refusal.to_string()),
         Err(error) => return Err(error.into()),
     };
+    learn(&app, &peer, mac).await;
     let known = app.core.fleet();
     let found = machine::by_key(&known, &peer.key).or_else(|| machine::by_mac(&known, mac));
     let Some(found) = found else {
@@ -72,6 +73,19 @@ pub(super) async fn report(
     }
     let instruction = instruction(&app.core.fleet(), &app.core.plan(), &app.tokens, id);
     Ok(Json(ReportReply { machine: id, instruction }))
+}
+
+/// Where another DHCP server gives the addresses, a machine has the one that it speaks from.
+pub(super) async fn learn(app: &App, peer: &Peer, mac: fleet::Mac) {
+    let fleet = app.core.fleet();
+    let std::net::IpAddr::V4(address) = peer.address.ip().to_canonical() else { return };
+    let foreign = fleet.site.as_ref().is_some_and(|site| site.foreign);
+    if !foreign || fleet.leases.given.holder(address) == Some(mac) {
+        return;
+    }
+    if let Err(error) = app.core.execute(&Actor::Wire(mac), Command::Learn { mac, address }).await {
+        tracing::debug!(%error, "The address of {mac} was not learnt");
+    }
 }
 
 /// What a machine that has reported is told; `plan` says what a machine waits for that nothing is done with.

@@ -137,6 +137,13 @@ pub(super) async fn observed(
     Json(said): Json<Observed>,
 ) -> Result<StatusCode, NodeError> {
     let node = myself(&app, &peer, &id)?;
+    if let NodeId::Machine(id) = node {
+        let fleet = app.core.fleet();
+        let hardware = fleet.machines.get(&id).and_then(|machine| machine.hardware.as_ref());
+        if let Some(mac) = hardware.map(|hardware| hardware.boot_mac) {
+            super::machine::learn(&app, &peer, mac).await;
+        }
+    }
     app.core.observe(node, said);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -92,11 +92,12 @@ fn facts(fleet: &Fleet, service: &Service, node: &Vm) -> Result<Facts, PackageEr
     let unknown =
         |what: &str| PackageError::Unusable(format!("the configuration of {} needs {what}", service.name));
     let site = fleet.site.as_ref().ok_or_else(|| unknown("a site that is founded"))?;
-    let address = fleet.leases.by_mac.get(&node.mac).ok_or_else(|| unknown("a node with an address"))?;
+    let address = fleet.leases.address(node.mac).ok_or_else(|| unknown("a node with an address"))?;
+    let subnet = fleet::subnet::of_address(fleet, address).ok_or_else(|| unknown("a network"))?;
     Ok(Facts {
-        node: (node.name.to_string(), *address),
-        network: site.network,
-        gateway: site.address,
+        node: (node.name.to_string(), address),
+        network: subnet.network,
+        gateway: subnet.router.unwrap_or(site.address),
         domain: site.domain.clone(),
         service: (service.name.clone(), service.address, service.port),
     })

@@ -9,6 +9,7 @@ use fleet::package::Package;
 use fleet::profile::Profile;
 use fleet::rack::{Occupant, Rack};
 use fleet::service::Service;
+use fleet::subnet::Subnet;
 use fleet::switch::{Port, Switch};
 use fleet::vm::Vm;
 use fleet::wire::{SoftwareState, VmState};
@@ -73,7 +74,7 @@ pub static MACHINES: &[Field<Machine>] = &[
     }),
     field("macs", List, "MAC addresses", |_, m| Cell::list(&m.macs)),
     column("addresses", List, "IPv4 addresses", |scene, m| {
-        Cell::list(m.macs.iter().filter_map(|mac| scene.fleet.leases.by_mac.get(mac)))
+        Cell::list(m.macs.iter().flat_map(|mac| scene.fleet.leases.given.of(*mac)))
     }),
     field("attempts", Number, "installations that were begun", |_, m| Cell::count(m.attempts)),
     field("profile", Text, "what it is to be, or was, installed with, if not our system", |_, m| {
@@ -157,7 +158,7 @@ pub static VMS: &[Field<Vm>] = &[
     field("image", Text, "file that its disk was made from", |_, vm| Cell::str(&vm.image.name)),
     field("mac", Text, "MAC address", |_, vm| Cell::text(vm.mac)),
     column("address", Text, "IPv4 address", |scene, vm| {
-        Cell::of(scene.fleet.leases.by_mac.get(&vm.mac), Cell::text)
+        Cell::of(scene.fleet.leases.address(vm.mac), Cell::text)
     }),
     field("service", Text, "that it carries", |scene, vm| {
         Cell::of(fleet::service::of_vm(&scene.fleet, vm.id).next(), |service| Cell::str(&service.name))
@@ -220,10 +221,48 @@ pub static PACKAGES: &[Field<Package>] = &[
 pub static LEASES: &[Field<(Mac, Ipv4Addr)>] = &[
     column("mac", Text, "MAC address", |_, (mac, _)| Cell::text(mac)),
     column("address", Text, "IPv4 address", |_, (_, address)| Cell::text(address)),
-    column("holder", Text, "name of the machine or VM that has it", |scene, (mac, _)| {
-        let machine = fleet::machine::by_mac(&scene.fleet, *mac).map(|machine| machine.name.as_ref());
-        let vm = || fleet::vm::by_mac(&scene.fleet, *mac).map(|vm| vm.name.as_ref());
-        Cell::of(machine.or_else(vm), Cell::str)
+    column("holder", Text, "name of the machine or VM that has it", |scene, (mac, _)| holder(scene, *mac)),
+    column("subnet", Text, "that it is in", |scene, (_, address)| subnet_of(scene, *address)),
+    field("known", Bool, "of a machine, a VM or a reservation, not of a passer-by", |scene, (mac, _)| {
+        Cell::Bool(fleet::lease::is_known(&scene.fleet, *mac))
+    }),
+];
+
+pub static RESERVATIONS: &[Field<(Mac, Ipv4Addr)>] = &[
+    column("address", Text, "IPv4 address", |_, (_, address)| Cell::text(address)),
+    column("mac", Text, "MAC address", |_, (mac, _)| Cell::text(mac)),
+    column("holder", Text, "name of the machine or VM that it is for", |scene, (mac, _)| holder(scene, *mac)),
+    column("subnet", Text, "that it is in", |scene, (_, address)| subnet_of(scene, *address)),
+    column("given", Bool, "it has come for it", |scene, (mac, address)| {
+        Cell::Bool(scene.fleet.leases.given.holder(*address) == Some(*mac))
+    }),
+];
+
+pub static SUBNETS: &[Field<Subnet>] = &[
+    column("name", Text, "site is the site's own", |_, subnet| Cell::str(&subnet.name)),
+    column("network", Text, "10.77.0.0/16", |_, subnet| Cell::text(subnet.network)),
+    column("router", Text, "the default route", |_, subnet| Cell::of(subnet.router, Cell::text)),
+    column("dns", List, "DNS servers", |_, subnet| Cell::list(&subnet.dns)),
+    field("ntp", List, "NTP servers", |_, subnet| Cell::list(&subnet.ntp)),
+    field("domain", Text, "if it is not the site's", |_, subnet| {
+        Cell::of(subnet.domain.as_deref(), Cell::str)
+    }),
+    field("mtu", Number, "bytes", |_, subnet| Cell::of(subnet.mtu, Cell::count)),
+    field("lease_secs", Number, "how long an address is given for", |_, subnet| {
+        Cell::count(subnet.lease_secs())
+    }),
+    field("pool", List, "ranges that addresses are given from", |_, subnet| Cell::list(subnet.pool())),
+    column("size", Number, "addresses that can be given", |scene, subnet| {
+        Cell::count(usage(scene, subnet).size)
+    }),
+    column("given", Number, "addresses of the pool that are", |scene, subnet| {
+        Cell::count(usage(scene, subnet).given)
+    }),
+    column("free", Number, "addresses that are left", |scene, subnet| {
+        Cell::count(usage(scene, subnet).free())
+    }),
+    field("quarantined", Number, "addresses that somebody else answers to", |scene, subnet| {
+        Cell::count(usage(scene, subnet).quarantined)
     }),
 ];
 
@@ -324,6 +363,20 @@ pub static EVENTS: &[Field<Record>] = &[
         Cell::of(json.as_ref().and_then(|json| json["command"].as_str()), Cell::text)
     }),
 ];
+
+fn holder(scene: &Scene, mac: Mac) -> Cell<'_> {
+    let machine = fleet::machine::by_mac(&scene.fleet, mac).map(|machine| machine.name.as_ref());
+    let vm = || fleet::vm::by_mac(&scene.fleet, mac).map(|vm| vm.name.as_ref());
+    Cell::of(machine.or_else(vm), Cell::str)
+}
+
+fn subnet_of(scene: &Scene, address: Ipv4Addr) -> Cell<'static> {
+    Cell::of(fleet::subnet::of_address(&scene.fleet, address), |subnet| Cell::text(subnet.name))
+}
+
+fn usage(scene: &Scene, subnet: &Subnet) -> fleet::lease::Usage {
+    fleet::lease::usage(&scene.fleet, subnet, scene.time)
+}
 
 fn firmware(firmware: fleet::wire::Firmware) -> &'static str {
     match firmware {

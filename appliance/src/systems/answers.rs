@@ -83,7 +83,7 @@ pub async fn answer(core: &Core, tokens: &Tokens, path: &str, from: IpAddr) -> R
 /// Whether the address is leased to one of the machine's NICs. It is the connection's own: no header is asked.
 fn is_at(fleet: &Fleet, machine: &Arc<Machine>, from: IpAddr) -> bool {
     let IpAddr::V4(address) = from.to_canonical() else { return false };
-    let holder = fleet.leases.by_address.get(&address).and_then(|mac| machine::by_mac(fleet, *mac));
+    let holder = fleet.leases.given.holder(address).and_then(|mac| machine::by_mac(fleet, mac));
     holder.is_some_and(|holder| holder.id == machine.id)
 }
 

@@ -34,6 +34,15 @@ struct RacksPage<'a> {
 }
 
 #[derive(Template)]
+#[template(path = "networks_page.html")]
+struct NetworksPage<'a> {
+    version: String,
+    person: String,
+    state: &'a State,
+    sections: Vec<Section>,
+}
+
+#[derive(Template)]
 #[template(path = "login.html")]
 struct Login {
     version: String,
@@ -79,6 +88,8 @@ section!(Vms, "vms.html");
 section!(Racks, "racks.html");
 section!(Switches, "switches.html");
 section!(Systems, "systems.html");
+section!(Networks, "networks.html");
+section!(Addresses, "addresses.html");
 
 pub async fn home(
     Extract(app): Extract<App>,
@@ -105,6 +116,21 @@ pub async fn racks(
     Ok(Html(page.render()?))
 }
 
+/// Which addresses are given where, and who else gives any.
+pub async fn networks(
+    Extract(app): Extract<App>,
+    Extension(person): Extension<Person>,
+) -> Result<Html<String>, Error> {
+    let state = state::state(&app);
+    let page = NetworksPage {
+        version: assets::version(),
+        person: person.name,
+        sections: sections(&state)?,
+        state: &state,
+    };
+    Ok(Html(page.render()?))
+}
+
 /// Nothing in here depends on the time of day, so that a section differs only when there is something to see.
 pub fn sections(state: &State) -> Result<Vec<Section>, askama::Error> {
     Ok(vec![
@@ -116,6 +142,8 @@ pub fn sections(state: &State) -> Result<Vec<Section>, askama::Error> {
         Section { name: "racks", html: Racks { state }.render()? },
         Section { name: "switches", html: Switches { state }.render()? },
         Section { name: "systems", html: Systems { state }.render()? },
+        Section { name: "networks", html: Networks { state }.render()? },
+        Section { name: "addresses", html: Addresses { state }.render()? },
     ])
 }
 

@@ -4,6 +4,7 @@ use fleet::profile::Kind;
 
 use crate::api::hosts::Host;
 use crate::api::machines::{Machine, Question};
+use crate::api::networks::Network;
 use crate::api::racks::Rack;
 use crate::api::services::Service;
 use crate::api::state::State;
@@ -188,6 +189,34 @@ impl Listed {
         let fits = state.media.iter().filter(|medium| medium.family == family);
         let names: Vec<&str> = fits.map(|medium| medium.title.as_str()).collect();
         if names.is_empty() { "nothing yet".to_owned() } else { names.join(", ") }
+    }
+}
+
+impl Network {
+    pub fn is_exhausted(&self) -> bool {
+        !self.foreign && self.free == 0
+    }
+
+    /// What its machines are told.
+    pub fn told(&self) -> String {
+        let Network { subnet, pool, reserved, quarantined, .. } = self;
+        let list = |addresses: &[std::net::Ipv4Addr]| {
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
+        let mut told = Vec::new();
+        if !self.foreign {
+            told.push(format!("pool {}", pool.join(", ")));
+        }
+        told.extend(subnet.router.map(|router| format!("router {router}")));
+        told.extend((!subnet.dns.is_empty()).then(|| format!("DNS {}", list(&subnet.dns))));
+        told.extend((!subnet.ntp.is_empty()).then(|| format!("NTP {}", list(&subnet.ntp))));
+        told.extend(subnet.domain.as_ref().map(|domain| format!("domain {domain}")));
+        told.extend(subnet.routes.iter().map(|route| format!("{} via {}", route.to, route.via)));
+        told.extend(subnet.mtu.map(|mtu| format!("MTU {mtu}")));
+        told.extend(subnet.lease_secs.map(|secs| format!("leases of {secs} s")));
+        told.extend((*reserved > 0).then(|| format!("{reserved} reserved")));
+        told.extend((*quarantined > 0).then(|| format!("{quarantined} in quarantine")));
+        told.join("; ")
     }
 }
 

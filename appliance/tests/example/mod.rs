@@ -71,6 +71,8 @@ async fn site_or_rehearsal(dir: &Path, store: Store, rehearsal: bool) -> Site {
         auth: Arc::new(auth::Auth::open(core.store().clone()).await.unwrap()),
         core: core.clone(),
         rehearsal,
+        seen: Arc::new(appliance::dhcp::Seen::since(appliance::core::now())),
+        wires: Arc::default(),
     };
     if !rehearsal {
         tasks.spawn(reconcile::run(core, shutdown.clone()));
@@ -114,7 +116,9 @@ pub fn hardware(mac: Mac, data: bool) -> Hardware {
 pub async fn sight(core: &Core, mac: Mac) {
     let arch = if mac.0[5].is_multiple_of(2) { 7 } else { 0 };
     core.note(&mac.to_string(), "dhcp", "DISCOVER, offered an address".into());
-    core.execute(&Actor::Wire(mac), Command::Sight { mac, arch: Some(arch), uuid: None }).await.unwrap();
+    core.execute(&Actor::Wire(mac), Command::Sight { mac, arch: Some(arch), uuid: None, link: None })
+        .await
+        .unwrap();
     core.note(&mac.to_string(), "tftp", "fetched shimx64.efi, 948 kB".into());
     core.note(&mac.to_string(), "http", "fetched vmlinuz, 12 MB".into());
     core.note(&mac.to_string(), "http", "fetched initrd, 48 MB".into());

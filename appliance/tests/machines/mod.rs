@@ -19,5 +19,5 @@ pub fn numbered(number: u32) -> Mac {
 }
 
 pub fn sight(number: u32) -> Command {
-    Command::Sight { mac: numbered(number), arch: Some(0), uuid: None }
+    Command::Sight { mac: numbered(number), arch: Some(0), uuid: None, link: None }
 }

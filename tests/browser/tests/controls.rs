@@ -98,7 +98,7 @@ fn what_if_shows_what_would_happen_and_then_exactly_that_is_done() {
     browser.click("#new-vm button:not([type=button])").unwrap();
     browser.wait_for(&says("#v1", "starting")).unwrap();
     let made = vm(&world, "build-1").unwrap();
-    let address = world.core().fleet().leases.by_mac[&made.mac].to_string();
+    let address = world.core().fleet().leases.address(made.mac).unwrap().to_string();
     assert!(shown.as_str().unwrap().contains(&address), "{shown} promised something else than {address}");
 
     // What was shown does not hold any more when it is ordered.

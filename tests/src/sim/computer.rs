@@ -69,6 +69,8 @@ pub struct Computer {
     pub life: u32,
     pub state: State,
     pub address: Option<Ipv4Addr>,
+    /// What the relay says that its packets come through.
+    pub relay: Option<Ipv4Addr>,
     /// Name of the switch and of its port at the other end of its cable.
     pub cable: Option<(String, String)>,
     /// How long an installation takes, and what it fails with.
@@ -292,7 +294,10 @@ impl World {
     fn send_lease(&mut self, id: usize) {
         let computer = &self.computers[id];
         let State::Asking(asking) = &computer.state else { return };
-        let packet = dhcp::packet(asking.client, computer.mac, computer.uuid, asking.xid, asking.offer);
+        let mut packet = dhcp::packet(asking.client, computer.mac, computer.uuid, asking.xid, asking.offer);
+        if let Some(relay) = computer.relay {
+            dhcp::relay(&mut packet, relay);
+        }
         let (xid, patience) = (asking.xid, asking.client.patience(asking.tries).unwrap_or(1));
         let speaker = self.speaker(id);
         self.send(speaker, u64::from(xid), Question::Dhcp(packet));
@@ -345,12 +350,28 @@ impl World {
                 if asking.offer.is_some_and(|offer| offer.address == address) =>
             {
                 let stage = asking.stage;
+                // Systems look whether somebody else answers to it (RFC 5227); firmware does not.
+                if matches!(stage, Stage::Initrd | Stage::System) && self.taken.contains(&address) {
+                    return self.decline(id, address);
+                }
                 self.computers[id].address = Some(address);
                 self.check_addresses(self.speaker(id), address);
                 self.leased(id, stage, file.as_deref());
             }
             Some(Said::Offer(_) | Said::Ack { .. }) | None => {}
         }
+    }
+
+    fn decline(&mut self, id: usize, address: Ipv4Addr) {
+        let computer = &self.computers[id];
+        let packet = dhcp::decline(computer.mac, address, computer.relay);
+        self.say(format!("{} declines {address}", self.computers[id].name));
+        self.send(self.speaker(id), 0, Question::Dhcp(packet));
+        let State::Asking(asking) = &mut self.computers[id].state else { return };
+        asking.offer = None;
+        // It asks again when its alarm rings; RFC 2131, 3.1, wants ten seconds.
+        let xid = asking.xid;
+        self.alarm(self.speaker(id), 10_000, Alarm::NoLease(xid));
     }
 
     fn leased(&mut self, id: usize, stage: Stage, file: Option<&str>) {

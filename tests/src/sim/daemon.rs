@@ -7,8 +7,10 @@ use appliance::node_api::desired::{Sources, desired};
 use appliance::node_api::machine::instruction;
 use fleet::machine::{self, Phase};
 use fleet::wire::{Desired, Hardware, Instruction, ReportReply};
-use fleet::{Command, Ctx, Event, Fleet, MachineId, NodeId, Observed, ObservedNode, Plan, Planner, Refusal};
-use pxe::dhcp::{Answer as DhcpAnswer, Mode, Need, ServerFacts, answer, need, parse};
+use fleet::{
+    Command, Ctx, Event, Fleet, MachineId, NodeId, Observed, ObservedNode, Plan, Planner, Refusal, Timestamp,
+};
+use pxe::dhcp::{Answer as DhcpAnswer, Kind, Mode, Need, ServerFacts, answer, need, parse};
 use pxe::script::{self, ScriptFacts};
 
 use rand::Rng as _;
@@ -42,6 +44,7 @@ pub struct Daemon {
     look_due: Option<u64>,
     held: Vec<Held>,
     held_due: bool,
+    seen: dhcp::Seen,
 }
 
 struct Held {
@@ -58,7 +61,7 @@ enum Holding {
 
 impl Daemon {
     /// Replays the log. What nodes said last is kept beside the log.
-    pub fn start(log: &Log, observed: Observed, life: u32) -> Daemon {
+    pub fn start(log: &Log, observed: Observed, life: u32, now: Timestamp) -> Daemon {
         Daemon {
             up: true,
             life,
@@ -71,6 +74,7 @@ impl Daemon {
             look_due: None,
             held: Vec::new(),
             held_due: false,
+            seen: dhcp::Seen::since(now),
         }
     }
 
@@ -183,7 +187,7 @@ impl World {
 
     pub fn start_daemon(&mut self, id: usize) {
         let before = &self.daemons[id];
-        let after = Daemon::start(&self.log, before.observed.clone(), before.life + 1);
+        let after = Daemon::start(&self.log, before.observed.clone(), before.life + 1, self.clock.now());
         self.daemons[id] = after;
         self.say(format!("the appliance {id} has replayed {} events", self.log.last()));
         self.look_within(id, SETTLE);
@@ -257,19 +261,32 @@ impl World {
         self.reply(speaker, ask, answer);
     }
 
-    fn lease(&mut self, id: usize, packet: &[u8]) -> Option<Vec<u8>> {
+    pub fn lease(&mut self, id: usize, packet: &[u8]) -> Option<Vec<u8>> {
         let request = parse(packet).ok()?;
+        if let (Kind::Decline, Some(address)) = (request.kind, request.sight.requested) {
+            let mac = fleet::Mac(request.sight.mac.0);
+            // What it says of another's address is refused.
+            let _ = self.execute(id, &mac.to_string(), &Command::Quarantine { mac, address });
+            return None;
+        }
         let site = self.daemons[id].fleet.site.clone()?;
         let facts = ServerFacts { address: site.address, mode: Mode::Full };
         let network = dhcp::network(&self.daemons[id].fleet, request.sight.link)?;
         let assignment = match need(&request, &facts, Some(&network)) {
             Need::Silence(_) | Need::Quarantine(_) => return None,
             Need::Nothing => None,
-            Need::Offer => Some(dhcp::offer(&self.daemons[id].fleet, &request.sight).ok()?),
+            Need::Offer => {
+                let daemon = &self.daemons[id];
+                Some(dhcp::offered(&daemon.fleet, &daemon.seen, &request.sight, self.clock.now()).ok()?)
+            }
             Need::Commit => {
-                let sighting = dhcp::sighting(&request.sight);
-                self.execute(id, &request.sight.mac.to_string(), &sighting).ok()?;
-                Some(dhcp::offer(&self.daemons[id].fleet, &request.sight).ok()?)
+                let (daemon, now) = (&self.daemons[id], self.clock.now());
+                for order in dhcp::orders(&daemon.fleet, &daemon.seen, &request.sight, now) {
+                    self.execute(id, &request.sight.mac.to_string(), &order).ok()?;
+                }
+                let given = dhcp::offer(&self.daemons[id].fleet, &request.sight, now).ok()?;
+                self.daemons[id].seen.saw(given.address, now);
+                Some(given)
             }
         };
         match answer(&request, &facts, &network, assignment.as_ref()) {

@@ -84,6 +84,24 @@ pub fn packet(client: Client, mac: Mac, uuid: uuid::Uuid, xid: u32, offer: Optio
     packet
 }
 
+/// The address is somebody else's.
+pub fn decline(mac: Mac, address: Ipv4Addr, through: Option<Ipv4Addr>) -> Vec<u8> {
+    let server = Ipv4Addr::UNSPECIFIED;
+    let mut packet = packet(Client::System, mac, uuid::Uuid::nil(), 1, Some(Offer { address, server }));
+    // The first option is the kind of packet.
+    packet[242] = 4;
+    if let Some(through) = through {
+        relay(&mut packet, through);
+    }
+    packet
+}
+
+/// As a relay passes it on: its address in giaddr, and one hop more (RFC 1542, 4.1.1).
+pub fn relay(packet: &mut [u8], through: Ipv4Addr) {
+    packet[3] += 1;
+    packet[24..28].copy_from_slice(&through.octets());
+}
+
 /// What a server said to the client with this transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {

@@ -141,6 +141,34 @@ impl World {
             ["unplug", switch, port] => {
                 Command::Unplug { switch: (*switch).to_owned(), port: (*port).to_owned() }
             }
+            ["subnet", verb @ ("add" | "set"), name, rest @ ..] => {
+                let known = fleet::subnet::by_name(&self.daemons[0].fleet, name);
+                let (known, rest) = match (*verb, rest) {
+                    ("add", [network, rest @ ..]) => {
+                        let network = network.parse().map_err(|_| "not a network")?;
+                        (fleet::subnet::Subnet::new(name, network), rest)
+                    }
+                    _ => (known.ok_or_else(|| missing("subnet", name))?, rest),
+                };
+                Command::SetSubnet { subnet: described(known, rest)? }
+            }
+            ["subnet", "remove", name, ..] => {
+                Command::RemoveSubnet { name: (*name).to_owned(), force: flag("--force") }
+            }
+            ["reservation", "add", name, address] => Command::Reserve {
+                mac: match name.parse() {
+                    Ok(mac) => mac,
+                    Err(_) => self.computers[self.computer(name)?].mac,
+                },
+                address: address.parse().map_err(|_| "not an address")?,
+            },
+            ["reservation", "remove", address] => {
+                Command::Unreserve { address: address.parse().map_err(|_| "not an address")? }
+            }
+            ["lease", "remove", address, ..] => Command::FreeAddress {
+                address: address.parse().map_err(|_| "not an address")?,
+                force: flag("--force"),
+            },
             ["cancel", name, ..] => Command::Cancel {
                 subject: (self.vm(name).map(Subject::Vm))
                     .or_else(|| self.service(name).map(Subject::Service))
@@ -199,6 +227,23 @@ impl World {
         let services = &self.daemons[0].fleet.services;
         services.values().find(|service| service.name == name).map(|service| service.id)
     }
+}
+
+/// `--router 10.80.0.1 --range 10.80.0.10-10.80.0.20`
+fn described(mut subnet: fleet::subnet::Subnet, words: &[&str]) -> Result<fleet::subnet::Subnet, String> {
+    for pair in words.chunks(2) {
+        match pair {
+            ["--router", address] => subnet.router = Some(address.parse().map_err(|_| "not an address")?),
+            ["--range", range] => {
+                let (first, last) = range.split_once('-').ok_or("FIRST-LAST")?;
+                let first = first.parse().map_err(|_| "not an address")?;
+                let last = last.parse().map_err(|_| "not an address")?;
+                subnet.ranges = vec![fleet::subnet::Range { first, last }];
+            }
+            other => return Err(format!("{other:?}?")),
+        }
+    }
+    Ok(subnet)
 }
 
 pub fn image() -> vm::Image {

@@ -120,6 +120,26 @@ fn holds(world: &mut World, what: &[&str]) -> Result<(), String> {
             let (one, other) = (world.computers[one].address, world.computers[other].address);
             (one == other).then_some(()).ok_or_else(|| format!("{one:?} and {other:?}"))
         }
+        ["address", name, "is", wanted] => {
+            let is = world.computers[world.computer(name)?].address.map(|address| address.to_string());
+            same(wanted, is.as_deref(), "address")
+        }
+        ["address", name, "not", other] => {
+            let is = world.computers[world.computer(name)?].address.map(|address| address.to_string());
+            let same = is.as_deref() == Some(*other);
+            (!same).then_some(()).ok_or_else(|| format!("it is {other}"))
+        }
+        ["address", name, "in", network] => {
+            let network: ipnet::Ipv4Net = network.parse().map_err(|_| "not a network")?;
+            let is = world.computers[world.computer(name)?].address;
+            let inside = is.is_some_and(|address| network.contains(&address));
+            inside.then_some(()).ok_or_else(|| format!("it is {is:?}"))
+        }
+        ["free", subnet, wanted] => {
+            let subnet = fleet::subnet::by_name(fleet, subnet).ok_or("there is no such subnet")?;
+            let usage = fleet::lease::usage(fleet, &subnet, world.clock.now());
+            same(wanted, Some(&usage.free().to_string()), "number of free addresses")
+        }
         ["quiet"] => world.is_quiet(),
         ["settled"] => world.is_settled(),
         ["replay", "equals", "live"] => world.check_replay(),

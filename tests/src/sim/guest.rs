@@ -126,7 +126,10 @@ impl World {
     fn guest_asks(&mut self, speaker: Speaker, vm: VmId) {
         let Some(guest) = self.computers[speaker.computer].guests.get(&vm) else { return };
         let Some((xid, tries, offer)) = guest.asking else { return };
-        let packet = dhcp::packet(Client::System, guest.mac, uuid::Uuid::nil(), xid, offer);
+        let mut packet = dhcp::packet(Client::System, guest.mac, uuid::Uuid::nil(), xid, offer);
+        if let Some(relay) = self.computers[speaker.computer].relay {
+            dhcp::relay(&mut packet, relay);
+        }
         self.send(speaker, u64::from(xid), Question::Dhcp(packet));
         let patience = Client::System.patience(tries).unwrap_or(30);
         self.alarm(speaker, patience * 1000, Alarm::NoLease(xid));

@@ -8,6 +8,7 @@ use hypervisor::Fake;
 use super::clock::duration;
 use super::computer::{Computer, Content, Firmware, Stage, State};
 use super::daemon::Daemon;
+use super::dhcp::{Client, Said, packet, read};
 use super::{World, expect};
 
 /// Where a scenario ended early, and all that led there.
@@ -90,7 +91,7 @@ fn carry_out(world: &mut World, line: &str) -> Result<(), String> {
         ["network", rest @ ..] => world.weather(rest),
         ["second", "appliance"] => {
             let observed = world.daemons[0].observed.clone();
-            let daemon = Daemon::start(&world.log, observed, 0);
+            let daemon = Daemon::start(&world.log, observed, 0, world.clock.now());
             world.daemons.push(daemon);
             world.look_within(1, 0);
             Ok(())
@@ -122,6 +123,28 @@ fn carry_out(world: &mut World, line: &str) -> Result<(), String> {
             world.computers[id].cable = Some(((*switch).to_owned(), (*port).to_owned()));
             Ok(())
         }
+        // Its packets come through a relay that says this address.
+        ["behind", name, relay] => {
+            let id = world.computer(name)?;
+            world.computers[id].relay = Some(relay.parse().map_err(|_| "not an address")?);
+            Ok(())
+        }
+        // Something that nobody knows answers to this address.
+        ["taken", "nothing"] => {
+            world.taken.clear();
+            Ok(())
+        }
+        ["taken", address] => {
+            world.taken.insert(address.parse().map_err(|_| "not an address")?);
+            Ok(())
+        }
+        ["flood", count] => world.flood(count.parse().map_err(|_| "not a number")?),
+        ["new", "nic", name] => world.with(name, |world, id| {
+            world.say(format!("{} gets another NIC", world.computers[id].name));
+            world.power_off(id);
+            world.computers[id].mac.0[3] += 1;
+            world.power_on(id);
+        }),
         ["swap", "nics", one, other] => {
             let (one, other) = (world.computer(one)?, world.computer(other)?);
             world.swap_nics(one, other);
@@ -199,6 +222,7 @@ impl World {
             life: 0,
             state: State::Off,
             address: None,
+            relay: None,
             cable: None,
             install: 60_000,
             install_fails: None,
@@ -279,6 +303,22 @@ impl World {
                 self.power_on(id);
             }
         }
+    }
+
+    /// So many MAC addresses that nobody has ask for addresses, every other one as firmware, and take them.
+    fn flood(&mut self, count: u32) -> Result<(), String> {
+        self.say(format!("{count} machines that do not exist ask for addresses"));
+        for number in 0..count {
+            let [_, _, high, low] = number.to_be_bytes();
+            let mac = fleet::Mac([0x0a, 0xbb, 0, 0, high, low]);
+            let client = if number % 2 == 0 { Client::UefiFirmware } else { Client::System };
+            let uuid = uuid::Uuid::from_u128(u128::from(number));
+            let offer = self.lease(0, &packet(client, mac, uuid, number, None));
+            if let Some(Said::Offer(offer)) = offer.and_then(|offer| read(&offer, number)) {
+                self.lease(0, &packet(client, mac, uuid, number, Some(offer)));
+            }
+        }
+        Ok(())
     }
 
     /// Both are off while somebody has them open.

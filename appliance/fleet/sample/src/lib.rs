@@ -11,7 +11,7 @@ use fleet::machine::{By, TargetDisk};
 use fleet::wire::{Capacity, Cpu, Disk, Firmware, Hardware, Nic, ObservedVm, VmState};
 use fleet::{
     Event, Fleet, Mac, MachineId, NodeId, Observed, ObservedNode, Timestamp, VmId, host, lease, machine,
-    site, vm,
+    site, subnet, vm,
 };
 
 /// 2026-01-01: when the site was founded. An event follows every second.
@@ -37,6 +37,7 @@ pub fn log(vms: u64) -> Log {
         network: "10.0.0.0/8".parse().unwrap_or_default(),
         address: Ipv4Addr::new(10, 0, 0, 1),
         domain: "elisandra".into(),
+        foreign: false,
     });
     Log {
         vms,
@@ -171,7 +172,10 @@ impl Log {
 
     fn lease(&mut self, mac: Mac) {
         // Before anything is evolved there is no site; its first event comes first.
-        if let Some(address) = lease::address_for(&self.fleet, mac) {
+        let subnet = subnet::own(&self.fleet);
+        let now = Timestamp(self.clock);
+        let address = subnet.and_then(|subnet| lease::address_for(&self.fleet, mac, &subnet, now));
+        if let Some(address) = address {
             self.next.push_back(Event::Lease(lease::Event::Assigned { mac, address }));
         }
     }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Document, MachinePart, ServicePart, SwitchPart, VmPart};
+use super::{Document, MachinePart, ReservationPart, ServicePart, SwitchPart, VmPart};
 use crate::machine::{self, Machine, Phase};
 use crate::rack::{self, Occupant, Place};
 use crate::site::Policy;
+use crate::subnet::{self, Subnet};
 use crate::{Command, Ctx, Fleet, decide, evolve, service, vm};
 
 /// What a VM has if a document says nothing else.
@@ -27,6 +28,8 @@ pub fn derive(fleet: &Fleet, document: &Document, image: Option<&vm::Image>, ctx
     work.racks(document);
     work.switches(document);
     work.profiles(document);
+    work.subnets(document);
+    work.reservations(document);
     work.machines(document);
     work.places(document);
     work.plugs(document);
@@ -75,6 +78,8 @@ impl Work {
         look("rack", &mut document.racks.iter().map(|part| part.name.clone()));
         look("switch", &mut document.switches.iter().map(|part| part.name.clone()));
         look("profile", &mut document.profiles.iter().map(|part| part.name.clone()));
+        look("subnet", &mut document.subnets.iter().map(|part| part.name.clone()));
+        look("reservation of", &mut document.reservations.iter().map(|part| part.address.to_string()));
         look("machine", &mut document.machines.iter().map(MachinePart::handle));
         look("VM", &mut document.vms.iter().map(|part| part.name.clone()));
         look("service", &mut document.services.iter().map(|part| part.package.clone()));
@@ -124,6 +129,32 @@ impl Work {
         for profile in &document.profiles {
             let command = Command::SetProfile { profile: profile.clone() };
             self.order(&format!("profile {}", profile.name), command);
+        }
+    }
+
+    fn subnets(&mut self, document: &Document) {
+        for part in &document.subnets {
+            let what = format!("subnet {}", part.name);
+            let known = subnet::by_name(&self.after, &part.name);
+            let known = known.or_else(|| Some(Subnet::new(&part.name, part.network?)));
+            match known {
+                Some(known) => self.order(&what, Command::SetSubnet { subnet: part.on(known) }),
+                None => self.left(format!("{what} is not here yet; say its `network`")),
+            }
+        }
+    }
+
+    /// What is reserved for another MAC address here than in the document is freed first.
+    fn reservations(&mut self, document: &Document) {
+        for ReservationPart { address, mac } in &document.reservations {
+            let held = self.after.leases.reserved.holder(*address);
+            if held.is_some_and(|held| held != *mac) {
+                self.order(&format!("reservation of {address}"), Command::Unreserve { address: *address });
+            }
+        }
+        for ReservationPart { address, mac } in &document.reservations {
+            let command = Command::Reserve { mac: *mac, address: *address };
+            self.order(&format!("reservation of {address}"), command);
         }
     }
 
@@ -355,6 +386,21 @@ impl Work {
             let gone: Vec<String> = self.after.profiles.keys().filter(|name| !named(name)).cloned().collect();
             for name in gone {
                 self.order(&format!("profile {name}"), Command::RemoveProfile { name, force: false });
+            }
+        }
+        if prune.reservations {
+            let named = |address| document.reservations.iter().any(|part| part.address == address);
+            let gone = self.after.leases.reserved.iter().map(|(_, address)| *address);
+            for address in gone.filter(|address| !named(*address)).collect::<Vec<_>>() {
+                self.order(&format!("reservation of {address}"), Command::Unreserve { address });
+            }
+        }
+        if prune.subnets {
+            let named = |name: &str| document.subnets.iter().any(|part| part.name == name);
+            let gone: Vec<String> = self.after.subnets.keys().filter(|name| !named(name)).cloned().collect();
+            for name in gone {
+                let what = format!("subnet {name}");
+                self.order(&what, Command::RemoveSubnet { name, force: false });
             }
         }
         if prune.switches {

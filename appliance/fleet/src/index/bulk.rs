@@ -53,7 +53,7 @@ impl Fleet {
             rooms: OrdMap::new(),
             by_room: OrdSet::new(),
             images: images.into_values().map(|(count, image)| (image, count)).collect(),
-            addresses: Addresses::of(self.leases.by_address.keys().copied()),
+            addresses: Addresses::of(self.leases.taken()),
         };
         for id in self.hosts.clone().keys() {
             self.rank(*id);
@@ -61,7 +61,7 @@ impl Fleet {
     }
 }
 
-fn set_of<T: Ord + Clone>(mut all: Vec<T>) -> OrdSet<T> {
+pub(crate) fn set_of<T: Ord + Clone>(mut all: Vec<T>) -> OrdSet<T> {
     all.sort_unstable();
     all.dedup();
     woven(all).collect()

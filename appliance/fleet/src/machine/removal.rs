@@ -37,7 +37,7 @@ pub(crate) fn remove(fleet: &Fleet, id: MachineId, force: bool) -> Result<Vec<cr
     for vm in vms {
         let mut leftovers =
             vec![format!("volume {} of VM {} stays on {}'s disk", vm.volume_name(), vm.name, machine.name)];
-        leftovers.extend(fleet.leases.by_mac.get(&vm.mac).map(|address| {
+        leftovers.extend(fleet.leases.address(vm.mac).map(|address| {
             format!(
                 "if {} still runs it, it still uses {address}, which is free for others now",
                 machine.name
@@ -52,8 +52,9 @@ pub(crate) fn remove(fleet: &Fleet, id: MachineId, force: bool) -> Result<Vec<cr
             events.push(event);
         }
     }
-    let released = machine.macs.iter().filter(|mac| fleet.leases.by_mac.contains_key(*mac));
-    events.extend(released.map(|mac| crate::Event::Lease(lease::Event::Released { mac: *mac })));
+    let released = machine.macs.iter().filter(|mac| fleet.leases.address(**mac).is_some());
+    events
+        .extend(released.map(|mac| crate::Event::Lease(lease::Event::Released { mac: *mac, address: None })));
     events.push(crate::Event::Machine(Event::Removed { machine: id, leftovers: leftovers(machine) }));
     Ok(events)
 }

@@ -35,8 +35,13 @@ pub(crate) fn report(
         events.push(event);
     };
 
-    for event in lease::assign(&fleet, hardware.boot_mac)? {
-        happen(&mut fleet, event);
+    // In another subnet than the site's own it got its address before it could report; where another DHCP server gives
+    // the addresses, they are learnt.
+    let foreign = fleet.site.as_ref().is_some_and(|site| site.foreign);
+    if !foreign && fleet.leases.address(hardware.boot_mac).is_none() {
+        for event in lease::assign(&fleet, hardware.boot_mac, None, ctx)? {
+            happen(&mut fleet, event);
+        }
     }
     let known = recognise(&fleet, hardware).cloned();
     if let Some(machine) = &known

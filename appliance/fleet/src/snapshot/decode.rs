@@ -8,12 +8,14 @@ use serde::de::DeserializeOwned;
 use super::stored::StoredVm;
 use super::{BadPart, Contents, END, Part, Root};
 use crate::host::Host;
+use crate::lease::Quarantine;
 use crate::machine::Machine;
 use crate::medium::Medium;
 use crate::package::Package;
 use crate::profile::Profile;
 use crate::rack::Rack;
 use crate::service::Service;
+use crate::subnet::Subnet;
 use crate::switch::Switch;
 use crate::vm::{Image, Vm};
 use crate::{Mac, MachineId, ServiceId, StateHash, VmId};
@@ -30,7 +32,7 @@ pub struct Decoded {
 #[derive(Debug)]
 pub(super) enum Objects {
     Root(Box<Root>),
-    Leases(Vec<(Mac, Ipv4Addr)>),
+    Leases(Vec<((Mac, Ipv4Addr), ())>),
     Machines(Vec<(MachineId, Arc<Machine>)>),
     Hosts(Vec<(MachineId, Arc<Host>)>),
     Images(Vec<(Image, ())>),
@@ -42,6 +44,9 @@ pub(super) enum Objects {
     Switches(Vec<(String, Arc<Switch>)>),
     Media(Vec<(String, Arc<Medium>)>),
     Profiles(Vec<(String, Arc<Profile>)>),
+    Subnets(Vec<(String, Arc<Subnet>)>),
+    Reservations(Vec<((Mac, Ipv4Addr), ())>),
+    Quarantines(Vec<(Ipv4Addr, Quarantine)>),
     End(Contents),
 }
 
@@ -49,7 +54,7 @@ impl Part {
     pub fn decode(&self) -> Result<Decoded, BadPart> {
         let objects = match self.noun.as_str() {
             "site" => self.root(),
-            "lease" => self.read(|lease| lease).map(Objects::Leases),
+            "lease" => self.read(|lease| (lease, ())).map(Objects::Leases),
             "machine" => self.read(|it: Machine| (it.id, Arc::new(it))).map(Objects::Machines),
             "host" => self.read(|it: Host| (it.machine, Arc::new(it))).map(Objects::Hosts),
             "image" => self.read(|image| (image, ())).map(Objects::Images),
@@ -60,6 +65,9 @@ impl Part {
             "switch" => self.read(|it: Switch| (it.name.clone(), Arc::new(it))).map(Objects::Switches),
             "medium" => self.read(|it: Medium| (it.name.clone(), Arc::new(it))).map(Objects::Media),
             "profile" => self.read(|it: Profile| (it.name.clone(), Arc::new(it))).map(Objects::Profiles),
+            "subnet" => self.read(|it: Subnet| (it.name.clone(), Arc::new(it))).map(Objects::Subnets),
+            "reservation" => self.read(|it| (it, ())).map(Objects::Reservations),
+            "quarantine" => self.read(|it: Quarantine| (it.address, it)).map(Objects::Quarantines),
             END => serde_json::from_slice(&self.body).map(Objects::End).map_err(|error| error.to_string()),
             _ => Err("this version does not know such a noun".to_owned()),
         };

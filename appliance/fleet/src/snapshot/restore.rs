@@ -6,14 +6,15 @@ use std::sync::Arc;
 use super::decode::Objects;
 use super::{BadPart, Contents, Decoded, Part, Root};
 use crate::host::Host;
-use crate::index::map_of;
-use crate::lease::Leases;
+use crate::index::{map_of, set_of};
+use crate::lease::{Addresses, Leases, Quarantine};
 use crate::machine::Machine;
 use crate::medium::Medium;
 use crate::package::Package;
 use crate::profile::Profile;
 use crate::rack::Rack;
 use crate::service::Service;
+use crate::subnet::Subnet;
 use crate::switch::Switch;
 use crate::vm::{Image, Vm};
 use crate::{Fleet, Index, Mac, MachineId, ServiceId, StateHash, VmId};
@@ -22,7 +23,7 @@ use crate::{Fleet, Index, Mac, MachineId, ServiceId, StateHash, VmId};
 #[derive(Debug, Default)]
 pub struct Restore {
     root: Option<Box<Root>>,
-    leases: Vec<(Mac, Ipv4Addr)>,
+    leases: Vec<((Mac, Ipv4Addr), ())>,
     machines: Vec<(MachineId, Arc<Machine>)>,
     hosts: Vec<(MachineId, Arc<Host>)>,
     vms: Vec<(VmId, Arc<Vm>)>,
@@ -32,6 +33,9 @@ pub struct Restore {
     switches: Vec<(String, Arc<Switch>)>,
     media: Vec<(String, Arc<Medium>)>,
     profiles: Vec<(String, Arc<Profile>)>,
+    subnets: Vec<(String, Arc<Subnet>)>,
+    reservations: Vec<((Mac, Ipv4Addr), ())>,
+    quarantines: Vec<(Ipv4Addr, Quarantine)>,
     images: Vec<(Image, ())>,
     /// By their numbers.
     shared: Vec<Arc<Image>>,
@@ -69,6 +73,9 @@ impl Restore {
             Objects::Switches(switches) => append(&mut self.switches, switches),
             Objects::Media(media) => append(&mut self.media, media),
             Objects::Profiles(profiles) => append(&mut self.profiles, profiles),
+            Objects::Subnets(subnets) => append(&mut self.subnets, subnets),
+            Objects::Reservations(reservations) => append(&mut self.reservations, reservations),
+            Objects::Quarantines(quarantines) => append(&mut self.quarantines, quarantines),
             Objects::End(end) => {
                 self.end = Some((end, digest));
                 return Ok(());
@@ -110,15 +117,15 @@ impl Restore {
         let Some(root) = self.root else {
             return Err(BadPart("the snapshot has no site".to_owned()));
         };
-        let mut addresses: Vec<_> = self.leases.iter().map(|(mac, address)| (*address, *mac)).collect();
-        addresses.sort_unstable();
-        if let Some([(address, _), _]) = addresses.array_windows().find(|[(a, _), (b, _)]| a == b) {
-            return Err(BadPart(format!("the snapshot gives {address} to two MAC addresses")));
-        }
+        let leases = Leases {
+            given: addresses(self.leases)?,
+            reserved: addresses(self.reservations)?,
+            quarantined: map_of(self.quarantines),
+        };
         let mut fleet = Fleet {
             site: root.site,
             policy: root.policy,
-            leases: Leases { by_mac: map_of(self.leases), by_address: map_of(addresses) },
+            leases,
             machines: map_of(self.machines),
             hosts: map_of(self.hosts),
             vms: map_of(self.vms),
@@ -128,6 +135,7 @@ impl Restore {
             switches: map_of(self.switches),
             media: map_of(self.media),
             profiles: map_of(self.profiles),
+            subnets: map_of(self.subnets),
             last_machine: root.last_machine,
             last_vm: root.last_vm,
             last_service: root.last_service,
@@ -136,6 +144,16 @@ impl Restore {
         fleet.make_index();
         Ok(fleet)
     }
+}
+
+fn addresses(by_mac: Vec<((Mac, Ipv4Addr), ())>) -> Result<Addresses, BadPart> {
+    let mut by_address: Vec<_> = by_mac.iter().map(|((mac, address), ())| (*address, *mac)).collect();
+    by_address.sort_unstable();
+    if let Some([(address, _), _]) = by_address.array_windows().find(|[(a, _), (b, _)]| a == b) {
+        return Err(BadPart(format!("the snapshot gives {address} to two MAC addresses")));
+    }
+    let by_mac = by_mac.into_iter().map(|(pair, ())| pair).collect();
+    Ok(Addresses::new(set_of(by_mac), map_of(by_address)))
 }
 
 /// False if the keys do not ascend.
