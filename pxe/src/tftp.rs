@@ -8,6 +8,7 @@ use std::{io, net::UdpSocket, os::unix::net::UnixStream, path::PathBuf, sync::Ar
 
 use tokio_util::sync::CancellationToken;
 
+pub use crate::folder::NoFile;
 use crate::{Directory, script::Host};
 
 pub mod engine;

@@ -16,6 +16,8 @@ mod dhcp4;
 mod dhcp6;
 #[path = "../fuzz/src/http.rs"]
 mod http;
+#[path = "../fuzz/src/tftp.rs"]
+mod tftp;
 
 /// What a folder's bytes are given to.
 type Target = fn(&[u8]);
@@ -26,6 +28,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("dhcp4_answer", dhcp4::answer),
     ("dhcp6", dhcp6::packet),
     ("http", http::request),
+    ("tftp", tftp::packets),
 ];
 
 #[test]
