@@ -1,7 +1,7 @@
 //! Addresses: one for each MAC address and subnet, the same through firmware, boot loader, initrd and system.
 //!
 //! Only what decides something is an event: that an address was given, reserved, found in use by somebody else. When
-//! a client renews is a last value, kept outside the log (docs/decisions/0015).
+//! a client renews is a last value, kept outside the log (docs/decisions/0017).
 
 mod order;
 mod pool;

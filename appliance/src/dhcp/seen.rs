@@ -1,6 +1,6 @@
 //! When addresses were last asked for, and which of them can be taken back.
 //!
-//! Renewals are no events (docs/decisions/0015): this is in memory only. What was given before the daemon started counts
+//! Renewals are no events (docs/decisions/0017): this is in memory only. What was given before the daemon started counts
 //! as asked for at the start, so nothing is taken back that may still be in use.
 
 use std::collections::BTreeMap;
