@@ -8,9 +8,9 @@
 //! ```
 //! Everything else is sent on to HTTPS.
 //!
-//! A request goes through [`head`] (bytes to fields), [`answer`] (fields to an answer), [`select`] (which part of a
-//! file) and [`send`] (sendfile(2)), all in the turn of [`connection`]. Large files wait for their turn in
-//! [`admission`]. It is no general web server: requests have no body to speak of, answers no chunks.
+//! A request goes through `head` (bytes to fields), `answer` (fields to an answer), `select` (which part of a
+//! file) and `send` (sendfile(2)), all in the turn of `connection`. Large files wait for their turn in
+//! `admission`. It is no general web server: requests have no body to speak of, answers no chunks.
 
 mod admission;
 mod answer;

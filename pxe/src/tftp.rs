@@ -1,7 +1,7 @@
 //! TFTP (RFC 1350 with the options of 2347 to 2349 and 7440): boot loaders for firmware, read only.
 //!
 //! [`parse`] reads packets, [`transfer`] decides for one transfer and [`engine`] for all of them what is sent when; all
-//! three know neither sockets nor files nor a clock. [`shelf`] has the files, and [`serve`] is the thread with the
+//! three know neither sockets nor files nor a clock. `shelf` has the files, and [`serve`] is the thread with the
 //! sockets around it.
 
 use std::{io, net::UdpSocket, os::unix::net::UnixStream, path::PathBuf, sync::Arc, thread};
