@@ -29,7 +29,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     std::fs::create_dir_all(config.state.join("bundles")).context("making the folder of bundles")?;
     std::fs::create_dir_all(config.state.join("systems")).context("making the folder of media")?;
-    systems::sweep(&config.state.join("systems")).context("removing media that were not received whole")?;
     let found = if config.rehearsal { Found::rehearsal() } else { found(&config)? };
     let store = match &config.database {
         Some(url) => Store::open(url).await?,

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod dhcp;
 pub mod eli;
 pub mod files;
+mod incoming;
 pub mod mirror;
 pub mod netboot;
 pub mod network;

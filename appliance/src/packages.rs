@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use fleet::package::Manifest;
 
 pub use bundle::read;
-pub use receive::{LIMIT, receive, sweep};
+pub use receive::{LIMIT, receive};
 pub use render::render;
 
 #[derive(Debug, thiserror::Error)]

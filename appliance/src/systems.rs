@@ -25,7 +25,7 @@ use pxe::Start;
 use crate::tokens::Tokens;
 use render::{Facts, Medium};
 
-pub use receive::{Wanted, receive, remove, sweep};
+pub use receive::{Wanted, receive, remove};
 
 /// Where machines find the cache of the Debian mirror, on the appliance's own address.
 pub const MIRROR_PORT: u16 = 3142;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use appliance::systems::iso::{Iso, IsoError};
-use appliance::systems::{SystemsError, Wanted, receive, sweep};
+use appliance::systems::{SystemsError, Wanted, receive};
 use axum::body::Bytes;
 use fleet::medium::{Family, Medium};
 use rand::{Rng as _, SeedableRng as _};
@@ -297,14 +297,4 @@ fn a_damaged_image_does_no_harm() {
     }
     assert!(damaged > 0);
     assert!(matches!(Iso::open(fs::File::open("/dev/null").unwrap()), Err(IsoError::NotOne)));
-}
-
-#[test]
-fn what_was_being_received_when_the_daemon_was_killed_is_swept() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::create_dir_all(dir.path().join(".incoming-a/x")).unwrap();
-    fs::write(dir.path().join(".incoming-b"), "x").unwrap();
-    fs::create_dir(dir.path().join("debian-13")).unwrap();
-    sweep(dir.path()).unwrap();
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }

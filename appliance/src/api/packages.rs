@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::guard::Person;
 use super::{Changed, Force, vms};
-use crate::{App, packages, web};
+use crate::{App, incoming, packages, web};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
@@ -111,8 +111,11 @@ pub async fn run(app: App, shutdown: CancellationToken) -> anyhow::Result<()> {
             () = shutdown.cancelled() => return Ok(()),
             _ = hours.tick() => {}
         }
-        if let Err(error) = crate::packages::sweep(&app.bundles, SystemTime::now()) {
-            tracing::warn!(%error, "What was being received when a daemon was killed could not be removed");
+        for folder in [&app.bundles, &app.systems] {
+            if let Err(error) = incoming::sweep(folder, SystemTime::now()) {
+                let folder = folder.display();
+                tracing::warn!(%error, %folder, "What a killed daemon was receiving could not be removed");
+            }
         }
         if let Err(error) = sweep(&app, SystemTime::now()).await {
             tracing::warn!(%error, "Bundles that were only planned could not be looked for");

@@ -7,16 +7,12 @@ use axum::body::Bytes;
 use fleet::medium::Medium;
 use futures::{Stream, StreamExt as _};
 use sha2::{Digest as _, Sha256};
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::NamedTempFile;
 
 use super::SystemsError;
 use super::recognise::{self, Found};
+use crate::incoming::{self, blocking};
 
-/// Names of what is being received begin with this.
-const INCOMING: &str = ".incoming-";
-
-/// Space on the disk that no medium may take: the event log needs it.
-const RESERVE: u64 = 256 << 20;
 /// How many bytes go by between two looks at the free space.
 const LOOK_EVERY: u64 = 64 << 20;
 
@@ -36,12 +32,8 @@ pub async fn receive<E>(
     mut body: impl Stream<Item = Result<Bytes, E>> + Unpin,
 ) -> Result<Medium, SystemsError> {
     let folder = systems.to_owned();
-    let mut file = blocking(move || {
-        std::fs::create_dir_all(&folder).map_err(SystemsError::file("received"))?;
-        let file = tempfile::Builder::new().prefix(INCOMING).tempfile_in(&folder);
-        file.map_err(SystemsError::file("received"))
-    })
-    .await?;
+    let file = blocking(move || incoming::file_in(&folder)).await;
+    let mut file = file.map_err(SystemsError::file("received"))?;
     let mut sha256 = Sha256::new();
     let mut bytes = 0;
     let mut looked = 0;
@@ -52,12 +44,11 @@ pub async fn receive<E>(
             looked = bytes + LOOK_EVERY;
             leave_room(systems, LOOK_EVERY)?;
         }
-        (file, sha256) = blocking(move || {
+        let written = blocking(move || {
             sha256.update(&chunk);
-            file.write_all(&chunk).map_err(SystemsError::file("received"))?;
-            Ok((file, sha256))
-        })
-        .await?;
+            file.write_all(&chunk).map(|()| (file, sha256))
+        });
+        (file, sha256) = written.await.map_err(SystemsError::file("received"))?;
     }
     let sum = hex::encode(sha256.finalize());
     if let Some(expected) = wanted.sha256.filter(|expected| !expected.eq_ignore_ascii_case(&sum)) {
@@ -76,8 +67,7 @@ fn keep(
     bytes: u64,
     sha256: String,
 ) -> Result<Medium, SystemsError> {
-    let incoming = tempfile::Builder::new().prefix(INCOMING).tempdir_in(systems);
-    let incoming: TempDir = incoming.map_err(SystemsError::file("unpacked"))?;
+    let incoming = incoming::folder_in(systems).map_err(SystemsError::file("unpacked"))?;
     let room = |bytes: u64| leave_room(systems, bytes);
     let Found { family, title, version, arch, kernel, initrd, whole } =
         recognise::unpack(file.path(), incoming.path(), &room)?;
@@ -144,37 +134,6 @@ pub async fn remove(systems: &Path, name: &str) -> Result<(), SystemsError> {
     .await
 }
 
-/// Removes what an earlier run of the daemon was receiving when it was killed.
-pub fn sweep(systems: &Path) -> std::io::Result<()> {
-    let entries = match std::fs::read_dir(systems) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(INCOMING) {
-            match entry.file_type()?.is_dir() {
-                true => std::fs::remove_dir_all(entry.path())?,
-                false => std::fs::remove_file(entry.path())?,
-            }
-        }
-    }
-    Ok(())
-}
-
 fn leave_room(systems: &Path, bytes: u64) -> Result<(), SystemsError> {
-    let free = nix::sys::statvfs::statvfs(systems)
-        .map_err(|errno| SystemsError::file("received")(std::io::Error::from(errno)))?;
-    let free = free.blocks_available().saturating_mul(free.fragment_size());
-    if free < bytes.saturating_add(RESERVE) { Err(SystemsError::DiskFull) } else { Ok(()) }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SystemsError> + Send + 'static,
-) -> Result<T, SystemsError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => Err(SystemsError::File { step: "received", source: std::io::Error::other(error) }),
-    }
+    incoming::leave_room(systems, bytes).map_err(SystemsError::file("received"))
 }
