@@ -24,20 +24,16 @@ struct Home<'a> {
     sections: Vec<Section>,
 }
 
+/// A page of some of the sections, one below the other.
 #[derive(Template)]
-#[template(path = "racks_page.html")]
-struct RacksPage<'a> {
+#[template(path = "sections_page.html")]
+struct SectionsPage<'a> {
     version: String,
     person: String,
-    state: &'a State,
-    sections: Vec<Section>,
-}
-
-#[derive(Template)]
-#[template(path = "networks_page.html")]
-struct NetworksPage<'a> {
-    version: String,
-    person: String,
+    /// Which of the pages in the navigation this is; its first section has the same name.
+    here: &'static str,
+    title: &'static str,
+    shown: [&'static str; 2],
     state: &'a State,
     sections: Vec<Section>,
 }
@@ -102,32 +98,25 @@ pub async fn home(
 }
 
 /// Where machines and switches stand, and what is plugged in where.
-pub async fn racks(
-    Extract(app): Extract<App>,
-    Extension(person): Extension<Person>,
-) -> Result<Html<String>, Error> {
-    let state = state::state(&app);
-    let page = RacksPage {
-        version: assets::version(),
-        person: person.name,
-        sections: sections(&state)?,
-        state: &state,
-    };
-    Ok(Html(page.render()?))
+pub async fn racks(app: Extract<App>, person: Extension<Person>) -> Result<Html<String>, Error> {
+    sections_page(&app, &person, "racks", "Racks and switches", ["racks", "switches"])
 }
 
 /// Which addresses are given where, and who else gives any.
-pub async fn networks(
-    Extract(app): Extract<App>,
-    Extension(person): Extension<Person>,
+pub async fn networks(app: Extract<App>, person: Extension<Person>) -> Result<Html<String>, Error> {
+    sections_page(&app, &person, "networks", "Networks", ["networks", "addresses"])
+}
+
+fn sections_page(
+    app: &App,
+    person: &Person,
+    here: &'static str,
+    title: &'static str,
+    shown: [&'static str; 2],
 ) -> Result<Html<String>, Error> {
-    let state = state::state(&app);
-    let page = NetworksPage {
-        version: assets::version(),
-        person: person.name,
-        sections: sections(&state)?,
-        state: &state,
-    };
+    let state = state::state(app);
+    let (version, person, sections) = (assets::version(), person.name.clone(), sections(&state)?);
+    let page = SectionsPage { version, person, here, title, shown, state: &state, sections };
     Ok(Html(page.render()?))
 }
 
