@@ -2,8 +2,30 @@
 
 use super::disk::{chosen_disk, target, target_disk};
 use super::report::MAX_ATTEMPTS;
-use super::{By, Event, Phase, find};
+use super::{By, Event, Machine, Phase, find};
 use crate::{Ctx, Fleet, MachineId, Refusal, profile};
+
+/// Whether the installer has fetched its kickstart file or its answers.
+#[derive(PartialEq)]
+struct Served(bool);
+
+impl Machine {
+    /// None if it is not this attempt that is going on.
+    fn installing(&self, attempt: u32) -> Option<Served> {
+        match self.phase {
+            Phase::Installing { attempt: current, kickstart_served, .. } if current == attempt => {
+                Some(Served(kickstart_served))
+            }
+            Phase::Sighted
+            | Phase::Reported
+            | Phase::Adopted { .. }
+            | Phase::Installing { .. }
+            | Phase::Installed
+            | Phase::Ready
+            | Phase::Failed { .. } => None,
+        }
+    }
+}
 
 pub(crate) fn adopt(
     fleet: &Fleet,
@@ -55,20 +77,14 @@ pub(crate) fn serve_kickstart(
     _ctx: Ctx,
 ) -> Result<Vec<crate::Event>, Refusal> {
     let machine = find(fleet, id)?;
-    match &machine.phase {
-        Phase::Installing { attempt: current, kickstart_served: false, .. } if *current == attempt => {
+    match machine.installing(attempt) {
+        Some(Served(false)) => {
             Ok(vec![crate::Event::Machine(Event::KickstartServed { machine: id, attempt })])
         }
-        Phase::Installing { attempt: current, .. } if *current == attempt => {
+        Some(Served(true)) => {
             Err(Refusal::Conflict(format!("the install token of {} was used already", machine.name)))
         }
-        Phase::Sighted
-        | Phase::Reported
-        | Phase::Adopted { .. }
-        | Phase::Installing { .. }
-        | Phase::Installed
-        | Phase::Ready
-        | Phase::Failed { .. } => Err(Refusal::Conflict(format!(
+        None => Err(Refusal::Conflict(format!(
             "this install token is for attempt {attempt} of {}, which is over",
             machine.name
         ))),
@@ -87,24 +103,11 @@ pub(crate) fn serve_answers(
     ctx: Ctx,
 ) -> Result<Vec<crate::Event>, Refusal> {
     let machine = find(fleet, id)?;
-    let served = match &machine.phase {
-        Phase::Installing { attempt: current, kickstart_served, .. }
-            if *current == attempt && machine.system.is_some() =>
-        {
-            *kickstart_served
-        }
-        Phase::Sighted
-        | Phase::Reported
-        | Phase::Adopted { .. }
-        | Phase::Installing { .. }
-        | Phase::Installed
-        | Phase::Ready
-        | Phase::Failed { .. } => {
-            return Err(Refusal::Conflict(format!(
-                "the installation of {} that these answers were for is over",
-                machine.name
-            )));
-        }
+    let Some(Served(served)) = machine.installing(attempt).filter(|_| machine.system.is_some()) else {
+        return Err(Refusal::Conflict(format!(
+            "the installation of {} that these answers were for is over",
+            machine.name
+        )));
     };
     if served && ctx.now.secs_since(machine.since) <= SAME_START_SECS {
         return Ok(Vec::new());
@@ -133,24 +136,18 @@ pub(crate) fn phone_home(
     ctx: Ctx,
 ) -> Result<Vec<crate::Event>, Refusal> {
     let machine = find(fleet, id)?;
-    match &machine.phase {
-        Phase::Installing { attempt: current, kickstart_served: true, .. } if *current == attempt => {
-            Ok(vec![crate::Event::Machine(Event::Installed { machine: id, attempt, at: ctx.now })])
-        }
-        // The answer to the first call was lost on the way.
-        Phase::Installed if machine.attempts == attempt || machine.system.is_some() => Ok(Vec::new()),
-        Phase::Sighted
-        | Phase::Reported
-        | Phase::Adopted { .. }
-        | Phase::Installing { .. }
-        | Phase::Installed
-        | Phase::Ready
-        | Phase::Failed { .. } => Err(Refusal::Conflict(format!(
-            "{} is {}; attempt {attempt} cannot have installed it",
-            machine.name,
-            machine.phase.word()
-        ))),
+    if machine.installing(attempt) == Some(Served(true)) {
+        return Ok(vec![crate::Event::Machine(Event::Installed { machine: id, attempt, at: ctx.now })]);
     }
+    // The answer to the first call was lost on the way.
+    if machine.phase == Phase::Installed && (machine.attempts == attempt || machine.system.is_some()) {
+        return Ok(Vec::new());
+    }
+    Err(Refusal::Conflict(format!(
+        "{} is {}; attempt {attempt} cannot have installed it",
+        machine.name,
+        machine.phase.word()
+    )))
 }
 
 pub(crate) fn fail_install(
@@ -161,23 +158,14 @@ pub(crate) fn fail_install(
     error: &str,
     ctx: Ctx,
 ) -> Result<Vec<crate::Event>, Refusal> {
-    let machine = find(fleet, id)?;
-    match &machine.phase {
-        Phase::Installing { attempt: current, .. } if *current == attempt => {
-            Ok(vec![crate::Event::Machine(Event::InstallFailed {
-                machine: id,
-                attempt,
-                step: step.to_owned(),
-                error: error.to_owned(),
-                at: ctx.now,
-            })])
-        }
-        Phase::Sighted
-        | Phase::Reported
-        | Phase::Adopted { .. }
-        | Phase::Installing { .. }
-        | Phase::Installed
-        | Phase::Ready
-        | Phase::Failed { .. } => Ok(Vec::new()),
+    if find(fleet, id)?.installing(attempt).is_none() {
+        return Ok(Vec::new());
     }
+    Ok(vec![crate::Event::Machine(Event::InstallFailed {
+        machine: id,
+        attempt,
+        step: step.to_owned(),
+        error: error.to_owned(),
+        at: ctx.now,
+    })])
 }
