@@ -214,10 +214,16 @@ pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::
     let Some(site) = &fleet.site else {
         return Err(Refusal::Conflict("the site is not founded yet".to_owned()));
     };
-    let id = VmId(fleet.last_vm + 1);
-    let [_, _, _, _, _, n3, n2, n1] = id.0.to_be_bytes();
-    // 02: locally administered, unicast. Two octets of the site's id keep two sites on one wire apart.
-    let mac = Mac([0x02, site.id.as_bytes()[14], site.id.as_bytes()[15], n3, n2, n1]);
+    // A machine may have come with the MAC address that would be next.
+    let free = |(_, mac): &(VmId, Mac)| {
+        fleet.index.machine_by_mac(*mac).is_none()
+            && fleet.leases.given.of(*mac).next().is_none()
+            && fleet.leases.reserved.of(*mac).next().is_none()
+    };
+    let next = (fleet.last_vm + 1..).take(1 << 24).map(|id| (VmId(id), mac_of(site.id, id))).find(free);
+    let Some((id, mac)) = next else {
+        return Err(Refusal::Conflict("every MAC address that a VM could have is in use".to_owned()));
+    };
     let mut events = lease::assign(fleet, mac, link_of(fleet, host.machine), ctx)?;
     let vm = Vm {
         id,
@@ -239,6 +245,12 @@ pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::
         .map_or_else(|| host.machine.to_string(), |machine| machine.name.to_string());
     events.push(crate::Event::Vm(Event::Created { vm, host_name }));
     Ok(events)
+}
+
+/// 02: locally administered, unicast. Two octets of the site's id keep two sites on one wire apart.
+fn mac_of(site: uuid::Uuid, vm: u64) -> Mac {
+    let [_, _, _, _, _, n3, n2, n1] = vm.to_be_bytes();
+    Mac([0x02, site.as_bytes()[14], site.as_bytes()[15], n3, n2, n1])
 }
 
 /// The host with the most free memory; the appliance's own machine only if no other has room.

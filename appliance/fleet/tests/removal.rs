@@ -376,3 +376,27 @@ fn events_of_the_first_version_are_read() {
     let cancel: Command = serde_json::from_str(r#"{"command":"cancel","subject":"v7"}"#).unwrap();
     assert_eq!(cancel, Command::Cancel { subject: Subject::Vm(VmId(7)) });
 }
+
+#[test]
+fn a_machine_that_goes_takes_no_address_of_a_vm() {
+    let mut world = World::with_host(8192);
+    world.does(Command::CreateVm { spec: new_vm("first", 256) });
+    let vm_mac = |world: &World, name: &str| vm::by_name(&world.fleet, name).unwrap().mac;
+    let mac = vm_mac(&world, "first");
+    // A machine comes with the address that the next VM would have, and another says that it has the first one's.
+    let next = Mac([mac.0[0], mac.0[1], mac.0[2], mac.0[3], mac.0[4], mac.0[5] + 1]);
+    world.does(Command::Sight { mac: next, arch: Some(0), uuid: None, link: None });
+    let liar = Mac([0x52, 0x54, 0, 0, 9, 9]);
+    let mut lies = hardware(liar, vec![blank_disk("B")]);
+    lies.nics.push(fleet::wire::Nic { name: "eth1".to_owned(), mac, ..lies.nics[0].clone() });
+    world.does(Command::Report { key: "liar".into(), hardware: lies });
+    world.does(Command::CreateVm { spec: new_vm("second", 256) });
+    assert_ne!(vm_mac(&world, "second"), next);
+    for mac in [next, liar] {
+        let machine = fleet::machine::by_mac(&world.fleet, mac).unwrap().id;
+        world.does(Command::RemoveMachine { machine, force: false });
+    }
+    for name in ["first", "second"] {
+        assert!(world.fleet.leases.address(vm_mac(&world, name)).is_some(), "{name} has its address");
+    }
+}

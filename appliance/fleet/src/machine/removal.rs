@@ -52,7 +52,11 @@ pub(crate) fn remove(fleet: &Fleet, id: MachineId, force: bool) -> Result<Vec<cr
             events.push(event);
         }
     }
-    let released = machine.macs.iter().filter(|mac| fleet.leases.address(**mac).is_some());
+    // It may have claimed the MAC address of a VM that runs elsewhere.
+    let released = machine
+        .macs
+        .iter()
+        .filter(|mac| after.leases.address(**mac).is_some() && vm::by_mac(&after, **mac).is_none());
     events
         .extend(released.map(|mac| crate::Event::Lease(lease::Event::Released { mac: *mac, address: None })));
     events.push(crate::Event::Machine(Event::Removed { machine: id, leftovers: leftovers(machine) }));
