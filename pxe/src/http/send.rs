@@ -10,9 +10,10 @@ use super::{admission::Turn, response::Part, select::Version, stream::Stream};
 use crate::transfer::Transfer;
 
 /// Sent at most in one go.
-const CHUNK: u64 = 1 << 20;
-/// Sent at most before other connections on the same thread are looked at.
-const AT_A_STRETCH: u64 = 16 << 20;
+const CHUNK: u64 = 2 << 20;
+/// Sent at most before other connections on the same thread are looked at: some 60 ms over loopback, and never reached
+/// by a client that is slower than we are. Each such look moves the transfer to another thread.
+const AT_A_STRETCH: u64 = 128 << 20;
 /// Every second, to who waits. EDK2 gives up after 5 seconds without a byte, GRUB after 16; libdnf, which installs
 /// Fedora and its kin, at less than 1000 bytes a second for 30 seconds.
 const TRICKLE: u64 = 4096;

@@ -69,6 +69,7 @@ impl Stream {
     /// even to a client that does not count.
     pub fn begin(&mut self) {
         self.unfinished = true;
+        self.cork(true);
     }
 
     pub async fn finish(&mut self) -> io::Result<()> {
@@ -76,7 +77,17 @@ impl Stream {
             tls.flush().await?;
         }
         self.unfinished = false;
+        self.cork(false);
         Ok(())
+    }
+
+    /// While it is corked, TCP sends full segments only (tcp(7)): fewer, and fewer times that the client is woken.
+    fn cork(&self, corked: bool) {
+        if let Way::Plain(tcp) = &self.way
+            && let Err(error) = SockRef::from(tcp).set_tcp_cork(corked)
+        {
+            tracing::debug!("Corking an HTTP connection: {error}");
+        }
     }
 
     /// Sends at most `most` bytes of `file` from `offset` on, as many as there is room for, and waits for room if there
