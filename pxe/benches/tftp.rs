@@ -189,7 +189,12 @@ impl Server {
                 command
             }
             Kind::Hpa => {
-                let mut command = Command::new(installed("usr/sbin/in.tftpd")?);
+                // The package atftpd has a link to itself by this name.
+                let program = installed("usr/sbin/in.tftpd")?.canonicalize().ok()?;
+                if program.ends_with("atftpd") {
+                    return None;
+                }
+                let mut command = Command::new(program);
                 command.args(["-L", "-u", "root", "-a", &format!("127.0.0.1:{port}"), "-s"]).arg(folder);
                 command
             }

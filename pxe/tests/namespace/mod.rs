@@ -105,7 +105,7 @@ impl Machine {
     /// Without any interface yet.
     pub fn empty() -> Self {
         let child =
-            Command::new("unshare").args(["--net", "sleep", "300"]).stdout(Stdio::null()).spawn().unwrap();
+            Command::new("unshare").args(["--net", "sleep", "3600"]).stdout(Stdio::null()).spawn().unwrap();
         let machine = Self(child);
         // The process has its namespace a moment after it has begun.
         let ours = std::fs::read_link("/proc/self/ns/net").unwrap();

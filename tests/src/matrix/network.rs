@@ -145,6 +145,8 @@ impl Foreign {
         run(&format!("nsenter -t {id} -n ip link set lo up"))?;
         run(&format!("nsenter -t {id} -n ip addr add {a}.{b}.0.2/16 dev eth0"))?;
         run(&format!("nsenter -t {id} -n ip link set eth0 up"))?;
+        // Without an address of its own in the network it announces none.
+        run(&format!("nsenter -t {id} -n ip addr add fd77::2/64 dev eth0 nodad"))?;
         let mut command = child::command("nsenter");
         command.args(["-t", &id.to_string(), "-n", "dnsmasq"]);
         command.args(["--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--user=root"]);
