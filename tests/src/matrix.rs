@@ -22,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use pxe::diagnosis::{Cause, Diagnosis};
 use pxe::{Boot, MacAddr};
 
 use self::book::Book;
@@ -30,6 +31,9 @@ use crate::lab::Lab;
 use crate::machine::{Link, Machine, Spec};
 
 pub use self::payload::Products;
+
+/// Nothing is said before a step is half a minute overdue.
+const DIAGNOSIS_LIMIT: Duration = Duration::from_secs(120);
 
 /// One machine and what it has to come to.
 pub struct Case {
@@ -44,6 +48,8 @@ pub struct Case {
     pub never: Vec<&'static str>,
     /// What the console shows in the end.
     pub console: &'static str,
+    /// What a person is told is the matter with it; while it is on and nobody touches it.
+    pub diagnosis: Option<Cause>,
     pub limit: Duration,
 }
 
@@ -158,6 +164,18 @@ fn watch(case: &Case, machine: &mut Machine, book: &Arc<Book>, mac: MacAddr) -> 
     for never in &case.never {
         let found = book.lines(mac).into_iter().find(|line| line.contains(never));
         ensure!(found.is_none(), "on its timeline stands {found:?}");
+    }
+    if let Some(cause) = case.diagnosis {
+        let begun = Instant::now();
+        let mut said = None;
+        while said.as_ref().is_none_or(|said: &Diagnosis| said.cause != cause) {
+            ensure!(
+                begun.elapsed() < DIAGNOSIS_LIMIT,
+                "what is said is the matter: {said:?}, and not {cause:?}"
+            );
+            thread::sleep(Duration::from_millis(500));
+            said = book.diagnosis(mac).or(said);
+        }
     }
     Ok(())
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use ipnet::Ipv6Net;
+use pxe::diagnosis::{Diagnosis, Facts, Journal, Millis};
 use pxe::{Assignment, Boot, Directory, MacAddr, Network, Note, Refused, Sight, Step};
 
 pub struct Book {
@@ -13,6 +14,7 @@ pub struct Book {
     /// If there is one, nothing is given away over IPv4.
     network6: Option<Ipv6Net>,
     kept: Mutex<Kept>,
+    journal: Journal,
 }
 
 #[derive(Default)]
@@ -25,7 +27,12 @@ struct Kept {
 impl Book {
     /// Gives addresses from the second half of `network`, which is a /16.
     pub fn new(network: Network, network6: Option<Ipv6Net>) -> Arc<Book> {
-        Arc::new(Book { network: Arc::new(network), network6, kept: Mutex::default() })
+        Arc::new(Book {
+            network: Arc::new(network),
+            network6,
+            kept: Mutex::default(),
+            journal: Journal::default(),
+        })
     }
 
     pub fn expect(&self, mac: MacAddr, boots: Vec<Boot>) {
@@ -51,6 +58,11 @@ impl Book {
         let kept = self.kept();
         let mut notes = kept.notes.iter();
         notes.find(|(_, of, line)| *of == Some(mac) && line.contains(part)).map(|(at, _, _)| *at)
+    }
+
+    /// What a person is told is the matter with it now.
+    pub fn diagnosis(&self, mac: MacAddr) -> Option<Diagnosis> {
+        self.journal.diagnose(&[mac], &Facts::default(), now())
     }
 
     /// For a person: with the seconds since `start`.
@@ -112,6 +124,7 @@ impl Directory for Book {
             kept.given.iter().find(|(_, address)| IpAddr::V4(**address) == asked).map(|(mac, _)| *mac)
         };
         let mac = note.mac.or_else(by_address);
+        self.journal.note(&Note { mac, ..note.clone() }, now());
         // The script has been served: what stands behind it comes next.
         if let (Step::Script { .. }, Some(mac)) = (&note.step, mac)
             && let Some(boots) = kept.boots.get_mut(&mac)
@@ -121,4 +134,9 @@ impl Directory for Book {
         }
         kept.notes.push((Instant::now(), mac, note.step.to_string()));
     }
+}
+
+fn now() -> Millis {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

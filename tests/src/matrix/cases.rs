@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pxe::diagnosis::Cause;
 use pxe::{Boot, Start, System};
 
 use super::payload::{DISK_SAYS, Products};
@@ -150,6 +151,7 @@ fn case(name: &'static str, spec: Spec, boots: Vec<Boot>, timeline: &[&str], con
         timeline: timeline.iter().map(|part| (*part).to_owned()).collect(),
         never: Vec::new(),
         console,
+        diagnosis: None,
         limit: LIMIT,
     }
 }
@@ -240,6 +242,7 @@ fn uefi(products: &Products) -> Vec<Case> {
     );
     forged.lan = Side::Forged;
     forged.never = vec!["GRUB script"];
+    forged.diagnosis = Some(Cause::GrubRefused);
     cases.push(forged);
     cases.push(case(
         "UEFI, PXE",
