@@ -62,7 +62,7 @@ pub enum Side {
     Beside,
     /// With the whole system image.
     Whole,
-    /// dnsmasq alone, with busybox's web server.
+    /// dnsmasq alone, with Python's web server.
     Peer,
     /// IPv6 only.
     Six,

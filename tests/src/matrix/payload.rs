@@ -17,7 +17,7 @@ pub struct Products {
     pub uefi_disk: PathBuf,
 }
 
-/// A folder that dnsmasq gives away by TFTP, and busybox by HTTP: the same loaders, kernel and initrd, and scripts as
+/// A folder that dnsmasq gives away by TFTP, and Python by HTTP: the same loaders, kernel and initrd, and scripts as
 /// its users write them.
 pub fn peer(out: &Path, folder: &Path, address: std::net::Ipv4Addr) -> Result<()> {
     fs::create_dir_all(folder.join("grub"))?;
