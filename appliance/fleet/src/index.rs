@@ -6,6 +6,7 @@
 
 mod addresses;
 mod bulk;
+mod given;
 mod noun;
 
 use std::cmp::Reverse;
@@ -24,6 +25,7 @@ use crate::{Fleet, Mac, MachineId, NodeId, ServiceId, VmId};
 
 use addresses::Addresses;
 pub(crate) use bulk::{map_of, set_of};
+use given::Given;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Index {
@@ -45,6 +47,7 @@ pub struct Index {
     /// Every image that a VM is made from, and by how many.
     images: OrdMap<Arc<Image>, u64>,
     pub(crate) addresses: Addresses,
+    pub(crate) given: Given,
 }
 
 /// What the VMs on one machine take of it.

@@ -345,12 +345,13 @@ pub(crate) fn forget(fleet: &mut Fleet, network: Ipv4Net) {
     }
 }
 
-/// Tells the index whether an address can be found in a search for a free one.
+/// Tells the index whether an address is given, and whether it can be found in a search for a free one.
 fn settle(fleet: &mut Fleet, address: Ipv4Addr) {
     let leases = &fleet.leases;
-    let taken = leases.given.holder(address).is_some()
-        || leases.reserved.holder(address).is_some()
-        || leases.quarantined.contains_key(&address);
+    let given = leases.given.holder(address).is_some();
+    fleet.index.given.set(address, given);
+    let taken =
+        given || leases.reserved.holder(address).is_some() || leases.quarantined.contains_key(&address);
     if taken {
         fleet.index.addresses.take(address);
     } else {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 
 use super::addresses::Addresses;
+use super::given::Given;
 use super::{Index, Usage, noun};
 use crate::{Fleet, MachineId, NodeId};
 
@@ -54,6 +55,7 @@ impl Fleet {
             by_room: OrdSet::new(),
             images: images.into_values().map(|(count, image)| (image, count)).collect(),
             addresses: Addresses::of(self.leases.taken()),
+            given: Given::of(self.leases.given.by_address().map(|(address, _)| address)),
         };
         for id in self.hosts.clone().keys() {
             self.rank(*id);

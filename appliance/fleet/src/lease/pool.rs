@@ -110,7 +110,7 @@ pub fn usage(fleet: &Fleet, subnet: &Subnet, now: Timestamp) -> Usage {
         let own = fleet.site.as_ref().map(|site| site.address);
         let kept = [subnet.router, own];
         usage.size += size(&range) - count(kept.into_iter().flatten().filter(|it| all.contains(it)).count());
-        usage.given += count(leases.given.by_address.range(all.clone()).count());
+        usage.given += fleet.index.given.count(&all);
         let waits = leases.reserved.by_address.range(all.clone());
         usage.reserved += count(waits.filter(|(it, _)| leases.given.holder(**it).is_none()).count());
         let quarantined = leases.quarantined.range(all).filter(|(_, it)| it.until > now);
