@@ -312,3 +312,34 @@ fn a_relay_stands_between() {
         appliance.end().await;
     });
 }
+
+/// By themselves and as a relay brings them, with renewals and releases among them.
+#[test]
+fn perfdhcp_loses_no_exchange() {
+    inside("perfdhcp_loses_no_exchange", async || {
+        cable(MAC);
+        let machine = Arc::new(Machine::take_eth0());
+        // It binds to the first address that it finds, which is to be the link's own.
+        machine.run("sysctl -q -w net.ipv6.conf.eth0.accept_ra=0");
+        let appliance = Appliance::start();
+        appliance.serves().await;
+        for relay in ["", "-A 1"] {
+            let command =
+                format!("perfdhcp -6 {relay} -r 60 -f 20 -F 10 -R 100 -n 120 -p 20 -W 1000000 -l eth0 all");
+            let there = Arc::clone(&machine);
+            let output = tokio::task::spawn_blocking(move || there.output(&command)).await.unwrap();
+            let text = String::from_utf8_lossy(&output.stdout);
+            let figures = |name: &str| -> Vec<u32> {
+                let lines = text.lines().filter_map(|line| line.strip_prefix(name));
+                lines.filter_map(|word| word.trim().parse().ok()).collect()
+            };
+            let said = format!("{relay} {text} {}", String::from_utf8_lossy(&output.stderr));
+            // SOLICIT-ADVERTISE, REQUEST-REPLY, RENEW-REPLY, RELEASE-REPLY.
+            let (received, drops) = (figures("received packets:"), figures("drops:"));
+            assert_eq!((received.len(), drops), (4, vec![0; 4]), "{said}");
+            assert!(received[..2].iter().all(|received| *received >= 100), "{said}");
+            assert!(received[2..].iter().all(|received| *received > 0), "{said}");
+        }
+        appliance.end().await;
+    });
+}
