@@ -3,7 +3,7 @@
 
 mod example;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use appliance::core::{self, Actor, Core};
@@ -189,6 +189,40 @@ async fn a_machine_is_installed_with_debian_and_nobody_else_gets_its_answers() {
     assert_eq!(world.get(others, &format!("{answers}/preseed.cfg")).await.0, 200);
     assert_eq!(world.get(others, &format!("{answers}/failed/late_command")).await.0, 200);
     assert!(matches!(world.phase(other), Phase::Failed { step, .. } if step == "late_command"));
+}
+
+/// Over IPv6 too: the address of its NIC is made of the leased one, and no other one opens them.
+#[tokio::test]
+async fn over_ipv6_answers_are_for_the_machines_own_leased_address() {
+    let world = World::new().await;
+    world.installing(1, "debian").await;
+    world.installing(3, "debian").await;
+    let preseed = format!("{}/preseed.cfg", world.answers(1).await);
+    let path = preseed.strip_prefix("/boot/answers/").unwrap();
+    let tokens = Arc::new(Tokens::made_from(b"secret"));
+    let directory = |six| {
+        let seen = Arc::new(dhcp::Seen::since(appliance::core::now()));
+        dhcp::directory(world.core.clone(), Arc::clone(&tokens), seen, six)
+    };
+    let network = dhcp::network6(&world.core.fleet()).unwrap();
+    assert_eq!((network.prefix_len(), network.network().segments()[0] >> 8), (64, 0xfd));
+    assert_eq!((directory(true).network6(), directory(false).network6()), (Some(network), None));
+
+    let in_network = |number| pxe::dhcp6::address_in(network, world.address(mac(number)));
+    let (own, others) = (in_network(1), in_network(3));
+    // The same last bits elsewhere, and what a NIC gives itself by its MAC address (SLAAC).
+    let elsewhere = pxe::dhcp6::address_in("2001:db8::/64".parse().unwrap(), world.address(mac(1)));
+    let slaac = Ipv6Addr::from(u128::from(network.network()) | 0x5054_00ff_fe4a_1001);
+    let nobody = pxe::dhcp6::address_in(network, Ipv4Addr::new(127, 77, 200, 1));
+    for wrong in [others, elsewhere, slaac, nobody, Ipv6Addr::LOCALHOST, Ipv4Addr::LOCALHOST.to_ipv6_mapped()]
+    {
+        assert!(directory(true).answers(path, wrong.into()).await.is_err(), "{wrong}");
+    }
+    let mapped = world.address(mac(1)).to_ipv6_mapped();
+    for right in [own, mapped] {
+        let text = directory(true).answers(path, right.into()).await.unwrap();
+        assert!(text.contains("d-i netcfg/get_hostname string host-1\n"), "{right}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -289,6 +289,47 @@ async fn racks_and_switches_are_kept_from_the_console() {
 }
 
 #[tokio::test]
+async fn a_machine_that_takes_no_offer_is_told_of_the_other_server_that_is_heard() {
+    use appliance::config::{Mode, Served};
+    use appliance::network::{Foreign, Found, Wires};
+    use pxe::step::{Client, Outcome};
+    use pxe::{Note, Step, dhcp::Kind};
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut site = example::site(dir.path()).await;
+    let served = Served {
+        interface: "lan0".into(),
+        address: [10, 77, 0, 1].into(),
+        network: "10.77.0.0/16".parse().unwrap(),
+        mode: Mode::Full,
+    };
+    let rival = Foreign { address: [10, 77, 0, 9].into(), mac: mac(99), since: appliance::core::now() };
+    site.app.wires =
+        Arc::new(Wires::of(&Found { serve: Some(served), beside: vec![rival], ..Found::default() }));
+    let core = &site.app.core;
+    sight(core, mac(2)).await;
+    let offered =
+        Outcome::Offered { address: "10.77.1.1".parse().unwrap(), file: Some("shimx64.efi".to_owned()) };
+    let step = Step::Dhcp { packet: Kind::Discover, client: Client::Firmware { arch: 7 }, outcome: offered };
+    let before = appliance::core::now().0 - 60_000;
+    for at in [before, before + 4_000, before + 12_000] {
+        let note = Note { mac: Some(pxe::MacAddr(mac(2).0)), address: None, step: step.clone() };
+        core.journal().note(&note, at);
+    }
+    let said = |app: &appliance::App| {
+        let machines =
+            appliance::api::machines::all(app, &app.core.fleet(), &app.core.observed(), &app.core.plan());
+        machines[0].trouble.clone().unwrap()
+    };
+    let trouble = said(&site.app);
+    assert_eq!(trouble.cause, "offer-lost");
+    let rival = format!("Another DHCP server is on this network: 10.77.0.9 ({}).", mac(99));
+    assert!(trouble.what.ends_with(&rival), "{}", trouble.what);
+    site.app.wires = Arc::default();
+    assert!(!said(&site.app).what.contains("Another DHCP server"));
+}
+
+#[tokio::test]
 async fn a_machine_that_does_not_boot_says_why() {
     use pxe::step::{Client, Outcome, Protocol, Sent};
     use pxe::{Note, Step, dhcp::Kind};

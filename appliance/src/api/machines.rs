@@ -1,6 +1,6 @@
 //! `/api/v1/machines`: computers that were found, adopted or given up.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::Extension;
@@ -107,7 +107,7 @@ pub struct BootNext {
 }
 
 pub async fn list(State(app): State<App>) -> axum::Json<Vec<Machine>> {
-    axum::Json(all(&app.core.fleet(), &app.core.observed(), &app.core.plan(), app.core.journal()))
+    axum::Json(all(&app, &app.core.fleet(), &app.core.observed(), &app.core.plan()))
 }
 
 pub async fn adopt(
@@ -177,8 +177,11 @@ pub async fn boot(
     person.gives(&app, Command::BootOnce { machine, once }).await
 }
 
-pub fn all(fleet: &Fleet, observed: &Observed, plan: &Plan, journal: &Journal) -> Vec<Machine> {
-    let document = |machine| document(fleet, machine, observed, plan, journal);
+pub fn all(app: &App, fleet: &Fleet, observed: &Observed, plan: &Plan) -> Vec<Machine> {
+    let (journal, others) = (app.core.journal(), app.wires.others());
+    let document = |machine| {
+        document(fleet, machine, observed, plan, trouble(fleet, machine, observed, journal, &others))
+    };
     fleet.machines.values().map(|machine| document(machine)).collect()
 }
 
@@ -187,7 +190,7 @@ fn document(
     machine: &machine::Machine,
     observed: &Observed,
     plan: &Plan,
-    journal: &Journal,
+    trouble: Option<Trouble>,
 ) -> Machine {
     Machine {
         id: machine.id,
@@ -203,7 +206,7 @@ fn document(
         attempts: machine.attempts,
         profile: machine.system.as_ref().map(|system| system.profile.clone()),
         waiting: waiting(plan, Subject::Machine(machine.id)),
-        trouble: trouble(machine, observed, journal),
+        trouble,
         adoptable: adoptable(machine),
         question: question(machine),
         seen_at: observed.get(&NodeId::Machine(machine.id)).map(|node| node.at),
@@ -215,7 +218,13 @@ fn document(
     }
 }
 
-fn trouble(machine: &machine::Machine, observed: &Observed, journal: &Journal) -> Option<Trouble> {
+fn trouble(
+    fleet: &Fleet,
+    machine: &machine::Machine,
+    observed: &Observed,
+    journal: &Journal,
+    others: &[(IpAddr, pxe::MacAddr)],
+) -> Option<Trouble> {
     // It runs the program that would show this.
     if machine.appliance {
         return None;
@@ -230,12 +239,17 @@ fn trouble(machine: &machine::Machine, observed: &Observed, journal: &Journal) -
         | Phase::Ready
         | Phase::Failed { .. } => Some(machine.since.0),
     };
+    // They are heard on the served link, and say nothing of a machine behind a relay.
+    let link = fleet.site.as_ref().map(|site| site.network);
+    let addresses = addresses(fleet, machine);
+    let is_here =
+        addresses.is_empty() || addresses.iter().any(|it| link.is_some_and(|link| link.contains(it)));
     let facts = Facts {
         reports: true,
         reported: seen.max(reported),
         // Adopted, and not taken up: it has to come over the network once more.
         wanted_since: matches!(machine.phase, Phase::Adopted { .. }).then_some(machine.since.0),
-        others: Vec::new(),
+        others: if is_here { others.to_vec() } else { Vec::new() },
     };
     let macs: Vec<pxe::MacAddr> = machine.macs.iter().map(|mac| pxe::MacAddr(mac.0)).collect();
     let found = journal.diagnose(&macs, &facts, now().0)?;

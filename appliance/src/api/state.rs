@@ -89,7 +89,7 @@ pub fn state(app: &App) -> State {
         site: site(&fleet),
         daemon: daemon(app),
         policy: fleet.policy.clone(),
-        machines: machines::all(&fleet, &observed, &plan, app.core.journal()),
+        machines: machines::all(app, &fleet, &observed, &plan),
         hosts: hosts::all(&fleet, &observed),
         vms: vms::all(&fleet, &plan),
         services: services::all(&fleet, &plan),

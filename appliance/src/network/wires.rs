@@ -1,6 +1,6 @@
 //! How each NIC is served, and who else gives addresses there: what was found at the start, kept true by listening.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use fleet::{Mac, Timestamp};
@@ -84,6 +84,13 @@ impl Wires {
 
     pub fn all(&self) -> Vec<Wire> {
         self.wires.borrow().clone()
+    }
+
+    /// The other DHCP servers of the links that are served.
+    pub fn others(&self) -> Vec<(IpAddr, pxe::MacAddr)> {
+        let wires = self.wires.borrow();
+        let served = wires.iter().filter(|wire| wire.mode.is_some());
+        served.flat_map(|wire| &wire.foreign).map(|it| (it.address.into(), pxe::MacAddr(it.mac.0))).collect()
     }
 
     /// What a person has to know now, as sentences.
@@ -257,6 +264,7 @@ mod tests {
         hear(&mut last, &server(5), "lan0", time);
         assert!(shown(&last));
         assert!(wires.warnings()[0].contains("10.0.0.5 (02:00:00:00:00:05)"), "{:?}", wires.warnings());
+        assert_eq!(wires.others(), [([10, 0, 0, 5].into(), pxe::MacAddr([2, 0, 0, 0, 0, 5]))]);
         time += Duration::from_secs(600);
         hear(&mut last, &server(5), "lan0", time);
         time += Duration::from_secs(600);

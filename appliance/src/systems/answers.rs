@@ -9,6 +9,7 @@ use fleet::{Command, Fleet, machine};
 
 use super::{facts, render, template};
 use crate::core::{Actor, Core};
+use crate::dhcp::network6;
 use crate::tokens::Tokens;
 
 /// Answers, or a word from the installer that it is `done` or has `failed`. What is refused stands on the timeline of
@@ -82,9 +83,13 @@ pub async fn answer(core: &Core, tokens: &Tokens, path: &str, from: IpAddr) -> R
 
 /// Whether the address is leased to one of the machine's NICs. It is the connection's own: no header is asked.
 fn is_at(fleet: &Fleet, machine: &Arc<Machine>, from: IpAddr) -> bool {
-    let IpAddr::V4(address) = from.to_canonical() else { return false };
-    let holder = fleet.leases.given.holder(address).and_then(|mac| machine::by_mac(fleet, mac));
-    holder.is_some_and(|holder| holder.id == machine.id)
+    let address = match from.to_canonical() {
+        IpAddr::V4(address) => Some(address),
+        // One that it gave itself (SLAAC) is leased to nobody.
+        IpAddr::V6(address) => network6(fleet).and_then(|network| pxe::dhcp6::ipv4_of(network, address)),
+    };
+    let holder = address.and_then(|address| fleet.leases.given.holder(address));
+    holder.and_then(|mac| machine::by_mac(fleet, mac)).is_some_and(|holder| holder.id == machine.id)
 }
 
 fn word(step: &str) -> Option<String> {
