@@ -291,7 +291,9 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
         Command::Install(install) => install::install(client, install).await,
         Command::Remove(remove) => nouns::remove(client, remove, "services").await,
         Command::Timeline { id, limit } => {
-            list::timeline(&client.list(&format!("/timeline/{id}?limit={limit}")).await?, output)
+            list::timeline(&client.list(&format!("/timeline/{id}?limit={limit}")).await?, output)?;
+            // A script's JSON is the lines alone.
+            if output == Output::Table { list::trouble(client, &id).await } else { Ok(()) }
         }
         Command::Policy(set) => policy(client, set, output).await,
     }

@@ -375,8 +375,23 @@ async fn a_machine_that_does_not_boot_says_why() {
     assert!(lines.contains(&format!("TFTP {name}: there is no such file")), "{lines}");
     assert!(lines.contains("takes 10.9.9.9 of another DHCP server, 10.9.9.1"), "{lines}");
 
+    let sentences = [
+        "Does not boot: Its firmware is of architecture 6 (DHCP option 93), which there is no boot loader for.\n",
+        "Likely:        Some tablets and old servers",
+        "Next step:     Look in its setup for legacy or CSM boot",
+    ];
+    let shown = desk.eli(&["show", "machine", machines[0]["name"].as_str().unwrap()]).await.out;
+    for sentence in sentences {
+        assert!(lines.contains(sentence), "{lines}");
+        assert!(shown.contains(sentence), "{shown}");
+    }
+
     // When it has reported, all is well.
     report(desk.core(), mac(2), false).await;
     desk.core().journal().heard(&[pxe::MacAddr(mac(2).0)], u64::MAX);
     assert!(!desk.eli(&["machines"]).await.out.contains("does not boot"));
+    for order in [["show", "machine", "m1"].as_slice(), &["timeline", "m1"]] {
+        let told = desk.eli(order).await;
+        assert_eq!((told.code, told.out.contains("Does not boot")), (0, false), "{}", told.out);
+    }
 }

@@ -5,6 +5,7 @@ use fleet::site::{Adopt, Policy};
 use serde::{Deserialize, Serialize};
 
 use super::Output;
+use super::client::Client;
 use super::history;
 use super::table::{Table, plain, span};
 use crate::api::Wait;
@@ -231,6 +232,18 @@ pub fn timeline(lines: &[Line], output: Output) -> anyhow::Result<()> {
     }
     if lines.is_empty() {
         println!("Nothing has happened yet.");
+    }
+    Ok(())
+}
+
+/// Why this machine does not boot, as the page says it; nothing if all is well or it is no machine.
+pub async fn trouble(client: &Client, name: &str) -> anyhow::Result<()> {
+    let machines: Vec<Machine> = client.list("/machines").await?;
+    let machine = machines.iter().find(|machine| machine.name == name || machine.id.to_string() == name);
+    if let Some(trouble) = machine.and_then(|machine| machine.trouble.as_ref()) {
+        println!("Does not boot: {}", plain(&trouble.what));
+        println!("Likely:        {}", plain(&trouble.why));
+        println!("Next step:     {}", plain(&trouble.next_step));
     }
     Ok(())
 }

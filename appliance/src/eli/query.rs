@@ -143,6 +143,9 @@ pub async fn show(client: &Client, noun: &str, name: &str, output: Output) -> an
     for wait in object.get("waiting").and_then(Value::as_array).into_iter().flatten() {
         println!("Waits: {}", plain(&cell(wait)));
     }
+    if known.is_some_and(|known| known.noun == "machines") {
+        list::trouble(client, name).await?;
+    }
     Ok(())
 }
 
