@@ -274,6 +274,32 @@ const commands = {
     const text = 'No new VM is placed on it from now on. Those that are on it stay and go on; remove them when you like. This can be undone.';
     return ask(`Drain ${name}?`, text, 'Drain it', false, headers => send('POST', `/hosts/${id}/drain`, undefined, headers));
   },
+  boot({ id, name, phase, asked }) {
+    const dialog = $('#boot-once');
+    Object.assign(dialog.dataset, { id, name, phase });
+    $('#boot-once-title').textContent = `What does ${name} boot once?`;
+    $('#boot-usual').hidden = asked === undefined;
+    dialog.showModal();
+  },
+  async once({ once }) {
+    const dialog = $('#boot-once');
+    const { id, name, phase } = dialog.dataset;
+    dialog.close();
+    const order = async headers => {
+      const done = await send('POST', `/machines/${id}/boot`, { once: once || null }, headers);
+      if (done.changed) done.changed = done.changed.map(text => text.includes(name) ? text : `${name}: ${text}`);
+      return done;
+    };
+    const missed = {
+      ready: 'Its VMs and services do not run from its next start until it is restarted once more.',
+      adopted: 'It is not installed at its next start, but at the one after that.',
+      installing: 'If it is restarted now, its installation breaks off and begins anew at the start after that.',
+    }[phase];
+    const harmless = !once || (once === 'disk' && phase === 'ready') || !missed;
+    if (harmless) return order();
+    const what = { rescue: 'the rescue system', memtest: 'the memory test', network: 'over the network', disk: 'its own disk' }[once];
+    return ask(`Let ${name} boot ${what} once?`, missed, 'Boot it once', true, order);
+  },
   undrain({ id }) { return send('POST', `/hosts/${id}/undrain`); },
   async remove({ what, id, name }) {
     const text = {

@@ -7,7 +7,7 @@ mod world;
 use appliance::core::Actor;
 use browser::Browser;
 use example::{bundle, guest, hears, host, join, mac, report, sight};
-use fleet::machine::Phase;
+use fleet::machine::{Once, Phase};
 use fleet::switch::Plugged;
 use fleet::wire::SoftwareState;
 use fleet::{Command, MachineId, NodeId, rack, vm};
@@ -193,6 +193,62 @@ fn an_installation_is_cancelled() {
 
     browser.click("#m1 [data-do=adopt]").unwrap();
     browser.wait_for(&says("#m1", "adopted")).unwrap();
+}
+
+#[test]
+fn what_a_machine_boots_once_is_chosen_and_taken_back() {
+    let world = World::start();
+    let mut browser = world.logged_in();
+    world.happen(sight(world.core(), mac(4)));
+    let found = world.happen(report(world.core(), mac(4), true));
+    let once = |world: &World, id: MachineId| world.core().fleet().machines[&id].once;
+    const CHOICES: &str = "document.querySelector('#boot-once').open";
+    const CHOSEN: &str = "!document.querySelector('dialog[open]')";
+
+    // Nothing runs on it: it is not asked twice.
+    for (word, shown, wanted) in [
+        ("rescue", "next start: the rescue system", Once::Rescue),
+        ("memtest", "next start: the memory test", Once::Memtest),
+        ("network", "next start: over the network", Once::Network),
+        ("disk", "next start: its own disk", Once::Disk),
+    ] {
+        browser.click("#m1 [data-do=boot]").unwrap();
+        browser
+            .wait_for(&format!("{CHOICES} && {}", says("#boot-once-title", "What does host-1 boot once?")))
+            .unwrap();
+        browser.click(&format!("#boot-once [data-once={word}]")).unwrap();
+        browser.wait_for(&format!("{CHOSEN} && {}", says("#m1", shown))).unwrap();
+        assert_eq!(once(&world, found), Some(wanted));
+    }
+    browser.click("#m1 [data-do=boot]").unwrap();
+    browser.click("#boot-once [data-once='']").unwrap();
+    browser.wait_for("!document.querySelector('#m1').innerText.includes('next start')").unwrap();
+    assert_eq!(once(&world, found), None);
+    browser.click("#m1 [data-do=boot]").unwrap();
+    assert_eq!(
+        browser.eval("document.querySelector('#boot-usual').hidden").unwrap(),
+        true,
+        "nothing to take back"
+    );
+    browser.click("#boot-once [data-do=close]").unwrap();
+
+    // On a host it is asked, and what would happen can be seen before.
+    let host = world.happen(host(world.core(), mac(2)));
+    let boot = "#m2 [data-do=boot]";
+    browser.click(boot).unwrap();
+    browser.click("#boot-once [data-once=memtest]").unwrap();
+    browser.wait_for(&format!("{OPEN} && {}", says("#ask-title", "boot the memory test once?"))).unwrap();
+    browser.wait_for(&says("#ask-text", "Its VMs and services do not run")).unwrap();
+    browser.click("#ask-no").unwrap();
+    browser.wait_for(CHOSEN).unwrap();
+    assert_eq!(once(&world, host), None);
+    browser.click(boot).unwrap();
+    browser.click("#boot-once [data-once=rescue]").unwrap();
+    browser.wait_for(&format!("{OPEN} && {}", says("#ask-title", "boot the rescue system once?"))).unwrap();
+    what_if(&world, &mut browser, "the rescue system");
+    browser.click("#ask-yes").unwrap();
+    browser.wait_for(&says("#m2", "next start: the rescue system")).unwrap();
+    assert_eq!(once(&world, host), Some(Once::Rescue));
 }
 
 #[test]
