@@ -198,7 +198,9 @@ impl Served {
             .map(|_| {
                 let mut curl = Command::new("curl");
                 curl.arg("-sf");
-                (0..times).for_each(|_| drop(curl.args(["-o", "/dev/null", &url])));
+                for _ in 0..times {
+                    curl.args(["-o", "/dev/null", &url]);
+                }
                 curl.spawn().unwrap()
             })
             .collect();
