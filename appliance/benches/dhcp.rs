@@ -7,20 +7,21 @@
 
 #[path = "dhcp/clients.rs"]
 mod clients;
+#[path = "dhcp/lan.rs"]
+mod lan;
 #[path = "../../pxe/tests/namespace/mod.rs"]
 mod namespace;
+#[path = "dhcp/packet.rs"]
+mod packet;
 #[path = "dhcp/servers.rs"]
 mod servers;
 
-use std::process::Command;
 use std::time::Duration;
 
 use clients::{Pace, Wanted};
-use namespace::{Machine, run};
+use namespace::Machine;
 use servers::{Kind, Running};
 
-/// Set for the process that has the namespace.
-const INSIDE: &str = "ELISANDRA_BENCH_NAMESPACE";
 /// Exchanges in a second that are tried.
 const LADDER: [u32; 30] = [
     200, 300, 400, 600, 800, 1000, 1500, 2000, 2500, 3000, 3500, 4000, 4500, 5000, 5500, 6000, 6500, 7000,
@@ -36,16 +37,7 @@ fn main() {
     if words.first().is_some_and(|word| word == "clients") {
         return clients::main(&words[1..]);
     }
-    if std::env::var_os(INSIDE).is_none() {
-        let again = Command::new("unshare")
-            .arg("--net")
-            .arg(std::env::current_exe().unwrap())
-            .args(&words)
-            .env(INSIDE, "1")
-            .status()
-            .expect("unshare (of util-linux) runs");
-        std::process::exit(again.code().unwrap_or(1));
-    }
+    lan::enter(&words);
     let kinds: Vec<Kind> = words.iter().filter_map(|word| word.parse().ok()).collect();
     let kinds = if kinds.is_empty() { Kind::ALL.to_vec() } else { kinds };
     let works: Vec<&str> = ["rate", "burst", "memory"]
@@ -56,13 +48,8 @@ fn main() {
         })
         .collect();
 
-    run("ip link set lo up");
-    run("ip link add lan0 type veth peer name eth0 address 52:54:00:ff:ff:fe");
-    run("ip link set lan0 up");
-    let machine = Machine::take_eth0();
-    run(&format!("ip addr add {}/{} dev lan0", servers::SERVER, servers::PREFIX));
-    machine.run(&format!("ip addr add {}/{} dev eth0", servers::CLIENTS, servers::PREFIX));
-    println!("load of the computer before: {}", std::fs::read_to_string("/proc/loadavg").unwrap().trim());
+    let machine = lan::lay_cable();
+    println!("load of the computer before: {}", lan::load());
     for kind in kinds {
         for work in &works {
             match *work {
@@ -72,7 +59,7 @@ fn main() {
             }
         }
     }
-    println!("load of the computer after: {}", std::fs::read_to_string("/proc/loadavg").unwrap().trim());
+    println!("load of the computer after: {}", lan::load());
 }
 
 /// The highest rate at which fewer than one in a hundred exchanges are lost.

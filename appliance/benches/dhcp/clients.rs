@@ -2,13 +2,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::process::Command;
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-
+use crate::lan;
 use crate::namespace::Machine;
+use crate::packet::{self, Offered, mac, patience, question};
 
 #[derive(Debug, Clone, Copy)]
 pub enum Pace {
@@ -71,9 +70,7 @@ pub fn in_namespace(machine: &Machine, wanted: &Wanted) -> Done {
         Pace::Rate(rate) => ("rate", rate as usize),
         Pace::Window(window) => ("window", window),
     };
-    let output = Command::new("nsenter")
-        .args(["-t", &machine.id().to_string(), "-n"])
-        .arg(std::env::current_exe().unwrap())
+    let output = lan::in_namespace(machine)
         .args(["clients", &wanted.clients.to_string(), pace, &number.to_string(), &wanted.retry.to_string()])
         .output()
         .unwrap();
@@ -103,22 +100,14 @@ pub fn main(words: &[String]) {
 struct Client {
     begun: Instant,
     /// The address and server that were offered.
-    offered: Option<([u8; 4], [u8; 4])>,
+    offered: Option<Offered>,
     sent: Instant,
     tries: u32,
     done: bool,
 }
 
 fn ask(wanted: &Wanted) -> Done {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP)).unwrap();
-    socket.bind_device(Some(b"eth0")).unwrap();
-    socket.set_broadcast(true).unwrap();
-    // Root may have more than everybody; a thousand answers come at the same moment.
-    let _ = nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(32 << 20));
-    socket.bind(&SockAddr::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68))).unwrap();
-    socket.set_nonblocking(true).unwrap();
-    let socket = UdpSocket::from(socket);
-
+    let socket = packet::socket();
     let begun = Instant::now();
     let mut clients: Vec<Client> = Vec::new();
     let mut times = Vec::new();
@@ -150,11 +139,12 @@ fn ask(wanted: &Wanted) -> Done {
         for _ in 0..64 {
             let Ok((length, _)) = socket.recv_from(&mut buffer) else { break };
             idle = false;
-            let Some((number, kind, address, server)) = read(&buffer[..length]) else { continue };
+            let Some(answer) = packet::answer(&buffer[..length]) else { continue };
+            let number = answer.number as usize;
             let Some(client) = clients.get_mut(number) else { continue };
-            match kind {
+            match answer.kind {
                 2 if client.offered.is_none() => {
-                    client.offered = Some((address, server));
+                    client.offered = Some((answer.address, answer.server));
                     (client.sent, client.tries) = (Instant::now(), 0);
                     send(&socket, number, client.offered);
                 }
@@ -177,9 +167,7 @@ fn ask(wanted: &Wanted) -> Done {
                 if client.done {
                     continue;
                 }
-                let spread = number as u64 * 7919 % 1000;
-                let patience = Duration::from_millis((1000 << client.tries.min(2)) - 500 + spread);
-                if client.sent.elapsed() > patience {
+                if client.sent.elapsed() > patience(number as u32, client.tries) {
                     client.tries += 1;
                     client.sent = Instant::now();
                     send(&socket, number, client.offered);
@@ -214,52 +202,7 @@ fn ask(wanted: &Wanted) -> Done {
     }
 }
 
-fn send(socket: &UdpSocket, number: usize, offered: Option<([u8; 4], [u8; 4])>) {
-    let mut packet = [0; 300];
-    packet[..4].copy_from_slice(&[1, 1, 6, 0]);
+fn send(socket: &UdpSocket, number: usize, offered: Option<Offered>) {
     let number = number as u32;
-    packet[4..8].copy_from_slice(&number.to_be_bytes());
-    // It takes its answers by broadcast.
-    packet[10] = 0x80;
-    packet[28..30].copy_from_slice(&[2, 0x10]);
-    packet[30..34].copy_from_slice(&number.to_be_bytes());
-    packet[236..240].copy_from_slice(&[99, 130, 83, 99]);
-    let options = &mut packet[240..];
-    options[..3].copy_from_slice(&[53, 1, if offered.is_some() { 3 } else { 1 }]);
-    options[3..8].copy_from_slice(&[55, 3, 1, 3, 6]);
-    let mut at = 8;
-    if let Some((address, server)) = offered {
-        options[8..10].copy_from_slice(&[50, 4]);
-        options[10..14].copy_from_slice(&address);
-        options[14..16].copy_from_slice(&[54, 4]);
-        options[16..20].copy_from_slice(&server);
-        at = 20;
-    }
-    options[at] = 255;
-    let to = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
-    // What the cable does not take is lost, as on any cable.
-    let _ = socket.send_to(&packet, to);
-}
-
-/// Number of the client, message type, address, server.
-fn read(packet: &[u8]) -> Option<(usize, u8, [u8; 4], [u8; 4])> {
-    if packet.len() < 240 || packet[0] != 2 {
-        return None;
-    }
-    let number = u32::from_be_bytes(packet[4..8].try_into().ok()?) as usize;
-    let (mut kind, mut server) = (0, [0; 4]);
-    let mut options = &packet[240..];
-    while let [code, length, rest @ ..] = options {
-        if *code == 255 || rest.len() < usize::from(*length) {
-            break;
-        }
-        let (value, rest) = rest.split_at(usize::from(*length));
-        match code {
-            53 => kind = *value.first()?,
-            54 => server = value.try_into().ok()?,
-            _ => {}
-        }
-        options = rest;
-    }
-    Some((number, kind, packet[16..20].try_into().ok()?, server))
+    packet::send(socket, &question(number, mac(number), offered, &[]));
 }

@@ -1,5 +1,7 @@
 //! The DHCP servers, each started anew and without a lease.
 
+#![allow(dead_code, reason = "each bench uses a part of it")]
+
 use std::fs::File;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -44,7 +46,11 @@ pub struct Running {
 
 impl Running {
     pub fn start(kind: Kind) -> Running {
-        let folder = tempfile::tempdir().unwrap();
+        Running::start_in(tempfile::tempdir().unwrap(), kind)
+    }
+
+    /// With files to boot from in the folder.
+    pub fn start_in(folder: tempfile::TempDir, kind: Kind) -> Running {
         let mut command = command(kind, folder.path());
         let log = File::create(folder.path().join("log")).unwrap();
         let process = command
@@ -75,9 +81,22 @@ impl Running {
         }
     }
 
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub fn resident_mb(&self) -> f64 {
+        self.memory_mb("VmRSS")
+    }
+
+    /// Of proc_pid_status(5): `VmRSS`, `VmHWM`.
+    pub fn memory_mb(&self, what: &str) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(what)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() * 1024.0 / 1e6
     }
 
@@ -112,7 +131,7 @@ fn command(kind: Kind, folder: &Path) -> Command {
         Kind::Appliance => {
             let config = format!(
                 "state = {:?}\nrun = {:?}\nfiles = {folder:?}\nloaders = {folder:?}\n\
-                 page = \"127.0.0.1:443\"\nnodes = \"127.0.0.1:7443\"\n\
+                 page = \"0.0.0.0:443\"\nnodes = \"0.0.0.0:7443\"\n\
                  [serve]\ninterface = \"lan0\"\naddress = \"{SERVER}\"\nnetwork = \"10.64.0.0/{PREFIX}\"\n",
                 folder.join("state"),
                 folder.join("run"),
