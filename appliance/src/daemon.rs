@@ -164,7 +164,7 @@ async fn start_servers(
     tasks.spawn(tls::serve(nodes, node_tls, node_api::router(app.clone()), ca, shutdown.clone()));
 
     if let Some(served) = &found.serve {
-        tasks.spawn(keep_mirror(config.clone(), served.clone(), shutdown.clone()));
+        tasks.spawn(keep_mirror(config.clone(), served.clone(), app.core.clone(), shutdown.clone()));
         let server = pxe::Server {
             interface: served.interface.clone(),
             address: served.address,
@@ -190,7 +190,12 @@ async fn start_servers(
 }
 
 /// What machines that are installed with Debian take their packages from. Without it all else goes on.
-async fn keep_mirror(config: Config, served: Served, shutdown: CancellationToken) -> anyhow::Result<()> {
+async fn keep_mirror(
+    config: Config,
+    served: Served,
+    core: core::Core,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let settings = mirror::Settings {
         upstream: config.mirror.clone(),
         folder: config.state.join("mirror"),
@@ -200,7 +205,9 @@ async fn keep_mirror(config: Config, served: Served, shutdown: CancellationToken
     let place = std::net::SocketAddrV4::new(served.address, systems::MIRROR_PORT);
     let listener = mirror::listen(place).context("listening for the cache of the mirror");
     // What is kept is looked at, which takes a while.
-    let opened = tokio::task::spawn_blocking(move || mirror::Mirror::open(&settings));
+    let missing: mirror::Missing =
+        Box::new(move |from, path| systems::lacks_package(&core, &config.mirror, from, path));
+    let opened = tokio::task::spawn_blocking(move || mirror::Mirror::open(&settings, missing));
     let opened = opened.await.context("opening the cache of the mirror").flatten();
     match opened.and_then(|mirror| Ok((mirror, listener?))) {
         Ok((mirror, listener)) => Ok(mirror::serve(listener, mirror, shutdown).await?),

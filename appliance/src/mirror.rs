@@ -14,12 +14,13 @@ mod store;
 mod sums;
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -43,15 +44,19 @@ pub struct Settings {
     pub reserve: u64,
 }
 
+/// Is told who asked for a package that the mirror does not have, and its path.
+pub type Missing = Box<dyn Fn(IpAddr, &str) + Send + Sync>;
+
 pub struct Mirror {
     store: Arc<Store>,
     downloads: Downloads,
     http: reqwest::Client,
     upstream: String,
+    missing: Missing,
 }
 
 impl Mirror {
-    pub fn open(settings: &Settings) -> anyhow::Result<Arc<Mirror>> {
+    pub fn open(settings: &Settings, missing: Missing) -> anyhow::Result<Arc<Mirror>> {
         // Fails if it was done before, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
@@ -62,7 +67,7 @@ impl Mirror {
         let store = Arc::new(Store::open(&settings.folder, settings.limit, settings.reserve)?);
         let downloads = Downloads::new(Arc::clone(&store), http.clone());
         let upstream = settings.upstream.trim_end_matches('/').to_owned();
-        Ok(Arc::new(Mirror { store, downloads, http, upstream }))
+        Ok(Arc::new(Mirror { store, downloads, http, upstream, missing }))
     }
 }
 
@@ -84,28 +89,32 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> io::Result<()> {
     let app = Router::new().fallback(answer).with_state(mirror);
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, app).with_graceful_shutdown(async move { shutdown.cancelled().await }).await
 }
 
-async fn answer(State(mirror): State<Arc<Mirror>>, request: Request) -> Response {
+async fn answer(
+    State(mirror): State<Arc<Mirror>>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
-    let Some(path) = request.uri().path().strip_prefix("/debian/").filter(|path| is_of_a_mirror(path)) else {
+    let path = request.uri().path().strip_prefix("/debian/").and_then(plain);
+    let Some(path) = path.filter(|path| is_of_a_mirror(path)) else {
         return missing();
     };
-    let path = path.to_owned();
     let kept = mirror.store.meta(&path).await;
-    if never_changes(&path) {
-        return match kept {
-            Some(_) => mirror.kept(&path, request, false).await,
-            None => mirror.fetched(&path, None, request).await,
-        };
-    }
-    match kept {
-        Some(meta) if meta.is_fresh() => mirror.kept(&path, request, false).await,
+    let response = match kept {
+        Some(meta) if never_changes(&path) || meta.is_fresh() => mirror.kept(&path, request, false).await,
         kept => mirror.fetched(&path, kept, request).await,
+    };
+    // Which releases there are is tried out by installers; a package is what an index has named.
+    if response.status() == StatusCode::NOT_FOUND && path.starts_with("pool/") {
+        (mirror.missing)(from.ip(), &path);
     }
+    response
 }
 
 impl Mirror {
@@ -179,12 +188,29 @@ fn missing() -> Response {
     (StatusCode::NOT_FOUND, "there is no such file\n").into_response()
 }
 
+/// With `+` for `%2b`: apt writes it so and debootstrap does not, and it is one file, as the index names it.
+fn plain(path: &str) -> Option<String> {
+    let mut bytes = path.bytes();
+    let mut plain = Vec::with_capacity(path.len());
+    while let Some(byte) = bytes.next() {
+        plain.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16)?.try_into().ok();
+                let (high, low): (u8, u8) = (digit(bytes.next())?, digit(bytes.next())?);
+                high << 4 | low
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(plain).ok()
+}
+
 /// A plain path below `dists` or `pool`: it is one of a file below our folder, too.
 fn is_of_a_mirror(path: &str) -> bool {
     let plain = |part: &str| {
         (1..=200).contains(&part.len())
             && !part.starts_with('.')
-            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-~%:=".contains(&b))
+            && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._+-~:=".contains(&b))
             && !part.ends_with(store::META)
     };
     path.len() <= 1000
@@ -206,7 +232,7 @@ mod tests {
             "pool/main/h/hello/hello_2.10-3_amd64.deb",
             "dists/trixie/InRelease",
             "dists/trixie/main/binary-amd64/by-hash/SHA256/ab12",
-            "pool/main/libs/libstdc++6_1%3a2~rc1_amd64.deb",
+            "pool/main/libs/libstdc++6_2~rc1_amd64.deb",
         ] {
             assert!(is_of_a_mirror(good), "{good}");
         }
@@ -219,6 +245,7 @@ mod tests {
             "pool/./x",
             "pool/.incoming",
             "pool/a b",
+            "pool/a%2fb",
             "pool/a?b",
             "pool/a\nb",
             "dists/trixie/Release.elimeta",
@@ -226,6 +253,12 @@ mod tests {
         ] {
             assert!(!is_of_a_mirror(bad), "{bad}");
         }
+        assert_eq!(plain("pool/libstdc%2b%2B6_1%7erc1.deb").unwrap(), "pool/libstdc++6_1~rc1.deb");
+        for bad in ["pool/%", "pool/%2", "pool/%+2", "pool/%ff"] {
+            assert_eq!(plain(bad), None, "{bad}");
+        }
+        assert!(!is_of_a_mirror(&plain("pool/%2e%2e/x").unwrap()));
+        assert!(!is_of_a_mirror(&plain("pool/%252e/x").unwrap()));
         assert!(never_changes("dists/trixie/main/by-hash/SHA256/ab"));
         assert!(!never_changes("dists/trixie/Release"));
     }

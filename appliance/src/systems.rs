@@ -25,6 +25,7 @@ use pxe::Start;
 use crate::tokens::Tokens;
 use render::{Facts, Medium};
 
+pub use answers::lacks_package;
 pub use receive::{Wanted, receive, remove};
 
 /// Where machines find the cache of the Debian mirror, on the appliance's own address.
@@ -83,8 +84,10 @@ pub fn boot(fleet: &Fleet, tokens: &Tokens, machine: &Machine) -> Result<Arc<pxe
     };
     let files = format!("http://{address}/boot/files/os/{}", medium.name);
     let words = match profile.kind {
+        // Where the network has no router or no name servers, it asks before it has its answers.
         Kind::Debian => format!(
-            "auto=true priority=critical url={base}/preseed.cfg hostname={} BOOTIF=01-{boot_mac}",
+            "auto=true priority=critical url={base}/preseed.cfg hostname={} BOOTIF=01-{boot_mac} \
+             netcfg/no_default_route=true netcfg/get_nameservers=",
             machine.name
         ),
         // Without cloud-config-url cloud-init takes the image at url= for its configuration.

@@ -149,6 +149,8 @@ async fn a_machine_is_installed_with_debian_and_nobody_else_gets_its_answers() {
     let (_, script) = world.get(own, &format!("/boot/{}/script.ipxe", mac(1))).await;
     assert!(script.contains("http://127.77.0.1/boot/files/os/debian-13/linux"), "{script}");
     assert!(script.contains("auto=true priority=critical url=http://127.77.0.1/boot/answers/"), "{script}");
+    // The network has neither, and the installer's answers come later.
+    assert!(script.contains(" netcfg/no_default_route=true netcfg/get_nameservers= "), "{script}");
     assert_eq!(world.get(own, "/boot/files/os/debian-13/linux").await, (200, "kernel".into()));
 
     let answers = world.answers(1).await;
@@ -179,9 +181,13 @@ async fn a_machine_is_installed_with_debian_and_nobody_else_gets_its_answers() {
     assert_eq!(world.ask(own, "POST", &format!("{answers}/done"), "").await, (200, "ok\n".into()));
     assert_eq!(world.phase(machine), Phase::Installed);
     assert_eq!(world.get(own, &preseed).await.0, 403, "after the installation");
+    let mirror = "http://deb.debian.org/debian";
+    appliance::systems::lacks_package(&world.core, mirror, own.into(), "pool/main/k/kernel-image-di.udeb");
     let lines = world.timeline(machine).await;
     let refused = format!("Its preseed.cfg was asked for from {others}: that is not an address of host-1");
     assert!(lines.contains(&refused), "{lines}");
+    let lacks = format!("The mirror {mirror} has no pool/main/k/kernel-image-di.udeb");
+    assert!(lines.contains(&lacks), "{lines}");
     assert!(lines.contains(&format!("asked for from {own}: host-1 is installed")), "{lines}");
     assert!(world.dir.path().exists());
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use appliance::mirror::{Mirror, Settings, serve};
+use appliance::mirror::{Mirror, Missing, Settings, serve};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -87,6 +87,8 @@ struct World {
     from: SocketAddr,
     cache: SocketAddr,
     folder: tempfile::TempDir,
+    /// Packages that somebody wanted and the mirror has not.
+    lacks: Arc<Mutex<Vec<String>>>,
     shutdown: CancellationToken,
 }
 
@@ -103,14 +105,21 @@ impl World {
         tokio::spawn(async move { axum::serve(listener, app).await });
         let folder = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new();
-        let cache = start(from, folder.path(), limit, reserve, &shutdown).await;
-        World { upstream: files, from, cache, folder, shutdown }
+        let lacks = Arc::<Mutex<Vec<String>>>::default();
+        let told = Arc::clone(&lacks);
+        let missing: Missing = Box::new(move |from, path| {
+            assert!(from.is_loopback());
+            told.lock().unwrap().push(path.to_owned());
+        });
+        let cache = start(from, folder.path(), limit, reserve, missing, &shutdown).await;
+        World { upstream: files, from, cache, folder, lacks, shutdown }
     }
 
     async fn again(&mut self, limit: u64) {
         self.shutdown.cancel();
         self.shutdown = CancellationToken::new();
-        self.cache = start(self.from, self.folder.path(), limit, 0, &self.shutdown).await;
+        let missing: Missing = Box::new(|_, _| ());
+        self.cache = start(self.from, self.folder.path(), limit, 0, missing, &self.shutdown).await;
     }
 
     async fn get(&self, path: &str) -> Result<(u16, Bytes), ()> {
@@ -129,10 +138,12 @@ async fn start(
     folder: &Path,
     limit: u64,
     reserve: u64,
+    missing: Missing,
     shutdown: &CancellationToken,
 ) -> SocketAddr {
     let upstream = format!("http://{from}/debian");
-    let mirror = Mirror::open(&Settings { upstream, folder: folder.to_owned(), limit, reserve }).unwrap();
+    let settings = Settings { upstream, folder: folder.to_owned(), limit, reserve };
+    let mirror = Mirror::open(&settings, missing).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(listener, mirror, shutdown.clone()));
@@ -166,6 +177,35 @@ async fn a_package_is_downloaded_once_for_all_who_ask_while_it_comes() {
     *world.upstream.away.lock().unwrap() = true;
     assert_eq!(world.get("pool/a.deb").await, Ok((200, Bytes::from(body))));
     assert_eq!(world.get("pool/b.deb").await.unwrap().0, 502);
+}
+
+#[tokio::test]
+async fn a_file_is_one_however_its_name_is_written() {
+    let world = World::new(LARGE).await;
+    let path = "pool/main/g/gcc-14/libstdc++6_14.2.0-19_amd64.deb";
+    let body = deb(100_000);
+    let index =
+        format!("Package: libstdc++6\nFilename: {path}\nSize: {}\nSHA256: {}\n", body.len(), sum(b"other"));
+    world.upstream.put("dists/trixie/main/binary-amd64/Packages", index.as_bytes());
+    world.upstream.put(path, &body);
+    let escaped = path.replace('+', "%2b");
+    assert_eq!(world.get(&escaped).await, Ok((200, Bytes::from(body.clone()))));
+    assert_eq!(world.get(path).await, Ok((200, Bytes::from(body))));
+    assert_eq!(world.upstream.asked(path), 1);
+
+    let world = World::new(LARGE).await;
+    world.upstream.put("dists/trixie/main/binary-amd64/Packages", index.as_bytes());
+    world.upstream.put(path, &deb(100_000));
+    world.get("dists/trixie/main/binary-amd64/Packages").await.unwrap();
+    assert_eq!(world.get(&escaped).await, Err(()), "its sum is not that of the index");
+}
+
+#[tokio::test]
+async fn it_is_told_which_packages_the_mirror_lacks() {
+    let world = World::new(LARGE).await;
+    assert_eq!(world.get("dists/forky/Release").await.unwrap().0, 404);
+    assert_eq!(world.get("pool/main/k/kernel-image_1%2b2.udeb").await.unwrap().0, 404);
+    assert_eq!(*world.lacks.lock().unwrap(), ["pool/main/k/kernel-image_1+2.udeb"]);
 }
 
 #[tokio::test]

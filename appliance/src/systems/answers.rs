@@ -83,13 +83,31 @@ pub async fn answer(core: &Core, tokens: &Tokens, path: &str, from: IpAddr) -> R
 
 /// Whether the address is leased to one of the machine's NICs. It is the connection's own: no header is asked.
 fn is_at(fleet: &Fleet, machine: &Arc<Machine>, from: IpAddr) -> bool {
+    at(fleet, from).is_some_and(|holder| holder.id == machine.id)
+}
+
+fn at(fleet: &Fleet, from: IpAddr) -> Option<&Machine> {
     let address = match from.to_canonical() {
         IpAddr::V4(address) => Some(address),
         // One that it gave itself (SLAAC) is leased to nobody.
         IpAddr::V6(address) => network6(fleet).and_then(|network| pxe::dhcp6::ipv4_of(network, address)),
     };
-    let holder = address.and_then(|address| fleet.leases.given.holder(address));
-    holder.and_then(|mac| machine::by_mac(fleet, mac)).is_some_and(|holder| holder.id == machine.id)
+    machine::by_mac(fleet, fleet.leases.given.holder(address?)?)
+}
+
+/// An installer asked for a package that the mirror does not have: it waits for a person, who sees here why. A mirror
+/// keeps the modules of the last kernels only, and an older installer wants those of its own.
+pub fn lacks_package(core: &Core, mirror: &str, from: IpAddr, path: &str) {
+    let fleet = core.fleet();
+    let installing = |machine: &&Machine| machine.system.is_some();
+    if let Some(machine) = at(&fleet, from).filter(installing) {
+        let path: String = path.chars().take(200).collect();
+        let text = format!(
+            "The mirror {mirror} has no {path}: its installer is of another time than the mirror. Import the \
+             installer that Debian gives out now, or name another mirror in /etc/elisandra/elisandra.toml"
+        );
+        core.note(&machine.id.to_string(), "mirror", text);
+    }
 }
 
 fn word(step: &str) -> Option<String> {
