@@ -205,14 +205,20 @@ fn what_a_machine_boots_once_is_chosen_and_taken_back() {
     const CHOICES: &str = "document.querySelector('#boot-once').open";
     const CHOSEN: &str = "!document.querySelector('dialog[open]')";
 
+    let open = |browser: &mut Browser, machine: &str| {
+        browser.click(&format!("#{machine} [data-do=boot]")).unwrap();
+        browser.wait_for(CHOICES).unwrap();
+    };
+
     // Nothing runs on it: it is not asked twice.
+    browser.wait_for(&says("#m1", "wipe it?")).unwrap();
     for (word, shown, wanted) in [
         ("rescue", "next start: the rescue system", Once::Rescue),
         ("memtest", "next start: the memory test", Once::Memtest),
         ("network", "next start: over the network", Once::Network),
         ("disk", "next start: its own disk", Once::Disk),
     ] {
-        browser.click("#m1 [data-do=boot]").unwrap();
+        open(&mut browser, "m1");
         browser
             .wait_for(&format!("{CHOICES} && {}", says("#boot-once-title", "What does host-1 boot once?")))
             .unwrap();
@@ -220,29 +226,31 @@ fn what_a_machine_boots_once_is_chosen_and_taken_back() {
         browser.wait_for(&format!("{CHOSEN} && {}", says("#m1", shown))).unwrap();
         assert_eq!(once(&world, found), Some(wanted));
     }
-    browser.click("#m1 [data-do=boot]").unwrap();
+    open(&mut browser, "m1");
     browser.click("#boot-once [data-once='']").unwrap();
     browser.wait_for("!document.querySelector('#m1').innerText.includes('next start')").unwrap();
     assert_eq!(once(&world, found), None);
-    browser.click("#m1 [data-do=boot]").unwrap();
+    open(&mut browser, "m1");
     assert_eq!(
         browser.eval("document.querySelector('#boot-usual').hidden").unwrap(),
         true,
         "nothing to take back"
     );
     browser.click("#boot-once [data-do=close]").unwrap();
+    browser.wait_for(CHOSEN).unwrap();
 
     // On a host it is asked, and what would happen can be seen before.
     let host = world.happen(host(world.core(), mac(2)));
-    let boot = "#m2 [data-do=boot]";
-    browser.click(boot).unwrap();
+    browser.wait_for(&says("#m2", "ready")).unwrap();
+    browser.wait_for(&says("#host-m2", "GiB")).unwrap();
+    open(&mut browser, "m2");
     browser.click("#boot-once [data-once=memtest]").unwrap();
     browser.wait_for(&format!("{OPEN} && {}", says("#ask-title", "boot the memory test once?"))).unwrap();
     browser.wait_for(&says("#ask-text", "Its VMs and services do not run")).unwrap();
     browser.click("#ask-no").unwrap();
     browser.wait_for(CHOSEN).unwrap();
     assert_eq!(once(&world, host), None);
-    browser.click(boot).unwrap();
+    open(&mut browser, "m2");
     browser.click("#boot-once [data-once=rescue]").unwrap();
     browser.wait_for(&format!("{OPEN} && {}", says("#ask-title", "boot the rescue system once?"))).unwrap();
     what_if(&world, &mut browser, "the rescue system");
