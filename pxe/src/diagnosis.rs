@@ -161,13 +161,15 @@ fn stuck(last: &Attempt, facts: &Facts, now: Millis) -> Option<Diagnosis> {
             _ => found(Cause::InitrdNotAsked, format!("It fetched the kernel ({name}), {}.", silence())),
         };
     }
-    if let Some((loader, boots)) = &last.script {
+    if let Some((loader, boots)) = &last.script
+        && !last.handed_over
+    {
         let goes_on = last.starts_disk() || **boots == *Boot::MemoryTest.to_string();
         return (!goes_on && quiet >= FILE_QUIET).then_some(()).and_then(|()| {
             found(Cause::ScriptOnly, format!("It fetched its {loader} script ({boots}), {}.", silence()))
         });
     }
-    if last.config && quiet >= FILE_QUIET {
+    if last.config && !last.handed_over && quiet >= FILE_QUIET {
         return found(
             Cause::GrubLost,
             format!("GRUB fetched its first configuration over TFTP, {}.", silence()),

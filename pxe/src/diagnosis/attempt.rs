@@ -32,6 +32,8 @@ pub struct Attempt {
     /// iPXE has asked for an address.
     pub ipxe: bool,
     pub script: Option<(Loader, Box<str>)>,
+    /// GRUB's script was to start iPXE, which was fetched and has not come for its own.
+    pub handed_over: bool,
     pub kernel: Option<(Box<str>, End)>,
     pub initrd: Option<(Box<str>, End)>,
     /// When the booted system asked for an address.
@@ -70,7 +72,9 @@ impl Attempt {
                 self.fetched() || self.ipxe || self.system.is_some()
             }
             // As the ROM of a network card it is the firmware; otherwise it comes after its own file.
-            What::Asked { who: Who::Ipxe, .. } => self.script.is_some() || self.system.is_some(),
+            What::Asked { who: Who::Ipxe, .. } => {
+                self.script.is_some() && !self.handed_over || self.system.is_some()
+            }
             _ => false,
         }
     }
@@ -121,6 +125,7 @@ impl Attempt {
             What::Script { loader, boots } => {
                 self.network = true;
                 self.script = Some((*loader, boots.clone()));
+                self.handed_over = false;
             }
             What::Waits => self.waits = true,
         }
@@ -138,6 +143,7 @@ impl Attempt {
                     **before == *name && std::mem::discriminant(how) == std::mem::discriminant(end)
                 });
                 self.loader_times = if same { self.loader_times + times } else { times };
+                self.handed_over = self.script.is_some() && *end == End::Whole;
                 self.loader = file;
                 self.network = true;
             }

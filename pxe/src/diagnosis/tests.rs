@@ -80,6 +80,11 @@ fn ipxe(at: u64, boots: &Boot) -> Vec<(u64, Step)> {
     vec![(at, discover(IPXE)), (at + 1, request(IPXE)), (at + 1, script(Loader::Ipxe, boots))]
 }
 
+/// GRUB hands over to iPXE, which comes back for its script.
+fn by_ipxe(at: u64) -> Vec<(u64, Step)> {
+    with(with(uefi(at), vec![(at + 8, http("snponly.efi"))]), ipxe(at + 9, &Boot::Discover))
+}
+
 struct Case {
     name: &'static str,
     steps: Vec<(u64, Step)>,
@@ -200,6 +205,8 @@ fn unwell() -> Vec<Case> {
         ),
         case("GRUB without script", uefi(0)[..8].to_vec(), 50),
         case("script only", uefi(0), 50),
+        case("GRUB started iPXE, then nothing", with(uefi(0), vec![(8, http("snponly.efi"))]), 50),
+        case("iPXE behind GRUB gets no script", with(by_ipxe(0)[..11].to_vec(), vec![]), 60),
         case("kernel broken off", with(uefi(0), vec![(20, part(Protocol::Http, "vmlinuz", 4_000_000))]), 60),
         case("kernel, then nothing", with(uefi(0), vec![(8, http("vmlinuz"))]), 50),
         case(
@@ -246,6 +253,7 @@ fn what_goes_well_and_what_may_still_come_is_left_alone() {
         case("the kernel asks for an address", with(fetched(), vec![(30, discover(SYSTEM))]), 100),
         case("it waits for its turn", with(fetched(), vec![(11, waits)]), 3000),
         case("its own disk", ipxe(0, &Boot::Disk), 10_000),
+        case("three starts by iPXE behind GRUB", [0, 100, 200].map(by_ipxe).concat(), 215),
         case("and the system of the disk", with(ipxe(0, &Boot::Disk), vec![(30, request(SYSTEM))]), 10_000),
         case("a memory test", with(memory_test, vec![(3, http("memtest86+x64.bin"))]), 10_000),
         case("a system renews its lease", vec![(0, request(SYSTEM)), (20_000, request(SYSTEM))], 90_000),
