@@ -31,6 +31,8 @@ pub struct Config {
     pub mirror: String,
     /// Most that the cache of it keeps.
     pub mirror_gib: u64,
+    /// Firmware that boots over HTTP is told an https URL. It then has to trust the site's CA.
+    pub https_boot: bool,
     /// For trying things out with another site's log: nothing is served and nothing is carried out.
     pub rehearsal: bool,
     /// The network to serve; otherwise what `elisandra network` found is read from `run`/network.json.
@@ -109,6 +111,7 @@ impl Default for Config {
             domain: "elisandra".to_owned(),
             mirror: "http://deb.debian.org/debian".to_owned(),
             mirror_gib: 16,
+            https_boot: false,
             rehearsal: false,
             serve: None,
             nic: BTreeMap::new(),

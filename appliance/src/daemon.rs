@@ -148,7 +148,11 @@ async fn start_servers(
 ) -> anyhow::Result<()> {
     let mut addresses = vec![IpAddr::from([127, 0, 0, 1])];
     addresses.extend(console::addresses());
-    addresses.extend(found.serve.as_ref().map(|served| IpAddr::V4(served.address)));
+    if let Some(served) = &found.serve {
+        addresses.push(served.address.into());
+        let network = dhcp::network6(&app.core.fleet());
+        addresses.extend(network.map(|it| IpAddr::V6(pxe::dhcp6::address_in(it, served.address))));
+    }
     addresses.extend(found.upstream.iter().map(|upstream| IpAddr::V4(upstream.offered)));
     addresses.sort();
     addresses.dedup();
@@ -173,7 +177,7 @@ async fn start_servers(
             loaders: config.loaders.clone(),
             systems: config.state.join("systems"),
             // The page has 443.
-            tls: Some(pxe::Tls { port: 8443, config: Arc::clone(&page_tls) }),
+            tls: Some(pxe::Tls { port: 8443, config: Arc::clone(&page_tls), firmware: config.https_boot }),
             ca_pem: app.ca.pem().to_owned(),
             ca_sha256: app.ca.sha256().parse()?,
         };

@@ -93,7 +93,7 @@ fn main() {
 /// Runs perfdhcp, whose clients are all new, and says what it says.
 async fn measure(machine: &Arc<Machine>, rate: u32, seconds: u32, broadcast: bool) -> String {
     let address = [10, 64, 0, 1].into();
-    let facts = ServerFacts { address, mode: Mode::Full };
+    let facts = ServerFacts { address, mode: Mode::Full, https: None };
     let network = Network {
         subnet: "10.64.0.0/10".parse().unwrap(),
         router: Some(address),

@@ -20,7 +20,7 @@ mod serve;
 mod socket;
 
 pub use answer::{Answer, Mode, Need, Reply, ServerFacts, answer, conflicting, need};
-pub(crate) use boot::loader;
+pub(crate) use boot::{loader, loader_url};
 pub(crate) use options::{Options, code};
 pub use parse::{BadPacket, Kind, Request, parse};
 pub use proxy::{Choice, Chosen, Port, answer as proxy_answer};

@@ -30,7 +30,7 @@ pub use parse::{BadPacket, Ia, Kind, Request, VendorClass, parse};
 pub use probe::{ForeignServer, servers};
 pub use relay::Relay;
 pub use rivals::{Rivals, Standing};
-pub use serve::{bind, serve};
+pub use serve::{Link, bind, serve};
 
 /// Servers and relays listen on this port, clients on [`CLIENT_PORT`].
 pub const SERVER_PORT: u16 = 547;

@@ -181,6 +181,16 @@ fn stuck(last: &Attempt, facts: &Facts, now: Millis) -> Option<Diagnosis> {
     if let Some((name, end)) = &last.loader {
         return loader(last, name, end, quiet);
     }
+    if let Some((reason, times)) = &last.handshake {
+        if quiet < DHCP_QUIET && *times < 2 {
+            return None;
+        }
+        let times = if *times > 1 { format!(" {times} times") } else { String::new() };
+        let what = format!(
+            "It asked for its boot loader over HTTPS{times}, and no connection came about: {reason}."
+        );
+        return found(Cause::HandshakeFailed, what);
+    }
     before_files(last, facts, now)
 }
 

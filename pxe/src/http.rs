@@ -38,9 +38,14 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tokio_rustls::{
+    LazyConfigAcceptor,
+    rustls::{self, ServerConfig, server::Acceptor},
+    server::TlsStream,
+};
 use tokio_util::sync::CancellationToken;
 
+use crate::Step;
 use admission::Admission;
 pub use answer::{Files, Route, route};
 use hand_over::HandOver;
@@ -126,11 +131,11 @@ pub async fn serve(
 }
 
 async fn listen(listener: Listener, site: Arc<Site>) -> io::Result<()> {
-    let acceptor = listener.tls.map(|config| {
+    let config = listener.tls.map(|config| {
         let mut config = ServerConfig::clone(&config);
         // The same certificate may serve HTTP/2 elsewhere.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        TlsAcceptor::from(Arc::new(config))
+        Arc::new(config)
     });
     // The last packet of an answer must not wait for the client's acknowledgement of the one before. Connections inherit
     // it from the socket on which they came in.
@@ -150,19 +155,45 @@ async fn listen(listener: Listener, site: Arc<Site>) -> io::Result<()> {
         };
         // Without one the client is gone already.
         let Ok(to) = tcp.local_addr().map(|to| to.ip().to_canonical()) else { continue };
-        let (site, acceptor) = (Arc::clone(&site), acceptor.clone());
+        let (site, config) = (Arc::clone(&site), config.clone());
         connections.spawn(async move {
-            match acceptor {
+            match config {
                 None => connection::serve(Stream::plain(tcp), from, to, site).await,
-                Some(acceptor) => match timeout(HANDSHAKE_LIMIT, acceptor.accept(tcp)).await {
+                Some(config) => match timeout(HANDSHAKE_LIMIT, handshake(tcp, config)).await {
                     Ok(Ok(tls)) => connection::serve(Stream::secure(tls), from, to, site).await,
-                    Ok(Err(error)) => tracing::debug!("TLS of {from}: {error}"),
+                    Ok(Err(NoTls::NotAsked(error))) => tracing::debug!("TLS of {from}: {error}"),
+                    Ok(Err(NoTls::Refused(reason))) => {
+                        site.files.note(from, None, Step::Handshake { reason })
+                    }
                     Err(_) => tracing::debug!("TLS of {from}: it took too long"),
                 },
             }
             drop((open, place));
         });
     }
+}
+
+/// Why there is no TLS with a client.
+enum NoTls {
+    /// It began with something else, or with nothing.
+    NotAsked(io::Error),
+    /// One side did not take what the other one said.
+    Refused(String),
+}
+
+async fn handshake(tcp: TcpStream, config: Arc<ServerConfig>) -> Result<TlsStream<TcpStream>, NoTls> {
+    let begun = LazyConfigAcceptor::new(Acceptor::default(), tcp).await.map_err(NoTls::NotAsked)?;
+    begun.into_stream(config).await.map_err(|error| {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        NoTls::Refused(match tls {
+            Some(rustls::Error::AlertReceived(alert)) => format!("it refused the certificate ({alert:?})"),
+            Some(rustls::Error::PeerIncompatible(why)) => {
+                format!("it knows no TLS 1.2 or 1.3 with elliptic curves ({why:?})")
+            }
+            Some(other) => other.to_string(),
+            None => format!("the connection ended before its end ({error})"),
+        })
+    })
 }
 
 async fn accept(

@@ -55,6 +55,8 @@ pub struct Tls {
     /// 443, where it is free; the appliance's page has it there.
     pub port: u16,
     pub config: Arc<ServerConfig>,
+    /// Firmware that boots over HTTP is sent here, and not to HTTP.
+    pub firmware: bool,
 }
 
 /// Why the boot servers ended.
@@ -93,12 +95,13 @@ impl Server {
             listen(Type::DGRAM, self.address, TFTP_PORT).map_err(|error| bound("TFTP", error))?;
         let http_socket = listen_tcp(self.address, HTTP_PORT).map_err(|error| bound("HTTP", error))?;
         let mut http_listeners = vec![http::Listener { socket: http_socket, tls: None }];
-        if let Some(Tls { port, config }) = self.tls {
-            let socket = listen_tcp(self.address, port).map_err(|error| bound("HTTPS", error))?;
-            http_listeners.push(http::Listener { socket, tls: Some(config) });
+        if let Some(Tls { port, config, .. }) = &self.tls {
+            let socket = listen_tcp(self.address, *port).map_err(|error| bound("HTTPS", error))?;
+            http_listeners.push(http::Listener { socket, tls: Some(Arc::clone(config)) });
         }
 
-        let facts = ServerFacts { address: self.address, mode: self.mode };
+        let https = self.tls.as_ref().filter(|tls| tls.firmware).map(|tls| tls.port);
+        let facts = ServerFacts { address: self.address, mode: self.mode, https };
         // Beside another server nothing is served over IPv6.
         let six = directory.network6().filter(|_| self.mode == Mode::Full);
         let six = six.map(|network| dhcp6::address_in(network, self.address));
@@ -109,6 +112,10 @@ impl Server {
             tftp_sockets.push((socket, Host(six.into())));
             let socket = listen_tcp(six, HTTP_PORT).map_err(|error| bound("HTTP over IPv6", error))?;
             http_listeners.push(http::Listener { socket, tls: None });
+            if let Some(Tls { port, config, .. }) = self.tls {
+                let socket = listen_tcp(six, port).map_err(|error| bound("HTTPS over IPv6", error))?;
+                http_listeners.push(http::Listener { socket, tls: Some(config) });
+            }
         }
         let files = http::Files {
             address: self.address,
@@ -153,7 +160,8 @@ impl Server {
                 });
                 let (interface, address, stop) = (self.interface.clone(), self.address, stop.clone());
                 servers.spawn(async move {
-                    let served = dhcp6::serve(socket, &interface, address, directory, rivals, stop).await;
+                    let server = dhcp6::Link { interface, address, https };
+                    let served = dhcp6::serve(socket, server, directory, rivals, stop).await;
                     ("DHCPv6", served)
                 });
             }

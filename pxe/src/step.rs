@@ -30,6 +30,8 @@ pub enum Step {
     Waiting { name: String, place: usize },
     /// A boot script, made at the request: `own` is what it makes the machine do (`discover`, `its own disk`).
     Script { loader: Loader, boots: String },
+    /// TLS to the HTTPS server did not come about, for this reason.
+    Handshake { reason: String },
     /// Something that was asked for and not given: a bad packet, a path that leads out.
     Refused { what: String },
 }
@@ -146,6 +148,7 @@ impl Step {
             Self::Dhcp { outcome: Outcome::Failed { .. }, .. }
             | Self::Dhcp6 { outcome: Outcome::Failed { .. }, .. }
             | Self::File { sent: Sent::Refused { .. }, .. }
+            | Self::Handshake { .. }
             | Self::Refused { .. } => NoteKind::Refused,
             Self::Dhcp { .. } | Self::Dhcp6 { .. } => NoteKind::Dhcp,
             Self::File { protocol: Protocol::Tftp, .. } => NoteKind::Tftp,
@@ -176,6 +179,7 @@ impl fmt::Display for Step {
                 write!(f, "HTTP {name}: waits for its turn, number {place} of those who wait")
             }
             Self::Script { loader, boots } => write!(f, "{loader} script: {boots}"),
+            Self::Handshake { reason } => write!(f, "HTTPS: {reason}"),
             Self::Refused { what } => f.write_str(what),
         }
     }

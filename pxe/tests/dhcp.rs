@@ -15,7 +15,7 @@ use pxe::{
 };
 
 fn facts() -> ServerFacts {
-    ServerFacts { address: [10, 77, 0, 1].into(), mode: Mode::Full }
+    ServerFacts { address: [10, 77, 0, 1].into(), mode: Mode::Full, https: None }
 }
 
 fn assignment() -> Assignment {

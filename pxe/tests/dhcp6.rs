@@ -36,6 +36,7 @@ fn facts() -> Facts {
         dns: vec!["fd12:3456:789a:1::a4d:1".parse().unwrap()],
         ntp: vec!["fd12:3456:789a:1::a4d:2".parse().unwrap()],
         domain: "elisandra".to_owned(),
+        https: None,
     }
 }
 

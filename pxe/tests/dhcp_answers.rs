@@ -6,8 +6,8 @@ use std::net::SocketAddrV4;
 
 use packet::*;
 use pxe::{
-    MacAddr, Network, Step,
-    dhcp::{BadPacket, Kind, Request, lie, parse},
+    Assignment, MacAddr, Network, Step,
+    dhcp::{BadPacket, Kind, Mode, Port, Request, ServerFacts, answer, lie, parse, proxy_answer},
     step::Outcome,
 };
 
@@ -182,6 +182,26 @@ fn an_arm_gets_its_own_loader_and_who_has_none_reads_why() {
         ask(b"HTTPClient", 15).1,
         "DISCOVER of firmware of architecture 15 (HTTP): offered 10.77.1.0, no boot loader for architecture 15"
     );
+}
+
+/// Where it is so set, whatever boots over HTTP is sent to HTTPS, and nothing else.
+#[test]
+fn firmware_that_boots_over_http_is_sent_to_https() {
+    let ask = |class: &[u8], arch: u8, https| {
+        let request = request(&[(53, &[DISCOVER]), (60, class), (93, &[0, arch])], |_| {});
+        let assignment =
+            Assignment { address: ADDRESS, hostname: None, lease_secs: 60, network: network().into() };
+        let facts = ServerFacts { https, ..facts() };
+        let full = Read::of(&reply(answer(&request, &facts, &network(), Some(&assignment)))).file;
+        let beside = ServerFacts { mode: Mode::Proxy, ..facts };
+        let beside = Read::of(&reply(proxy_answer(&request, &beside, Port::Dhcp, &[]))).file;
+        assert_eq!(full, beside, "the same beside another server");
+        full
+    };
+    assert_eq!(ask(b"HTTPClient", 16, Some(8443)), "https://10.77.0.1:8443/boot/files/shimx64.efi");
+    assert_eq!(ask(b"HTTPClient", 19, Some(443)), "https://10.77.0.1/boot/files/shimaa64.efi");
+    assert_eq!(ask(b"HTTPClient", 16, None), "http://10.77.0.1/boot/files/shimx64.efi");
+    assert_eq!(ask(b"PXEClient", 7, Some(8443)), "shimx64.efi");
 }
 
 /// Relayed by `giaddr` with this option 82, from `source`.

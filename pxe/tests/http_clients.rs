@@ -261,5 +261,15 @@ async fn the_same_over_tls() {
     assert!(fs::read(folder.join("it")).unwrap() == large[4_000_000..]);
     // Whoever does not trust the certificate gets nothing, nor does plain HTTP.
     assert_eq!(run(folder, "curl", &["-sSf", "-o", "it", &kernel]).await.status.code(), Some(60));
+    served.book.noted(NoteKind::Refused, "HTTPS: it refused the certificate (UnknownCA)").await;
+    // As the firmware of OVMF is built.
+    let old = ["-sSf", "--cacert", "ca.pem", "--tls-max", "1.2", "--ciphers", "AES128-SHA256", &kernel];
+    assert_eq!(run(folder, "curl", &old).await.status.code(), Some(35));
+    served.book.noted(NoteKind::Refused, "HTTPS: it knows no TLS 1.2 or 1.3 with elliptic curves").await;
+    // Plain HTTP, or a look at the port, is no handshake.
     assert!(!run(folder, "curl", &["-sSf", &served.url("/boot/ca.pem")]).await.status.success());
+    drop(served.connect([127, 0, 0, 9]).await);
+    let handshakes =
+        || served.book.notes().iter().filter(|note| note.step.to_string().starts_with("HTTPS: ")).count();
+    assert_eq!(handshakes(), 2);
 }

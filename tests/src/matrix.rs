@@ -9,6 +9,7 @@
 //!   lan2          ── pxe::Server as ProxyDHCP ── dnsmasq, which gives the addresses
 //!   lan3          ── pxe::Server with the whole system image
 //!   lan5          ── pxe::Server that serves IPv6 only
+//!   lan6          ── pxe::Server that names https URLs
 //! ```
 
 pub mod book;
@@ -66,6 +67,8 @@ pub enum Side {
     Peer,
     /// IPv6 only.
     Six,
+    /// Firmware that boots over HTTP is sent to HTTPS.
+    Https,
 }
 
 /// When it happened, counted from power-on.

@@ -54,7 +54,7 @@ fn answered(request: &Request) {
         lease_secs: 3600,
         network: network.clone().into(),
     };
-    let full = ServerFacts { address: APPLIANCE, mode: Mode::Full };
+    let full = ServerFacts { address: APPLIANCE, mode: Mode::Full, https: None };
     lie(request, &full, Some(&network));
     need(request, &full, None);
     match need(request, &full, Some(&network)) {
@@ -68,7 +68,7 @@ fn answered(request: &Request) {
     let menu: Vec<Choice> = [Chosen::Usual, Chosen::LocalDisk, Chosen::File("memtest".to_owned())]
         .map(|boots| Choice { title: "A line".to_owned(), boots })
         .into();
-    let proxy = ServerFacts { address: APPLIANCE, mode: Mode::Proxy };
+    let proxy = ServerFacts { address: APPLIANCE, mode: Mode::Proxy, https: None };
     for port in [Port::Dhcp, Port::BootServer] {
         for menu in [&[][..], &menu] {
             let answer = proxy_answer(request, &proxy, port, menu);

@@ -40,6 +40,7 @@ fn answered(request: &Request, multicast: bool, asked: usize) {
         dns: vec!["fd12:3456:789a:1::a4d:1".parse().unwrap()],
         ntp: vec!["fd12:3456:789a:1::a4d:1".parse().unwrap()],
         domain: "elisandra".to_owned(),
+        https: None,
     };
     let from = SocketAddrV6::new("fe80::5054:ff:feaa:bb11".parse().unwrap(), 546, 0, 1);
     let source = Source { from, multicast, mac: request.mac(*from.ip(), None) };

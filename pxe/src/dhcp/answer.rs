@@ -18,6 +18,8 @@ const CLIENT_PORT: u16 = 68;
 pub struct ServerFacts {
     pub address: Ipv4Addr,
     pub mode: Mode,
+    /// Firmware that boots over HTTP is given an https URL with this port.
+    pub https: Option<u16>,
 }
 
 /// What a DHCP server gives.
@@ -278,7 +280,7 @@ fn boot_options(draft: &mut Draft, request: &Request, facts: &ServerFacts) -> Op
         crate::step::Client::Ipxe => draft.sheet.put(code::IPXE, boot::NO_PROXY),
         crate::step::Client::HttpFirmware { .. } | crate::step::Client::System(_) => {}
     }
-    let file = boot::file(&client, request.sight.mac, facts.address)?;
+    let file = boot::file(&client, request.sight.mac, facts)?;
     draft.boot(facts.address, &file);
     Some(file)
 }

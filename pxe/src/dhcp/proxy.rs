@@ -74,7 +74,7 @@ pub fn answer(request: &Request, facts: &ServerFacts, port: Port, menu: &[Choice
 }
 
 fn offer(request: &Request, facts: &ServerFacts, client: &Client, menu: &[Choice]) -> Answer {
-    let Some(file) = boot::file(client, request.sight.mac, facts.address) else { return no_loader(client) };
+    let Some(file) = boot::file(client, request.sight.mac, facts) else { return no_loader(client) };
     let mut draft = Draft::new(request, facts, Type::Offer);
     draft.sheet.put(code::CLASS, class(client).as_bytes());
     let file = match client {
@@ -109,7 +109,7 @@ fn acknowledge(request: &Request, facts: &ServerFacts, client: &Client, menu: &[
     let Some(source) = request.source.filter(|source| !source.ip().is_unspecified()) else {
         return Answer::Silence(format!("{} to a boot server without an address", request.kind));
     };
-    let usual = boot::file(client, request.sight.mac, facts.address);
+    let usual = boot::file(client, request.sight.mac, facts);
     let file = match request.boot_item.and_then(|(kind, _)| chosen(menu, kind)) {
         Some(Chosen::File(file)) => Some(file.clone()),
         Some(Chosen::LocalDisk) => return Answer::Silence("chose its own disk in the menu".to_owned()),

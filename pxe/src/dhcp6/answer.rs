@@ -10,7 +10,11 @@ use super::{
     parse::{Ia, Kind, Request},
     relay,
 };
-use crate::{Assignment, MacAddr, dhcp::loader, step::Outcome};
+use crate::{
+    Assignment, MacAddr,
+    dhcp::{loader, loader_url},
+    step::Outcome,
+};
 
 const ADVERTISE: u8 = 2;
 const REPLY: u8 = 7;
@@ -30,6 +34,8 @@ pub struct Facts {
     pub dns: Vec<Ipv6Addr>,
     pub ntp: Vec<Ipv6Addr>,
     pub domain: String,
+    /// Firmware that boots over HTTP is given an https URL with this port.
+    pub https: Option<u16>,
 }
 
 /// What has to be known before a request can be answered.
@@ -326,13 +332,7 @@ fn boot_file(request: &Request, facts: &Facts, mac: Option<MacAddr>) -> Option<S
         return Some(format!("http://[{server}]/boot/{}/script.ipxe", mac?.dashed()));
     }
     if class.starts_with("HTTPClient") {
-        // The architectures of firmware that boots over HTTP have numbers of their own.
-        let loader = match request.arch? {
-            16 => loader(7)?,
-            19 => loader(11)?,
-            _ => return None,
-        };
-        return Some(format!("http://[{server}]/boot/files/{loader}"));
+        return loader_url(request.arch?, format_args!("[{server}]"), facts.https);
     }
     if class.starts_with("PXEClient") {
         return Some(format!("tftp://[{server}]/{}", loader(request.arch.unwrap_or(0))?));

@@ -42,21 +42,31 @@ pub fn bind(interface: &str, port: u16) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// Answers on `socket` until `shutdown` is cancelled; `address` is the appliance's IPv4 address on `interface`. While
+/// Where it is served.
+#[derive(Debug, Clone)]
+pub struct Link {
+    pub interface: String,
+    /// The appliance's IPv4 address on it.
+    pub address: Ipv4Addr,
+    /// Firmware that boots over HTTP is given an https URL with this port.
+    pub https: Option<u16>,
+}
+
+/// Answers on `socket` until `shutdown` is cancelled. While
 /// there is no IPv6 network or somebody else takes care of it, nothing is answered.
 pub async fn serve(
     socket: UdpSocket,
-    interface: &str,
-    address: Ipv4Addr,
+    link: Link,
     directory: Arc<dyn Directory>,
     rivals: Arc<Rivals>,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let duid = server_duid(mac_of(interface)?);
-    let mut senders = Senders::bind(interface)
+    let Link { interface, address, https } = link;
+    let duid = server_duid(mac_of(&interface)?);
+    let mut senders = Senders::bind(&interface)
         .inspect_err(|error| tracing::warn!("Frames on {interface} cannot be seen: {error}"))
         .ok();
-    let server = Arc::new(Server { socket, duid, address, directory, rivals });
+    let server = Arc::new(Server { socket, duid, address, https, directory, rivals });
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut answers = JoinSet::new();
     let mut buffer = vec![0; 65536];
@@ -138,6 +148,7 @@ struct Server {
     socket: UdpSocket,
     duid: Vec<u8>,
     address: Ipv4Addr,
+    https: Option<u16>,
     directory: Arc<dyn Directory>,
     rivals: Arc<Rivals>,
 }
@@ -213,6 +224,7 @@ impl Server {
             dns: services.dns,
             ntp: services.ntp,
             domain: domain.unwrap_or_default(),
+            https: self.https,
         })
     }
 

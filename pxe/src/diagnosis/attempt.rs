@@ -24,6 +24,8 @@ pub struct Attempt {
     pub declined: bool,
     pub no_address: Option<Box<str>>,
     pub no_loader: Option<u16>,
+    /// Why TLS to the HTTPS server did not come about, and how often.
+    pub handshake: Option<(Box<str>, u32)>,
     pub loader: Option<(Box<str>, End)>,
     /// How often the loader was asked for in a row, with the same end.
     pub loader_times: u32,
@@ -126,6 +128,10 @@ impl Attempt {
                 self.network = true;
                 self.script = Some((*loader, boots.clone()));
                 self.handed_over = false;
+            }
+            What::Handshake { reason } => {
+                let before = self.handshake.take().map_or(0, |(_, times)| times);
+                self.handshake = Some((reason.clone(), before + seen.times));
             }
             What::Waits => self.waits = true,
         }

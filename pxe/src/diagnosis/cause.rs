@@ -13,6 +13,7 @@ pub enum Cause {
     NoAddressLeft,
     NoLoader,
     NoFileAsked,
+    HandshakeFailed,
     LoaderMissing,
     AnswersLost,
     SizeOnly,
@@ -35,7 +36,7 @@ pub enum Cause {
 
 impl Cause {
     /// In the order of a boot.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::DiskInstead,
         Self::OfferLost,
         Self::OtherServerWins,
@@ -45,6 +46,7 @@ impl Cause {
         Self::NoAddressLeft,
         Self::NoLoader,
         Self::NoFileAsked,
+        Self::HandshakeFailed,
         Self::LoaderMissing,
         Self::AnswersLost,
         Self::SizeOnly,
@@ -77,6 +79,7 @@ impl Cause {
             Self::NoAddressLeft => "no-address-left",
             Self::NoLoader => "no-loader",
             Self::NoFileAsked => "no-file-asked",
+            Self::HandshakeFailed => "https-failed",
             Self::LoaderMissing => "loader-missing",
             Self::AnswersLost => "answers-lost",
             Self::SizeOnly => "size-only",
@@ -116,6 +119,7 @@ impl Cause {
             Self::NoAddressLeft => "No address could be given to it",
             Self::NoLoader => "Its firmware is of a kind that there is no boot loader for",
             Self::NoFileAsked => "It has an address and the name of its boot loader, and does not fetch it",
+            Self::HandshakeFailed => "It asks for its boot loader over HTTPS, and no connection comes about",
             Self::LoaderMissing => "It asks for a boot loader that is not here",
             Self::AnswersLost => "It asks for its boot loader, and nothing of the answer arrives",
             Self::SizeOnly => {
@@ -169,6 +173,10 @@ impl Cause {
             Self::NoFileAsked => {
                 "A firewall or a switch lets DHCP pass and not TFTP (UDP 69 and above 1024) or HTTP (TCP 80), the \
                  acknowledgment got lost, or a BIOS waits at a PXE menu."
+            }
+            Self::HandshakeFailed => {
+                "Its firmware does not have the CA of this site, or its clock is years off; or its TLS has no elliptic \
+                 curves, like that of EDK2 as Debian builds it."
             }
             Self::LoaderMissing => {
                 "Another DHCP server told it that name, somebody wrote it into the firmware, or the appliance's folder \
@@ -275,6 +283,10 @@ impl Cause {
             Self::NoFileAsked => {
                 "Look at its screen for a menu or an error such as PXE-E32; then try it in another switch port without \
                  a firewall between."
+            }
+            Self::HandshakeFailed => {
+                "Fetch http://APPLIANCE/boot/ca.pem and enrol it in its setup (TLS authentication configuration), and set \
+                 its clock there; or take https_boot out of the appliance's settings."
             }
             Self::LoaderMissing => {
                 "Take the file name out of the other DHCP server or the firmware's setup; if it is undionly.kpxe, \

@@ -113,7 +113,11 @@ fn given(step: &Step) -> Option<IpAddr> {
     match step {
         Step::Dhcp { outcome, .. } => given_by(outcome).map(IpAddr::from),
         Step::Dhcp6 { outcome, .. } => given_by(outcome).map(IpAddr::from),
-        Step::File { .. } | Step::Script { .. } | Step::Waiting { .. } | Step::Refused { .. } => None,
+        Step::File { .. }
+        | Step::Script { .. }
+        | Step::Waiting { .. }
+        | Step::Handshake { .. }
+        | Step::Refused { .. } => None,
     }
 }
 

@@ -55,6 +55,10 @@ pub enum What {
         loader: Loader,
         boots: Box<str>,
     },
+    /// TLS to the HTTPS server did not come about.
+    Handshake {
+        reason: Box<str>,
+    },
     /// A large file is sent when it is its turn.
     Waits,
 }
@@ -156,6 +160,7 @@ impl What {
                 Some(Self::Script { loader: *loader, boots: boots.as_str().into() })
             }
             Step::Waiting { .. } => Some(Self::Waits),
+            Step::Handshake { reason } => Some(Self::Handshake { reason: reason.as_str().into() }),
             Step::Refused { .. } => None,
         }
     }

@@ -59,6 +59,10 @@ fn script(loader: Loader, boots: &Boot) -> Step {
     Step::Script { loader, boots: boots.to_string() }
 }
 
+fn refusal() -> Step {
+    Step::Handshake { reason: "it refused the certificate (UnknownCA)".to_owned() }
+}
+
 /// DHCP of UEFI firmware and what shim and GRUB do until the script, from second `at`.
 fn uefi(at: u64) -> Vec<(u64, Step)> {
     let missing = |name: &str| sent(Protocol::Tftp, name, Sent::Missing);
@@ -173,6 +177,7 @@ fn unwell() -> Vec<Case> {
         case("32-bit EFI", vec![(0, no_loader)], 10),
         case("address, then nothing", asked(&BIOS), 40),
         case("HTTP boot, then nothing", asked(&HTTP), 40),
+        case("HTTPS boot without the CA", with(asked(&HTTP), vec![(6, refusal()), (6, refusal())]), 8),
         case(
             "a loader that is not here",
             with(asked(&UEFI), vec![(5, sent(Protocol::Tftp, "\"bootx64.efi\"", Sent::Missing))]),

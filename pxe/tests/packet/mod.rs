@@ -17,11 +17,11 @@ pub const REQUEST: u8 = 3;
 pub const INFORM: u8 = 8;
 
 pub fn facts() -> ServerFacts {
-    ServerFacts { address: APPLIANCE, mode: Mode::Full }
+    ServerFacts { address: APPLIANCE, mode: Mode::Full, https: None }
 }
 
 pub fn proxy() -> ServerFacts {
-    ServerFacts { address: APPLIANCE, mode: Mode::Proxy }
+    ServerFacts { address: APPLIANCE, mode: Mode::Proxy, https: None }
 }
 
 pub fn network() -> Network {

@@ -33,7 +33,7 @@ struct Arguments {
     at_once: usize,
 }
 
-fn bench(arguments: &Arguments, lab: &Lab, lans: [(Side, Lan); 5], rounds: u32) -> Result<ExitCode> {
+fn bench(arguments: &Arguments, lab: &Lab, lans: [(Side, Lan); 6], rounds: u32) -> Result<ExitCode> {
     let [.., whole] = lans;
     let peer = Lan::bare(4)?;
     let mut pairs = cases::bench();
@@ -74,6 +74,7 @@ fn main() -> Result<ExitCode> {
         (Side::Forged, Lan::start(1, Mode::Full, &products.tiny, &products.forged)?),
         (Side::Beside, Lan::start(2, Mode::Proxy, &products.tiny, &products.loaders)?),
         (Side::Six, Lan::six(5, &products.tiny, &products.loaders)?),
+        (Side::Https, Lan::https(6, &products)?),
         (Side::Whole, Lan::start(3, Mode::Full, &arguments.out.canonicalize()?, &products.loaders)?),
     ];
     if let Some(rounds) = arguments.bench {

@@ -12,12 +12,15 @@ use crate::machine::{Bus, Contents, Disk, Firmware, Model, Rom, Setting, Spec};
 
 /// A kernel says it first.
 const KERNEL: &str = "Linux version";
+/// Where OVMF takes the CAs for HTTPS from.
+const CA_CERTS: &str = "etc/edk2/https/cacerts";
 const LIMIT: Duration = Duration::from_secs(240);
 
 /// All of them; the long ones first, so that the last machine is not alone for long.
 pub fn all(products: &Products) -> Vec<Case> {
     let mut cases = six();
     cases.extend(uefi(products));
+    cases.push(https(products));
     cases.push(rescue());
     cases.extend(beside());
     cases.extend(bios(products));
@@ -81,6 +84,25 @@ fn beside() -> Vec<Case> {
         case.never = vec!["offered", "leased"];
     }
     cases
+}
+
+/// HTTPS to firmware that has the site's CA. OVMF of Debian 12 and 13 is built without elliptic curves, and TLS without
+/// them is not spoken here: it fetches nothing, and a person is told why.
+fn https(products: &Products) -> Case {
+    let mut spec = machine("uefi-https", Firmware::Uefi);
+    spec.settings.push(text("opt/org.tianocore/IPv4PXESupport", "n"));
+    spec.settings.push((CA_CERTS.to_owned(), Setting::File(products.ca.clone())));
+    let mut case = case(
+        "UEFI, HTTPS boot, without elliptic curves",
+        spec,
+        vec![Boot::Discover],
+        &["boot file https://", "HTTPS: it knows no TLS 1.2 or 1.3 with elliptic curves"],
+        "Could not retrieve NBP file size from HTTP server",
+    );
+    case.lan = Side::Https;
+    case.never = vec!["HTTP shimx64.efi"];
+    case.diagnosis = Some(Cause::HandshakeFailed);
+    case
 }
 
 /// Everything up to the kernel over IPv6.

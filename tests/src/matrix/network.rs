@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use ipnet::Ipv6Net;
 use pxe::dhcp::Mode;
-use pxe::{MacAddr, Network, Server};
+use pxe::{MacAddr, Network, Server, Tls};
 use tokio_util::sync::CancellationToken;
 
 use super::book::Book;
+use super::payload::Products;
 use crate::child;
 
 /// Set in the process that has an empty network to itself.
@@ -75,16 +76,23 @@ impl Lan {
 
     /// The same with our boot servers.
     pub fn start(number: u8, mode: Mode, files: &Path, loaders: &Path) -> Result<Lan> {
-        Lan::bare(number)?.serve(mode, files, loaders)
+        Lan::bare(number)?.serve(mode, files, loaders, None)
     }
 
     /// The same with IPv6 only: nothing is given away over IPv4.
     pub fn six(number: u8, files: &Path, loaders: &Path) -> Result<Lan> {
         let network = "fd12:3456:789a:1::/64".parse().context("a constant is wrong")?;
-        Lan::with(number, Some(network))?.serve(Mode::Full, files, loaders)
+        Lan::with(number, Some(network))?.serve(Mode::Full, files, loaders, None)
     }
 
-    fn serve(self, mode: Mode, files: &Path, loaders: &Path) -> Result<Lan> {
+    /// Firmware that boots over HTTP is sent to HTTPS.
+    pub fn https(number: u8, products: &Products) -> Result<Lan> {
+        let lan = Lan::bare(number)?;
+        let tls = products.tls(lan.address)?;
+        lan.serve(Mode::Full, &products.tiny, &products.loaders, Some(tls))
+    }
+
+    fn serve(self, mode: Mode, files: &Path, loaders: &Path, tls: Option<Tls>) -> Result<Lan> {
         let (bridge, address) = (self.bridge.clone(), self.address);
         let server = Server {
             interface: bridge.clone(),
@@ -93,7 +101,7 @@ impl Lan {
             files: files.to_owned(),
             loaders: loaders.to_owned(),
             systems: files.join("os"),
-            tls: None,
+            tls,
             ca_pem: "-----BEGIN CERTIFICATE-----\n".to_owned(),
             ca_sha256: "ab".repeat(32).parse().map_err(|_| anyhow::anyhow!("a constant is wrong"))?,
         };

@@ -1,9 +1,13 @@
 //! What the machines of the matrix are given: the kernel and loaders that were built, an initrd of a few bytes, disks.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use appliance::ca::Ca;
+use appliance::tls;
+use pxe::Tls;
 
 use super::network::run;
 
@@ -15,6 +19,9 @@ pub struct Products {
     pub forged: PathBuf,
     pub bios_disk: PathBuf,
     pub uefi_disk: PathBuf,
+    /// The CA that [`Products::tls`] is of, as firmware takes it.
+    pub ca: PathBuf,
+    authority: PathBuf,
 }
 
 /// A folder that dnsmasq gives away by TFTP, and Python by HTTP: the same loaders, kernel and initrd, and scripts as
@@ -71,6 +78,8 @@ impl Products {
             forged: folder.join("forged"),
             bios_disk: folder.join("bios.raw"),
             uefi_disk: folder.join("uefi.raw"),
+            ca: folder.join("ca.esl"),
+            authority: folder.join("ca"),
             loaders,
         };
         // What a run before left there are links to the same files: writing to them would write to the originals.
@@ -83,7 +92,14 @@ impl Products {
         products.forge()?;
         fs::write(&products.bios_disk, boot_sector())?;
         products.uefi_disk()?;
+        fs::write(&products.ca, signature_list(Ca::open(&products.authority)?.der()))?;
         Ok(products)
+    }
+
+    /// What a server at this address shows to firmware that has the list [`Products::ca`].
+    pub fn tls(&self, address: Ipv4Addr) -> Result<Tls> {
+        let certificate = Ca::open(&self.authority)?.server_certificate(&[address.into()])?;
+        Ok(Tls { port: 8443, config: tls::page_config(certificate)?, firmware: true })
     }
 
     /// GRUB with one byte changed: its signature no longer fits.
@@ -107,6 +123,18 @@ impl Products {
         let program = self.loaders.join("snponly.efi");
         run(&format!("mcopy -i {image} {} ::/EFI/BOOT/BOOTX64.EFI", program.display()))
     }
+}
+
+/// An EFI_SIGNATURE_LIST of one X.509 certificate (UEFI 2.10, 32.4.1).
+fn signature_list(certificate: &[u8]) -> Vec<u8> {
+    // EFI_CERT_X509_GUID, the first three fields in little-endian order.
+    let x509 = uuid::uuid!("a5c059a1-94e4-4aa7-87b5-ab155c2bf072").to_bytes_le();
+    let owner = uuid::Uuid::nil().to_bytes_le();
+    let signature = owner.len() + certificate.len();
+    let head = x509.len() + 12;
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
+    let sizes = [number(head + signature), number(0), number(signature)].concat();
+    [&x509[..], &sizes, &owner, certificate].concat()
 }
 
 /// A link inside a folder that is served may not lead out of it; a hard one is where it is.

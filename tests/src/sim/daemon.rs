@@ -271,7 +271,7 @@ impl World {
             return None;
         }
         let site = self.daemons[id].fleet.site.clone()?;
-        let facts = ServerFacts { address: site.address, mode: Mode::Full };
+        let facts = ServerFacts { address: site.address, mode: Mode::Full, https: None };
         let network = dhcp::network(&self.daemons[id].fleet, request.sight.link)?;
         let assignment = match need(&request, &facts, Some(&network)) {
             Need::Silence(_) | Need::Quarantine(_) => return None,
