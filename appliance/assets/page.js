@@ -10,14 +10,16 @@ const skew = Date.now() - Number(document.body.dataset.now);
 let stream;
 
 function connect() {
-  stream = new EventSource('/live');
+  const names = ['head', 'machines', 'hosts', 'services', 'vms', 'racks', 'switches', 'systems', 'networks', 'addresses']
+    .filter(name => document.getElementById(name)); // those of this page
+  stream = new EventSource('/live?show=' + names);
   stream.onopen = () => link('good', 'live');
   stream.onerror = () => {
     link('bad', 'reconnecting');
     // A browser gives up for good when the answer is not a stream: the session is over, or the appliance restarts.
     if (stream.readyState === EventSource.CLOSED) setTimeout(again, 2000);
   };
-  for (const name of ['head', 'machines', 'hosts', 'services', 'vms', 'racks', 'switches', 'systems', 'networks', 'addresses']) {
+  for (const name of names) {
     stream.addEventListener(name, event => { lay(name, event.data); age(); });
   }
   stream.addEventListener('tick', () => refreshTimelines());

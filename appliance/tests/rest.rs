@@ -498,6 +498,33 @@ async fn the_live_page_brings_what_has_changed_and_ends_with_the_session() {
 }
 
 #[tokio::test]
+async fn a_page_is_brought_its_own_sections_only() {
+    let client = logged_in().await;
+    let request = Request::get("/live?show=head,racks,nothing")
+        .header(header::AUTHORIZATION, format!("Bearer {}", client.token))
+        .body(Body::empty())
+        .unwrap();
+    let mut stream = client.router.clone().oneshot(request).await.unwrap().into_body().into_data_stream();
+    let mut heard = String::new();
+    while !heard.contains("event: tick") {
+        let chunk = tokio::time::timeout(std::time::Duration::from_secs(10), stream.next()).await;
+        heard.push_str(std::str::from_utf8(&chunk.unwrap().unwrap().unwrap()).unwrap());
+    }
+    let events: Vec<&str> = heard.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
+    assert_eq!(events, ["head", "racks", "tick"]);
+    for (page, its) in [("/", "machines"), ("/racks", "racks"), ("/networks", "networks")] {
+        let text = client.get(page).await.text;
+        for section in ["machines", "racks", "networks"] {
+            assert_eq!(
+                text.contains(&format!("<section id=\"{section}\"")),
+                section == its,
+                "{section} on {page}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn assets_are_part_of_the_program() {
     let client = started().await;
     for (file, kind) in

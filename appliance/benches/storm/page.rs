@@ -55,8 +55,8 @@ async fn page() {
     measure("state", || state::state(&site.app).machines.len() as u64);
     let state = state::state(&site.app);
     measure("state as JSON", || serde_json::to_string(&state).unwrap().len() as u64);
-    let all = pages::sections(&state).unwrap();
-    measure("all sections", || pages::sections(&state).unwrap().len() as u64);
+    let all = pages::sections(&state, |_| true).unwrap();
+    measure("all sections", || pages::sections(&state, |_| true).unwrap().len() as u64);
     for section in &all {
         println!("    {}: {} bytes", section.name, section.html.len());
     }

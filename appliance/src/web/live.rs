@@ -1,17 +1,19 @@
 //! `GET /live`: what has changed on the page, as server-sent events.
 //!
 //! An event named after a section brings its new HTML; `tick` says that timelines may have new lines; `over`
-//! says that the session has ended.
+//! says that the session has ended. With `?show=head,machines` only these sections are looked at: a page names those
+//! that it has.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures::{Stream, stream};
+use serde::Deserialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -19,9 +21,22 @@ use super::{Error, pages};
 use crate::api::{events, guard, state};
 use crate::{App, core};
 
+#[derive(Debug, Deserialize)]
+pub struct Wanted {
+    /// Names of sections with commas between them; all, if it is not said.
+    show: Option<String>,
+}
+
+impl Wanted {
+    fn has(&self, section: &str) -> bool {
+        self.show.as_ref().is_none_or(|show| show.split(',').any(|name| name == section))
+    }
+}
+
 struct Live {
     app: App,
     token: String,
+    wanted: Wanted,
     changes: watch::Receiver<u64>,
     /// Each section as the browser has it.
     sent: BTreeMap<&'static str, String>,
@@ -33,6 +48,7 @@ struct Live {
 
 pub async fn get(
     State(app): State<App>,
+    Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Error> {
     let token = guard::token(&headers).ok_or_else(Error::not_logged_in)?.to_owned();
@@ -42,6 +58,7 @@ pub async fn get(
     let live = Live {
         app,
         token,
+        wanted,
         changes,
         sent: BTreeMap::new(),
         calm: Instant::now(),
@@ -77,7 +94,8 @@ impl Live {
             self.over = true;
             return;
         }
-        let sections = match pages::sections(&state::state(&self.app)) {
+        let state = state::state(&self.app);
+        let sections = match pages::sections(&state, |name| self.wanted.has(name)) {
             Ok(sections) => sections,
             Err(error) => {
                 tracing::error!(%error, "A section of the page could not be rendered");

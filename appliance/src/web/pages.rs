@@ -66,6 +66,9 @@ pub struct Section {
     pub html: String,
 }
 
+/// The sections of the overview, besides the head that all pages have.
+const HOME: [&str; 5] = ["machines", "hosts", "services", "vms", "systems"];
+
 macro_rules! section {
     ($name:ident, $path:literal) => {
         #[derive(Template)]
@@ -92,8 +95,12 @@ pub async fn home(
     Extension(person): Extension<Person>,
 ) -> Result<Html<String>, Error> {
     let state = state::state(&app);
-    let home =
-        Home { version: assets::version(), person: person.name, sections: sections(&state)?, state: &state };
+    let home = Home {
+        version: assets::version(),
+        person: person.name,
+        sections: of_page(&state, &HOME)?,
+        state: &state,
+    };
     Ok(Html(home.render()?))
 }
 
@@ -115,25 +122,37 @@ fn sections_page(
     shown: [&'static str; 2],
 ) -> Result<Html<String>, Error> {
     let state = state::state(app);
-    let (version, person, sections) = (assets::version(), person.name.clone(), sections(&state)?);
+    let (version, person, sections) = (assets::version(), person.name.clone(), of_page(&state, &shown)?);
     let page = SectionsPage { version, person, here, title, shown, state: &state, sections };
     Ok(Html(page.render()?))
 }
 
+fn of_page(state: &State, names: &[&str]) -> Result<Vec<Section>, askama::Error> {
+    sections(state, |name| name == "head" || names.contains(&name))
+}
+
+type Render = fn(&State) -> Result<String, askama::Error>;
+
+/// Every section there is, in the order of their events.
+const SECTIONS: [(&str, Render); 10] = [
+    ("head", |state| Head { state }.render()),
+    ("machines", |state| Machines { state }.render()),
+    ("hosts", |state| Hosts { state }.render()),
+    ("services", |state| Services { state }.render()),
+    ("vms", |state| Vms { state }.render()),
+    ("racks", |state| Racks { state }.render()),
+    ("switches", |state| Switches { state }.render()),
+    ("systems", |state| Systems { state }.render()),
+    ("networks", |state| Networks { state }.render()),
+    ("addresses", |state| Addresses { state }.render()),
+];
+
+/// The sections that are shown; others cost nothing, and in a large fleet some are megabytes.
+///
 /// Nothing in here depends on the time of day, so that a section differs only when there is something to see.
-pub fn sections(state: &State) -> Result<Vec<Section>, askama::Error> {
-    Ok(vec![
-        Section { name: "head", html: Head { state }.render()? },
-        Section { name: "machines", html: Machines { state }.render()? },
-        Section { name: "hosts", html: Hosts { state }.render()? },
-        Section { name: "services", html: Services { state }.render()? },
-        Section { name: "vms", html: Vms { state }.render()? },
-        Section { name: "racks", html: Racks { state }.render()? },
-        Section { name: "switches", html: Switches { state }.render()? },
-        Section { name: "systems", html: Systems { state }.render()? },
-        Section { name: "networks", html: Networks { state }.render()? },
-        Section { name: "addresses", html: Addresses { state }.render()? },
-    ])
+pub fn sections(state: &State, shown: impl Fn(&str) -> bool) -> Result<Vec<Section>, askama::Error> {
+    let shown = SECTIONS.iter().filter(|(name, _)| shown(name));
+    shown.map(|(name, render)| Ok(Section { name, html: render(state)? })).collect()
 }
 
 pub async fn login(Extract(app): Extract<App>) -> Result<Response, Error> {
