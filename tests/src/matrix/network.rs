@@ -25,14 +25,23 @@ const MARK: &str = "ELISANDRA_MATRIX_NAMESPACE";
 /// Starts this program again with an empty network of its own, so that it may serve port 67; returns in the one that
 /// was started. As root, or where user namespaces are allowed.
 pub fn enter_namespace() -> Result<()> {
-    if std::env::var_os(MARK).is_some() {
+    if is_inside() {
         return run("ip link set lo up");
     }
+    Err(in_namespace()?.exec()).context("starting unshare, of util-linux")
+}
+
+pub fn is_inside() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
+/// This program with the same arguments, in an empty network of its own.
+pub fn in_namespace() -> Result<Command> {
     let root = nix::unistd::geteuid().is_root();
     let namespaces: &[&str] = if root { &["--net"] } else { &["--net", "--user", "--map-root-user"] };
     let mut again = Command::new("unshare");
     again.args(namespaces).arg(std::env::current_exe()?).args(std::env::args_os().skip(1)).env(MARK, "1");
-    Err(again.exec()).context("starting unshare, of util-linux")
+    Ok(again)
 }
 
 /// A LAN with boot servers on it.
