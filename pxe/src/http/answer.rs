@@ -153,7 +153,9 @@ impl Files {
         };
         let boot = self.directory.boot(mac);
         let image = if matches!(boot, Boot::Live | Boot::Rescue) { self.image().await } else { None };
-        let by_ipxe = loader == Loader::Grub && fetches_kernel(&boot) && hand_over.may_begin(mac);
+        // iPXE asks for an IPv4 address first, and without one it is slower than GRUB.
+        let by_ipxe =
+            loader == Loader::Grub && to.is_ipv4() && fetches_kernel(&boot) && hand_over.may_begin(mac);
         let facts = ScriptFacts {
             address: self.address,
             host: self.host(to),
