@@ -5,9 +5,6 @@ use std::net::IpAddr;
 use super::{Host, NoScript, ScriptFacts, command_line, path, shown, title};
 use crate::{Boot, MacAddr, Start};
 
-/// iPXE over the firmware's own driver.
-const SNPONLY: &str = "snponly.efi";
-
 /// The configuration that GRUB reads after [`grub_start`].
 pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, NoScript> {
     let body = match boot {
@@ -48,8 +45,7 @@ pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, No
     };
     let title = title(boot);
     let server = server(facts.host);
-    let by_ipxe = if facts.by_ipxe { by_ipxe(facts.host) } else { String::new() };
-    Ok(format!("echo 'Elisandra: starting {title}'\n{server}{by_ipxe}{body}{}", again("that failed", 10)))
+    Ok(format!("echo 'Elisandra: starting {title}'\n{server}{body}{}", again("that failed", 10)))
 }
 
 /// What a machine shows that there is no script for; it asks again, as another answer may be there by then.
@@ -119,20 +115,9 @@ fn ours(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, NoScri
 fn to_ipxe(host: Host) -> String {
     let device = device(host);
     format!(
-        "if [ \"$grub_cpu\" = arm64 ]; then set ipxe=ipxe-arm64.efi; else set ipxe={SNPONLY}; fi\n\
+        "if [ \"$grub_cpu\" = arm64 ]; then set ipxe=ipxe-arm64.efi; else set ipxe=snponly.efi; fi\n\
          if chainloader {device}/boot/files/$ipxe; then boot; fi\n\
          {SECURE_BOOT}"
-    )
-}
-
-/// iPXE fetches a kernel sooner. It is not signed, so it is not even tried under Secure Boot (`lockdown`). What follows is
-/// for that, and for an iPXE that gives up.
-fn by_ipxe(host: Host) -> String {
-    format!(
-        "if [ \"$grub_cpu\" = x86_64 -a \"$lockdown\" != y ]; then\n\
-         \x20 if chainloader {}/boot/files/{SNPONLY}; then boot; fi\n\
-         fi\n",
-        device(host)
     )
 }
 
