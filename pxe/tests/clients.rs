@@ -19,7 +19,7 @@ mod namespace;
 mod packet;
 
 use appliance::{Appliance, udhcpc};
-use namespace::{Machine, Process, cable, inside, run, switch};
+use namespace::{Machine, Process, cable, figures, inside, run, switch};
 
 const MAC: &str = "52:54:00:aa:bb:01";
 
@@ -255,16 +255,19 @@ fn perfdhcp_loses_no_exchange() {
             let there = Arc::clone(&machine);
             let output = tokio::task::spawn_blocking(move || there.output(&command)).await.unwrap();
             let text = String::from_utf8_lossy(&output.stdout);
-            let figures = |name: &str| -> Vec<u32> {
-                let lines = text.lines().filter_map(|line| line.strip_prefix(name));
-                lines.filter_map(|word| word.trim().parse().ok()).collect()
-            };
             // DISCOVER-OFFER, REQUEST-ACK, REQUEST-ACK of renewals.
-            assert!(figures("received packets:").iter().take(2).all(|received| *received >= 100), "{text}");
-            assert!(!figures("drops:").is_empty(), "{text} {}", String::from_utf8_lossy(&output.stderr));
+            assert!(
+                figures(&text, "received packets:").iter().take(2).all(|received| *received >= 100),
+                "{text}"
+            );
+            assert!(
+                !figures(&text, "drops:").is_empty(),
+                "{text} {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             // The fourth is of RELEASE, which is not answered.
-            assert!(figures("drops:").iter().take(3).all(|drops| *drops == 0), "{text}");
-            assert!(figures("non unique addresses:").iter().all(|twice| *twice == 0), "{text}");
+            assert!(figures(&text, "drops:").iter().take(3).all(|drops| *drops == 0), "{text}");
+            assert!(figures(&text, "non unique addresses:").iter().all(|twice| *twice == 0), "{text}");
         }
         assert!(leased(&appliance, "released") > 0);
         appliance.end().await;

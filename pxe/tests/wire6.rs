@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 mod directory;
 mod namespace;
 use directory::Book;
-use namespace::{Machine, cable, inside, run};
+use namespace::{Machine, cable, figures, inside, run};
 
 const MAC: &str = "52:54:00:aa:bb:01";
 /// 10.77.1.0 in the network of the tests.
@@ -329,13 +329,9 @@ fn perfdhcp_loses_no_exchange() {
             let there = Arc::clone(&machine);
             let output = tokio::task::spawn_blocking(move || there.output(&command)).await.unwrap();
             let text = String::from_utf8_lossy(&output.stdout);
-            let figures = |name: &str| -> Vec<u32> {
-                let lines = text.lines().filter_map(|line| line.strip_prefix(name));
-                lines.filter_map(|word| word.trim().parse().ok()).collect()
-            };
             let said = format!("{relay} {text} {}", String::from_utf8_lossy(&output.stderr));
             // SOLICIT-ADVERTISE, REQUEST-REPLY, RENEW-REPLY, RELEASE-REPLY.
-            let (received, drops) = (figures("received packets:"), figures("drops:"));
+            let (received, drops) = (figures(&text, "received packets:"), figures(&text, "drops:"));
             assert_eq!((received.len(), drops), (4, vec![0; 4]), "{said}");
             assert!(received[..2].iter().all(|received| *received >= 100), "{said}");
             assert!(received[2..].iter().all(|received| *received > 0), "{said}");

@@ -84,6 +84,12 @@ pub fn start(command: &str) -> Process {
     Process(child)
 }
 
+/// The figures of this name in what perfdhcp says: one for each kind of exchange, in their order.
+pub fn figures(said: &str, name: &str) -> Vec<u32> {
+    let lines = said.lines().filter_map(|line| line.strip_prefix(name));
+    lines.filter_map(|word| word.trim().parse().ok()).collect()
+}
+
 /// An interface's hardware address.
 pub fn mac(interface: &str) -> String {
     let link = |entry: nix::ifaddrs::InterfaceAddress| entry.address?.as_link_addr()?.addr();
