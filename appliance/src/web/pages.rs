@@ -33,7 +33,6 @@ struct SectionsPage<'a> {
     /// Which of the pages in the navigation this is; its first section has the same name.
     here: &'static str,
     title: &'static str,
-    shown: [&'static str; 2],
     state: &'a State,
     sections: Vec<Section>,
 }
@@ -123,7 +122,7 @@ fn sections_page(
 ) -> Result<Html<String>, Error> {
     let state = state::state(app);
     let (version, person, sections) = (assets::version(), person.name.clone(), of_page(&state, &shown)?);
-    let page = SectionsPage { version, person, here, title, shown, state: &state, sections };
+    let page = SectionsPage { version, person, here, title, state: &state, sections };
     Ok(Html(page.render()?))
 }
 
