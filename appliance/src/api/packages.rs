@@ -111,10 +111,11 @@ pub async fn run(app: App, shutdown: CancellationToken) -> anyhow::Result<()> {
             () = shutdown.cancelled() => return Ok(()),
             _ = hours.tick() => {}
         }
-        for folder in [&app.bundles, &app.systems] {
-            if let Err(error) = incoming::sweep(folder, SystemTime::now()) {
-                let folder = folder.display();
-                tracing::warn!(%error, %folder, "What a killed daemon was receiving could not be removed");
+        for folder in [app.bundles.clone(), app.systems.clone()] {
+            let shown = folder.display().to_string();
+            if let Err(error) = incoming::blocking(move || incoming::sweep(&folder, SystemTime::now())).await
+            {
+                tracing::warn!(%error, folder = shown, "What a killed daemon was receiving could not be removed");
             }
         }
         if let Err(error) = sweep(&app, SystemTime::now()).await {
