@@ -54,7 +54,7 @@ struct Access {
     #[arg(long, global = true, env = "ELI_FINGERPRINT", hide_env_values = true)]
     fingerprint: Option<String>,
     /// Token of a session
-    #[arg(long, global = true, env = "ELI_TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, env = "ELI_TOKEN", hide_env_values = true, allow_hyphen_values = true)]
     token: Option<String>,
     /// How to print lists
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]

@@ -16,6 +16,8 @@ async fn logging_in_is_remembered_for_its_owner_alone() {
     let desk = logged_in().await;
     let mode = std::fs::metadata(desk.settings()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+    let settings = std::fs::read_to_string(desk.settings()).unwrap().parse::<toml::Table>().unwrap();
+    assert!(settings["token"].as_str().unwrap().starts_with("eli_"), "a token is no option");
     let machines = desk.eli(&["machines"]).await;
     assert_eq!(machines.code, 0, "{}", machines.err);
     assert_eq!(machines.out, "No machines yet. Plug one in and let it start from the network.\n");
@@ -36,6 +38,9 @@ async fn logging_in_is_remembered_for_its_owner_alone() {
     assert_eq!(wrong.code, 1);
     assert!(wrong.err.contains("the name or the password is wrong"), "{}", wrong.err);
     assert!(!wrong.err.contains("incorrect horse"));
+    let dashed = ["login", &server, "--fingerprint", &fingerprint, "--password", "-correct horse"];
+    let dashed = desk.eli(&dashed).await;
+    assert!(dashed.err.contains("the name or the password is wrong"), "{}", dashed.err);
     assert_eq!(desk.eli(&["login", &server, "--fingerprint", &fingerprint]).await.code, 0);
 }
 

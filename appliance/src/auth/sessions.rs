@@ -48,7 +48,7 @@ impl Sessions {
     /// Opens a session; returns its token.
     pub async fn begin(&self, person: &str, client: Client, now: Timestamp) -> Result<String, AuthError> {
         let failed = |source| StoreError::of("written", source);
-        let token = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let token = new_token();
         let ends_at = now.0 + client.lasts();
         on_pool!(self.store.pool(), pool => {
             let mut transaction = pool.begin_with(self.store.pool().begin()).await.map_err(failed)?;
@@ -160,6 +160,12 @@ fn read((token, person, client, used_at, ends_at): Columns, now: u64) -> (String
         read_at: now,
     };
     (token, known)
+}
+
+/// The prefix tells a person, and a scanner for leaked secrets, what it is, and keeps a token from beginning with the
+/// `-` of an option.
+fn new_token() -> String {
+    format!("eli_{}", BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
 
 /// What the table keeps of a token, so that nobody who reads the table can use it.

@@ -25,7 +25,7 @@ pub struct Login {
     #[arg(long)]
     code: Option<String>,
     /// The password, for scripts; otherwise it is asked for
-    #[arg(long, env = "ELI_PASSWORD", hide = true, hide_env_values = true)]
+    #[arg(long, env = "ELI_PASSWORD", hide = true, hide_env_values = true, allow_hyphen_values = true)]
     password: Option<String>,
 }
 

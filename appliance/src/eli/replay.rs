@@ -27,7 +27,7 @@ pub struct Replay {
     #[arg(long)]
     into_fingerprint: Option<String>,
     /// Token of a session there
-    #[arg(long, env = "ELI_INTO_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "ELI_INTO_TOKEN", hide_env_values = true, allow_hyphen_values = true)]
     into_token: Option<String>,
 }
 
