@@ -11,8 +11,8 @@ use super::{Fact, Pool, Record, Store, StoreError, on_pool};
 /// Rows read at once.
 const PAGE: i64 = 8192;
 
-/// Rows of one INSERT into SQLite: powers of two, so that a few prepared statements serve every number of rows. It
-/// takes at most 32766 bound values.
+/// Rows of one INSERT: powers of two, so that a few prepared statements serve every number of rows. SQLite takes at most
+/// 32766 bound values, PostgreSQL 65535.
 const LARGEST_INSERT: usize = 1024;
 
 /// A server that accepted the connection and then hangs is as good as away.
@@ -226,7 +226,7 @@ fn next(position: i64, row: Row) -> Result<Record, StoreError> {
 }
 
 /// The largest power of two that is not more than `rows`.
-fn largest_insert(rows: usize) -> usize {
+pub(super) fn largest_insert(rows: usize) -> usize {
     (1 << rows.ilog2()).min(LARGEST_INSERT)
 }
 

@@ -6,6 +6,7 @@ use fleet::{NodeId, Observed, ObservedNode, Timestamp};
 use serde::{Deserialize, Serialize};
 use sqlx::{QueryBuilder, Row as _};
 
+use super::log::largest_insert;
 use super::{Store, StoreError, on_pool};
 
 /// A line of a timeline that is not an event.
@@ -62,16 +63,20 @@ impl Store {
         let failed = |source| StoreError::of("written", source);
         on_pool!(&self.pool, pool => {
             let mut transaction = pool.begin_with(self.pool.begin()).await.map_err(failed)?;
-            for note in notes {
-                sqlx::query("INSERT INTO note (at, subject, kind, text) VALUES ($1, $2, $3, $4)")
-                    .bind(note.at.0.cast_signed())
-                    .bind(&note.subject)
-                    .bind(note.kind)
-                    // PostgreSQL has no place for NUL in a text, and the wire may bring one.
-                    .bind(note.text.replace('\0', "\u{fffd}"))
-                    .execute(&mut *transaction)
-                    .await
-                    .map_err(failed)?;
+            let mut rest = notes;
+            while !rest.is_empty() {
+                let (some, after) = rest.split_at(largest_insert(rest.len()));
+                let mut insert = QueryBuilder::new("INSERT INTO note (at, subject, kind, text) ");
+                insert.push_values(some, |mut values, note| {
+                    values
+                        .push_bind(note.at.0.cast_signed())
+                        .push_bind(&note.subject)
+                        .push_bind(note.kind)
+                        // PostgreSQL has no place for NUL in a text, and the wire may bring one.
+                        .push_bind(note.text.replace('\0', "\u{fffd}"));
+                });
+                insert.build().execute(&mut *transaction).await.map_err(failed)?;
+                rest = after;
             }
             if !notes.is_empty() {
                 sqlx::query("DELETE FROM note WHERE id <= (SELECT max(id) FROM note) - $1")
