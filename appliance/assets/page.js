@@ -10,7 +10,7 @@ const skew = Date.now() - Number(document.body.dataset.now);
 let stream;
 
 function connect() {
-  const names = ['head', 'machines', 'hosts', 'services', 'vms', 'racks', 'switches', 'systems', 'networks', 'addresses']
+  const names = ['head', 'machines', 'hosts', 'services', 'vms', 'racks', 'switches', 'systems', 'networks', 'addresses', 'users']
     .filter(name => document.getElementById(name)); // those of this page
   stream = new EventSource('/live?show=' + names);
   stream.onopen = () => link('good', 'live');
@@ -84,6 +84,9 @@ function merge(old, fresh) {
 
 function age() {
   const now = Date.now() - skew;
+  for (const day of document.querySelectorAll('time[data-day]:empty')) {
+    day.textContent = new Date(Number(day.dataset.day) + skew).toLocaleDateString();
+  }
   for (const time of document.querySelectorAll('time[data-since]')) {
     const since = Number(time.dataset.since);
     const text = span((now - since) / 1000);
@@ -313,6 +316,7 @@ const commands = {
       subnets: 'Machines behind its relay are given no address any more.',
       reservations: 'A machine that has the address keeps it; others may be given it once it is free.',
       leases: 'The address may be given to machines again.',
+      users: 'Whoever is logged in by this name is out at once, and so are the tokens made by it.',
     }[what];
     const path = `/${what}/${encodeURIComponent(id)}`;
     try {
@@ -330,13 +334,23 @@ const commands = {
     }[thing.what];
     return force(thing, text);
   },
-  open({ dialog }) {
+  async role({ id, to }) {
+    const text = {
+      viewer: 'A viewer sees everything and changes nothing.',
+      operator: 'An operator runs machines, VMs, packages and networks.',
+      admin: 'An admin may do everything, and decides who else may.',
+    }[to];
+    return ask(`Make ${id} ${to === 'viewer' ? 'a' : 'an'} ${to}?`, text, 'Do it', to === 'admin',
+      headers => send('PUT', `/users/${encodeURIComponent(id)}/role`, { role: to }, headers));
+  },
+  open({ dialog, for: name }) {
     const it = document.getElementById(dialog);
     const form = it.querySelector('form');
     form.reset();
     for (const part of form.querySelectorAll('.wrong, .progress, .forecast')) part.hidden = true;
     for (const button of form.querySelectorAll('button')) button.disabled = false;
     form.shown = undefined;
+    if (name) form.elements.name.value = name;
     it.showModal();
   },
   async whatif(_, button) {
@@ -401,6 +415,16 @@ const forms = {
     const body = { name: form.elements.name.value };
     for (const name of ['memory_mib', 'vcpus', 'disk_gib']) body[name] = Number(form.elements[name].value);
     return send('POST', '/vms', body, headers);
+  },
+  async user(form) {
+    const { name, role, password } = form.elements;
+    await send('POST', '/users', { name: name.value, role: role.value });
+    await send('PUT', `/users/${encodeURIComponent(name.value)}/password`, { password: password.value });
+    return { changed: [`${name.value} can log in now`] };
+  },
+  password(form) {
+    const { name, password } = form.elements;
+    return send('PUT', `/users/${encodeURIComponent(name.value)}/password`, { password: password.value });
   },
   package(form, headers = {}) {
     const file = form.elements.file.files[0];

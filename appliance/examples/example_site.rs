@@ -93,14 +93,14 @@ async fn fill(app: &appliance::App) -> anyhow::Result<()> {
     let image = Image { name: "guest.img".into(), sha256: "ab".repeat(32), bytes: 300_000_000 };
     for (name, memory_mib) in [("build-1", 16_384), ("build-2", 8192)] {
         let spec = NewVm { name: name.into(), vcpus: 4, memory_mib, disk_gib: 40, image: image.clone() };
-        core.execute(&Actor::Person("admin".into()), Command::CreateVm { spec }).await?;
+        core.execute(&Actor::admin("admin"), Command::CreateVm { spec }).await?;
     }
     for name in ["hello", "wiki"] {
         let bytes = example::bundle(name, 1024);
         let body = futures::stream::iter([Ok::<_, std::io::Error>(bytes.into())]);
         let bundle = packages::receive(&app.bundles, packages::LIMIT, body).await?;
         let command = Command::InstallPackage { bundle, image: image.clone() };
-        core.execute(&Actor::Person("admin".into()), command).await?;
+        core.execute(&Actor::admin("admin"), command).await?;
     }
     for host in hosts {
         example::join(core, host).await;
@@ -114,7 +114,7 @@ async fn fill(app: &appliance::App) -> anyhow::Result<()> {
         example::guest(core, service.nodes[0], &service.name, &service.version, state);
     }
     let spec = NewVm { name: "scratch".into(), vcpus: 1, memory_mib: 512, disk_gib: 4, image };
-    core.execute(&Actor::Person("admin".into()), Command::CreateVm { spec }).await?;
+    core.execute(&Actor::admin("admin"), Command::CreateVm { spec }).await?;
     stand(core, hosts).await?;
     keep_alive(core.clone(), hosts.to_vec());
     Ok(())
@@ -122,7 +122,7 @@ async fn fill(app: &appliance::App) -> anyhow::Result<()> {
 
 /// Two racks and two switches: one is heard over LLDP, the other was told of by a person.
 async fn stand(core: &Core, hosts: [fleet::MachineId; 3]) -> anyhow::Result<()> {
-    let person = Actor::Person("admin".into());
+    let person = Actor::admin("admin");
     let orders = [
         Command::AddRack { name: "a1".into(), units: 42 },
         Command::AddRack { name: "a2".into(), units: 42 },

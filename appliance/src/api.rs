@@ -19,10 +19,12 @@ pub mod replay;
 pub mod router;
 pub mod services;
 pub mod session;
+pub mod sessions;
 pub mod state;
 pub mod switches;
 pub mod systems;
 pub mod timeline;
+pub mod users;
 pub mod vms;
 
 use axum::extract::FromRequest;

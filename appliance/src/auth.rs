@@ -13,17 +13,20 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use fleet::Timestamp;
+use fleet::user::{self, Role, User};
 use rand::seq::IndexedRandom as _;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
+pub use sessions::Session;
+
 use crate::store::{Store, StoreError, on_pool};
 use hashing::Hashing;
-use sessions::Sessions;
+use sessions::{NewSession, Sessions};
 use tries::Tries;
 
-/// The person that the first password is for.
-pub const FIRST_PERSON: &str = "admin";
+/// The longest that a token for a program is good for, in days.
+pub const LONGEST_TOKEN: u64 = 3650;
 
 const SHORTEST_PASSWORD: usize = 8;
 /// Longer input is not a password but an attempt to keep the hash function busy.
@@ -49,6 +52,8 @@ pub enum AuthError {
     NotSet,
     #[error("a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")]
     UnusablePassword,
+    #[error("a token is good for 1 to {LONGEST_TOKEN} days")]
+    UnusableDays,
     #[error("the password's hash could not be made or read: {0}")]
     Hash(String),
     #[error(transparent)]
@@ -60,21 +65,30 @@ pub enum AuthError {
 pub enum Client {
     Page,
     Console,
+    /// A program, by a token that a person made for it.
+    Program,
 }
 
 impl Client {
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Client::Page => "page",
             Client::Console => "console",
+            Client::Program => "program",
         }
     }
 
-    /// Milliseconds a session outlives its last use.
-    pub fn lasts(self) -> u64 {
+    fn of_word(word: &str) -> Client {
+        let all = [Client::Page, Client::Console, Client::Program];
+        all.into_iter().find(|client| client.word() == word).unwrap_or(Client::Page)
+    }
+
+    /// Milliseconds a session outlives its last use; none where use does not prolong it.
+    pub fn lasts(self) -> Option<u64> {
         match self {
-            Client::Page => 7 * DAY,
-            Client::Console => 90 * DAY,
+            Client::Page => Some(7 * DAY),
+            Client::Console => Some(90 * DAY),
+            Client::Program => None,
         }
     }
 }
@@ -130,16 +144,13 @@ impl Auth {
             self.tried(from, false, now);
             return Err(AuthError::WrongCode);
         }
-        if !(SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&password.chars().count()) {
-            return Err(AuthError::UnusablePassword);
-        }
-        let hash = self.hashing.hash(password).await?;
+        let hash = self.hashed(password).await?;
         let set = on_pool!(self.store.pool(), pool => {
             sqlx::query(
                 "INSERT INTO password (person, hash, set_at)
                  SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT 1 FROM password) ON CONFLICT DO NOTHING",
             )
-            .bind(FIRST_PERSON)
+            .bind(user::FIRST)
             .bind(hash)
             .bind(now.0.cast_signed())
             .execute(pool)
@@ -152,14 +163,14 @@ impl Auth {
             return Err(AuthError::AlreadySet);
         }
         self.tried(from, true, now);
-        self.sessions.begin(FIRST_PERSON, client, now).await
+        self.begin(user::FIRST, from, client, now).await
     }
 
-    /// Opens a session; returns its token.
+    /// Opens a session; returns its token. `user` is who has this name, if anybody has.
     pub async fn login(
         &self,
         from: IpAddr,
-        person: &str,
+        user: Option<&User>,
         password: &str,
         client: Client,
         now: Timestamp,
@@ -167,38 +178,160 @@ impl Auth {
         if self.code().is_some() {
             return Err(AuthError::NotSet);
         }
+        self.check(from, user, password, now).await?;
+        let Some(user) = user else { return Err(AuthError::WrongPassword) };
+        self.begin(&user.name, from, client, now).await
+    }
+
+    /// Whether the password is this user's. As slow for a name that nobody has; who guesses has to wait.
+    async fn check(
+        &self,
+        from: IpAddr,
+        user: Option<&User>,
+        password: &str,
+        now: Timestamp,
+    ) -> Result<(), AuthError> {
         self.may_try(from, now)?;
-        let known: Option<String> = on_pool!(self.store.pool(), pool => {
-            sqlx::query_scalar("SELECT hash FROM password WHERE person = $1").bind(person).fetch_optional(pool).await
-        })
-        .map_err(|source| StoreError::of("read", source))?;
+        let known = match user {
+            Some(user) => self.hash_of(user).await?,
+            None => None,
+        };
         let right = if password.chars().count() > LONGEST_PASSWORD {
             false
         } else {
             match known {
                 Some(hash) => self.hashing.verify(password, hash).await?,
                 None => {
-                    // As slow as for a name that exists.
                     self.hashing.hash(password).await?;
                     false
                 }
             }
         };
         self.tried(from, right, now);
-        if !right {
-            return Err(AuthError::WrongPassword);
-        }
-        self.sessions.begin(person, client, now).await
+        if right { Ok(()) } else { Err(AuthError::WrongPassword) }
     }
 
-    /// The person whose session this token is; none if it is unknown or over.
-    pub async fn person(&self, token: &str, now: Timestamp) -> Result<Option<String>, AuthError> {
-        self.sessions.person(token, now).await
+    async fn hash_of(&self, user: &User) -> Result<Option<String>, AuthError> {
+        let hash = on_pool!(self.store.pool(), pool => {
+            sqlx::query_scalar("SELECT hash FROM password WHERE person = $1 AND set_at >= $2")
+                .bind(&user.name)
+                .bind(user.added.0.cast_signed())
+                .fetch_optional(pool)
+                .await
+        });
+        Ok(hash.map_err(|source| StoreError::of("read", source))?)
+    }
+
+    /// Whether this user could log in.
+    pub async fn has_password(&self, user: &User) -> Result<bool, AuthError> {
+        Ok(self.hash_of(user).await?.is_some())
+    }
+
+    /// Sets a user's password; whoever was logged in as this user is not any more, but for the session of `kept`.
+    pub async fn set_password(
+        &self,
+        user: &User,
+        password: &str,
+        kept: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), AuthError> {
+        let hash = self.hashed(password).await?;
+        on_pool!(self.store.pool(), pool => {
+            sqlx::query(
+                "INSERT INTO password (person, hash, set_at) VALUES ($1, $2, $3)
+                 ON CONFLICT (person) DO UPDATE SET hash = $2, set_at = $3",
+            )
+            .bind(&user.name)
+            .bind(hash)
+            .bind(now.0.cast_signed())
+            .execute(pool)
+            .await
+            .map(drop)
+        })
+        .map_err(|source| StoreError::of("written", source))?;
+        self.sessions.end_others(&user.name, kept).await
+    }
+
+    /// A person's own: with the old one, so that an open page left alone is not enough.
+    pub async fn change_password(
+        &self,
+        from: IpAddr,
+        user: &User,
+        (old, new): (&str, &str),
+        kept: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), AuthError> {
+        self.check(from, Some(user), old, now).await?;
+        self.set_password(user, new, kept, now).await
+    }
+
+    async fn hashed(&self, password: &str) -> Result<String, AuthError> {
+        if !(SHORTEST_PASSWORD..=LONGEST_PASSWORD).contains(&password.chars().count()) {
+            return Err(AuthError::UnusablePassword);
+        }
+        self.hashing.hash(password).await
+    }
+
+    async fn begin(
+        &self,
+        person: &str,
+        from: IpAddr,
+        client: Client,
+        now: Timestamp,
+    ) -> Result<String, AuthError> {
+        let new = NewSession {
+            person: person.to_owned(),
+            client,
+            name: None,
+            role: None,
+            origin: Some(from.to_string()),
+            ends_at: Timestamp(now.0 + client.lasts().unwrap_or_default()),
+        };
+        self.sessions.begin(new, now).await
+    }
+
+    /// A token for a program, good for some days whether it is used or not.
+    pub async fn make_token(
+        &self,
+        from: IpAddr,
+        person: &str,
+        name: &str,
+        role: Role,
+        days: u64,
+        now: Timestamp,
+    ) -> Result<String, AuthError> {
+        if !(1..=LONGEST_TOKEN).contains(&days) {
+            return Err(AuthError::UnusableDays);
+        }
+        let new = NewSession {
+            person: person.to_owned(),
+            client: Client::Program,
+            name: Some(name.to_owned()),
+            role: Some(role),
+            origin: Some(from.to_string()),
+            ends_at: Timestamp(now.0 + days * DAY),
+        };
+        self.sessions.begin(new, now).await
+    }
+
+    /// The session of this token; none if it is unknown or over.
+    pub async fn session(&self, token: &str, now: Timestamp) -> Result<Option<Session>, AuthError> {
+        self.sessions.find(token, now).await
+    }
+
+    /// The sessions of a person, or of all.
+    pub async fn sessions(&self, person: Option<&str>, now: Timestamp) -> Result<Vec<Session>, AuthError> {
+        self.sessions.list(person, now).await
     }
 
     /// Ends the session of this token.
     pub async fn logout(&self, token: &str) -> Result<(), AuthError> {
         self.sessions.end(token).await
+    }
+
+    /// Ends a session of somebody.
+    pub async fn revoke(&self, id: &str) -> Result<(), AuthError> {
+        self.sessions.end_by_id(id).await
     }
 
     /// Whether a refusal of a caller without a session is worth a line of the timeline: a few a minute are.
@@ -244,6 +377,10 @@ mod tests {
     const FROM: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 1, 5));
     const NOON: Timestamp = Timestamp(1_700_000_000_000);
 
+    fn admin() -> User {
+        user::find(&fleet::Fleet::default(), user::FIRST).unwrap()
+    }
+
     async fn fresh() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
         let store = crate::store::Store::sqlite(&dir.path().join("log.db")).await.unwrap();
@@ -265,7 +402,7 @@ mod tests {
         let auth = Auth::open(store.clone()).await.unwrap();
         let code = auth.code().unwrap();
 
-        let early = auth.login(FROM, "admin", "correct horse", Client::Page, NOON).await;
+        let early = auth.login(FROM, Some(&admin()), "correct horse", Client::Page, NOON).await;
         assert!(matches!(early, Err(AuthError::NotSet)));
         let wrong = auth.set_first_password(FROM, "AAAA-AAAA", "correct horse", Client::Page, NOON).await;
         assert!(matches!(wrong, Err(AuthError::WrongCode)));
@@ -276,7 +413,7 @@ mod tests {
             .set_first_password(FROM, &code.to_lowercase(), "correct horse", Client::Page, NOON)
             .await
             .unwrap();
-        assert_eq!(auth.person(&token, NOON).await.unwrap().as_deref(), Some("admin"));
+        assert_eq!(auth.session(&token, NOON).await.unwrap().unwrap().person, "admin");
         assert_eq!(auth.code(), None);
         let again = auth.set_first_password(FROM, &code, "another one", Client::Page, NOON).await;
         assert!(matches!(again, Err(AuthError::AlreadySet)));
@@ -284,11 +421,11 @@ mod tests {
         // After a restart there is no code any more, and the session goes on.
         let auth = Auth::open(store.clone()).await.unwrap();
         assert_eq!(auth.code(), None);
-        assert!(auth.person(&token, NOON).await.unwrap().is_some());
-        assert!(auth.login(FROM, "admin", "correct horse", Client::Console, NOON).await.is_ok());
-        let wrong = auth.login(FROM, "admin", "correct house", Client::Console, NOON).await;
+        assert!(auth.session(&token, NOON).await.unwrap().is_some());
+        assert!(auth.login(FROM, Some(&admin()), "correct horse", Client::Console, NOON).await.is_ok());
+        let wrong = auth.login(FROM, Some(&admin()), "correct house", Client::Console, NOON).await;
         assert!(matches!(wrong, Err(AuthError::WrongPassword)));
-        let unknown = auth.login(FROM, "nobody", "correct horse", Client::Console, NOON).await;
+        let unknown = auth.login(FROM, None, "correct horse", Client::Console, NOON).await;
         assert!(matches!(unknown, Err(AuthError::WrongPassword)));
 
         let kept: Vec<String> = on_pool!(store.pool(), pool => {
@@ -305,14 +442,14 @@ mod tests {
         let token = auth.set_first_password(FROM, &code, "correct horse", Client::Page, NOON).await.unwrap();
 
         let later = Timestamp(NOON.0 + 6 * DAY);
-        assert!(auth.person(&token, later).await.unwrap().is_some());
+        assert!(auth.session(&token, later).await.unwrap().is_some());
         let much_later = Timestamp(NOON.0 + 12 * DAY);
-        assert!(auth.person(&token, much_later).await.unwrap().is_some(), "use prolongs a session");
-        assert!(auth.person(&token, Timestamp(NOON.0 + 30 * DAY)).await.unwrap().is_none());
+        assert!(auth.session(&token, much_later).await.unwrap().is_some(), "use prolongs a session");
+        assert!(auth.session(&token, Timestamp(NOON.0 + 30 * DAY)).await.unwrap().is_none());
 
         auth.logout(&token).await.unwrap();
-        assert!(auth.person(&token, much_later).await.unwrap().is_none());
-        assert!(auth.person("", NOON).await.unwrap().is_none());
+        assert!(auth.session(&token, much_later).await.unwrap().is_none());
+        assert!(auth.session("", NOON).await.unwrap().is_none());
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! nodes) take the fleet from memory and never wait for the writer. What other daemons append to the same log
 //! comes in between two groups.
 
+mod actor;
 mod keep;
 mod order;
 mod rehearsal;
@@ -13,10 +14,12 @@ mod writer;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fleet::user::Role;
 use fleet::{Command, Digest, Event, Fleet, NodeId, Observed, ObservedNode, Plan, Refusal, Timestamp, wire};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use actor::{Actor, Person};
 pub use order::{Line, What};
 use order::{Order, Work};
 pub use rehearsal::Rehearsal;
@@ -51,35 +54,13 @@ pub struct Head {
     pub position: i64,
 }
 
-/// Who gave a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Actor {
-    Person(String),
-    Node(NodeId),
-    /// A machine that has no name yet, by its MAC address.
-    Wire(fleet::Mac),
-    /// The appliance itself, by its policy and its reconciler.
-    Appliance,
-    /// Nobody: nothing of it is carried out.
-    Rehearsal(Rehearsal),
-}
-
-impl std::fmt::Display for Actor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Actor::Person(name) => f.write_str(name),
-            Actor::Node(node) => node.fmt(f),
-            Actor::Wire(mac) => mac.fmt(f),
-            Actor::Appliance => f.write_str("appliance"),
-            Actor::Rehearsal(_) => f.write_str("rehearsal"),
-        }
-    }
-}
-
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ExecuteError {
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// Nothing was changed.
+    #[error("{name} is {}; this takes {}", has.with_article(), needs.with_article())]
+    NotAllowed { name: String, has: Role, needs: Role },
     /// Nothing was changed.
     #[error(
         "the site has changed since this was planned, and it would come to something else now; plan it again"
@@ -185,8 +166,10 @@ impl Core {
         commands: Vec<Command>,
         expect: Option<Digest>,
     ) -> Result<Vec<Event>, ExecuteError> {
-        if let Actor::Rehearsal(rehearsal) = actor {
-            return Ok(rehearsal.give(&self.fleet(), commands)?);
+        match actor {
+            Actor::Rehearsal(rehearsal) => return Ok(rehearsal.give(&self.fleet(), commands)?),
+            Actor::Person(person) => person.may_order(&commands)?,
+            Actor::Node(_) | Actor::Wire(_) | Actor::Appliance => {}
         }
         self.order(Work::Give { actor: actor.clone(), commands, expect }).await
     }

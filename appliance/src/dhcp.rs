@@ -49,6 +49,7 @@ impl Directory for FleetDirectory {
             // With the log's disk full or gone, who has an address keeps it.
             Err(
                 error @ (ExecuteError::NotDurable(_)
+                | ExecuteError::NotAllowed { .. }
                 | ExecuteError::Changed
                 | ExecuteError::Away(_)
                 | ExecuteError::Unknown(_)

@@ -18,6 +18,7 @@ mod replay;
 mod settings;
 mod systems;
 mod table;
+mod users;
 mod wait;
 
 use std::path::{Path, PathBuf};
@@ -168,6 +169,19 @@ enum Command {
     },
     /// Carry out a log again: in memory, or on an appliance that is a rehearsal
     Replay(replay::Replay),
+    /// Who may log in, and what each may do
+    #[command(subcommand)]
+    User(users::UserVerb),
+    /// Who is logged in
+    #[command(subcommand)]
+    Session(users::SessionVerb),
+    /// Tokens for programs
+    #[command(subcommand)]
+    Token(users::TokenVerb),
+    /// Who you are, and what you may do
+    Me,
+    /// Change your own password
+    Passwd(users::OwnPassword),
     /// Show or set which machines are adopted without asking, and whose SSH keys are let in
     Policy(SetPolicy),
 }
@@ -295,6 +309,11 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
             // A script's JSON is the lines alone.
             if output == Output::Table { list::trouble(client, &id).await } else { Ok(()) }
         }
+        Command::User(verb) => users::user(client, verb, output).await,
+        Command::Session(verb) => users::session(client, verb, output).await,
+        Command::Token(verb) => users::token(client, verb).await,
+        Command::Me => users::me(client, output).await,
+        Command::Passwd(own) => users::passwd(client, own).await,
         Command::Policy(set) => policy(client, set, output).await,
     }
 }

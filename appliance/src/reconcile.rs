@@ -69,7 +69,9 @@ async fn carry_out(core: &Core, commands: Vec<Command>) {
         match executed {
             Ok(_) => {}
             // The fleet has moved on since the plan was made; the next look sees it as it is.
-            Err(error @ (ExecuteError::Refused(_) | ExecuteError::Changed)) => {
+            Err(
+                error @ (ExecuteError::Refused(_) | ExecuteError::NotAllowed { .. } | ExecuteError::Changed),
+            ) => {
                 tracing::debug!(?command, %error, "A planned step was refused");
             }
             // The writer has said so already.

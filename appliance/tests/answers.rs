@@ -85,7 +85,7 @@ impl World {
     }
 
     async fn order(&self, command: Command) {
-        self.core.execute(&Actor::Person("ada".into()), command).await.unwrap();
+        self.core.execute(&Actor::admin("ada"), command).await.unwrap();
     }
 
     /// Found, adopted with the profile, and started into its installer.

@@ -82,7 +82,7 @@ on_both! {
     async fn the_log_holds_orders_and_what_came_of_them(database: &Database) {
         let daemon = Daemon::start(database).await;
         daemon.give(found()).await.unwrap();
-        let person = Actor::Person("ada".into());
+        let person = Actor::admin("ada");
         daemon.core.execute(&person, sight(7)).await.unwrap();
         let history = daemon.core.history(1, 100).await.unwrap();
         let kinds: Vec<&str> = history.iter().map(|record| record.kind.as_str()).collect();

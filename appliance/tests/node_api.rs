@@ -290,7 +290,7 @@ async fn a_failed_installation_says_where_and_can_be_tried_again() {
     let failed = Failed { token, step: "copying the image".into(), error: "No space left on device".into() };
     assert_eq!(node.post("/node/failed", &failed).await, StatusCode::NO_CONTENT);
     site.wait_until("failing", |fleet| matches!(fleet.machines[&machine].phase, Phase::Failed { .. })).await;
-    let person = Actor::Person("admin".into());
+    let person = Actor::admin("admin");
     site.core()
         .execute(&person, Command::Adopt { machine, wipe: false, profile: None, disk: None })
         .await
@@ -321,7 +321,7 @@ async fn a_nodes_certificate_is_good_for_that_node_alone() {
 
     // Removed: its certificate is worth nothing any more.
     let remove = Command::RemoveMachine { machine: second, force: false };
-    site.core().execute(&Actor::Person("admin".into()), remove).await.unwrap();
+    site.core().execute(&Actor::admin("admin"), remove).await.unwrap();
     for _ in 0..2 {
         let (status, sentence) = other.get::<Desired>(&format!("/node/{second}/desired")).await.unwrap_err();
         assert_eq!(status, StatusCode::FORBIDDEN);
@@ -375,7 +375,7 @@ async fn a_vm_reaches_its_host_and_its_guest_enrols_once() {
         disk_gib: 2,
         image: fleet::vm::Image { name: "guest.img".into(), sha256: "a".repeat(64), bytes: 1 },
     };
-    site.core().execute(&Actor::Person("admin".into()), Command::CreateVm { spec }).await.unwrap();
+    site.core().execute(&Actor::admin("admin"), Command::CreateVm { spec }).await.unwrap();
     let (desired, node) = waiting.await.unwrap();
     let vm = desired.vms[0].clone();
     assert_eq!(vm.name, "web");

@@ -63,7 +63,7 @@ async fn no_route_answers_without_a_login_but_those_one_logs_in_with() {
                     assert_eq!(answer.headers[header::LOCATION], "/login");
                     assert_eq!(answer.text, "");
                 }
-                Access::Api | Access::Own => {
+                Access::Api(_) | Access::Own(_) => {
                     assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{} {path}", route.method);
                     assert_eq!(answer.error(), "log in first");
                 }

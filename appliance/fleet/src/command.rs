@@ -11,10 +11,10 @@ use crate::switch::Socket;
 use crate::wire::{Capacity, Hardware, Neighbour};
 use crate::{
     Event, Fleet, Subject, host, lease, machine, medium, package, profile, rack, restore, service, site,
-    subnet, switch, vm,
+    subnet, switch, user, vm,
 };
 
-/// An order. Who may give it is checked where it comes in; whether it can be done is decided here.
+/// An order. Who may give it is checked where it comes in ([`user::least_role`]); whether it can be done is decided here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 pub enum Command {
@@ -269,6 +269,17 @@ pub enum Command {
         #[serde(default)]
         force: bool,
     },
+    AddUser {
+        name: String,
+        role: user::Role,
+    },
+    SetRole {
+        name: String,
+        role: user::Role,
+    },
+    RemoveUser {
+        name: String,
+    },
     /// A machine heard a switch over LLDP.
     ObserveNeighbour {
         machine: MachineId,
@@ -278,69 +289,6 @@ pub enum Command {
     Restore {
         restore: restore::Object,
     },
-}
-
-impl Command {
-    /// Whether it is an order, which a person may give. The others tell what a node, the wire or the appliance
-    /// itself has seen, or belong to a replay.
-    pub fn is_order(&self) -> bool {
-        match self {
-            Command::SetPolicy { .. }
-            | Command::Adopt { .. }
-            | Command::BootOnce { .. }
-            | Command::Cancel { .. }
-            | Command::Drain { .. }
-            | Command::Undrain { .. }
-            | Command::RemovePackage { .. }
-            | Command::RemoveMachine { .. }
-            | Command::CreateVm { .. }
-            | Command::RemoveVm { .. }
-            | Command::InstallPackage { .. }
-            | Command::RemoveService { .. }
-            | Command::AddRack { .. }
-            | Command::RemoveRack { .. }
-            | Command::PlaceMachine { .. }
-            | Command::UnplaceMachine { .. }
-            | Command::AddSwitch { .. }
-            | Command::RemoveSwitch { .. }
-            | Command::PlaceSwitch { .. }
-            | Command::UnplaceSwitch { .. }
-            | Command::AddPorts { .. }
-            | Command::RemovePorts { .. }
-            | Command::Plug { .. }
-            | Command::Unplug { .. }
-            | Command::SetProfile { .. }
-            | Command::RemoveProfile { .. }
-            | Command::AddMedium { .. }
-            | Command::RemoveMedium { .. }
-            | Command::SetSubnet { .. }
-            | Command::RemoveSubnet { .. }
-            | Command::Reserve { .. }
-            | Command::Unreserve { .. }
-            | Command::FreeAddress { .. } => true,
-            Command::Found { .. }
-            | Command::Sight { .. }
-            | Command::Quarantine { .. }
-            | Command::TakeBack { .. }
-            | Command::Learn { .. }
-            | Command::ObserveServer { .. }
-            | Command::Report { .. }
-            | Command::RecordAppliance { .. }
-            | Command::BootedOnce { .. }
-            | Command::ServeKickstart { .. }
-            | Command::ServeAnswers { .. }
-            | Command::PhoneHome { .. }
-            | Command::FailInstall { .. }
-            | Command::Enroll { .. }
-            | Command::ObserveHost { .. }
-            | Command::ObserveVmRunning { .. }
-            | Command::ObserveVmGone { .. }
-            | Command::ObserveAnswering { .. }
-            | Command::ObserveNeighbour { .. }
-            | Command::RecordLate { .. }
-            | Command::Restore { .. } => false,
-        }
-    }
 }
 
 /// The only source of time for the core.
@@ -444,6 +392,9 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::RemoveProfile { name, force } => profile::remove(fleet, name, *force),
         Command::AddMedium { medium } => medium::add(fleet, medium),
         Command::RemoveMedium { name, force } => medium::remove(fleet, name, *force),
+        Command::AddUser { name, role } => user::add(fleet, name, *role, ctx),
+        Command::SetRole { name, role } => user::set_role(fleet, name, *role),
+        Command::RemoveUser { name } => user::remove(fleet, name),
         Command::ObserveNeighbour { machine, neighbour } => {
             switch::observe_neighbour(fleet, *machine, neighbour)
         }

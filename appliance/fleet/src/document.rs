@@ -17,6 +17,7 @@ use crate::rack::{self, Occupant};
 use crate::site::{Adopt, Policy};
 use crate::subnet::{Range, Route, Subnet};
 use crate::switch::Plugged;
+use crate::user::Role;
 use crate::{Fleet, Mac, service, vm};
 
 pub use derive::{Derived, derive};
@@ -28,6 +29,9 @@ pub struct Document {
     pub policy: Option<PolicyPart>,
     #[serde(skip_serializing_if = "Prune::is_nothing")]
     pub prune: Prune,
+    /// Without the one that is built in; passwords are in no document.
+    #[serde(rename = "user", skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<UserPart>,
     #[serde(rename = "rack", skip_serializing_if = "Vec::is_empty")]
     pub racks: Vec<RackPart>,
     #[serde(rename = "switch", skip_serializing_if = "Vec::is_empty")]
@@ -61,6 +65,7 @@ pub struct PolicyPart {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Prune {
+    pub users: bool,
     pub racks: bool,
     pub switches: bool,
     pub profiles: bool,
@@ -75,6 +80,13 @@ impl Prune {
     fn is_nothing(&self) -> bool {
         *self == Prune::default()
     }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserPart {
+    pub name: String,
+    pub role: Role,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +215,11 @@ pub fn export(fleet: &Fleet) -> Document {
     Document {
         policy: Some(PolicyPart { adopt: Some(*adopt), ssh_keys: Some(ssh_keys.clone()) }),
         prune: Prune::default(),
+        users: fleet
+            .users
+            .values()
+            .map(|user| UserPart { name: user.name.clone(), role: user.role })
+            .collect(),
         racks: fleet
             .racks
             .values()

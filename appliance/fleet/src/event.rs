@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Fleet, Subject, host, lease, machine, medium, package, profile, rack, restore, service, site, subnet,
-    switch, vm,
+    switch, user, vm,
 };
 
 /// One fact. Its JSON is `{"noun":"machine","event":"adopted",…}`.
@@ -24,6 +24,7 @@ pub enum Event {
     Medium(medium::Event),
     Profile(profile::Event),
     Subnet(subnet::Event),
+    User(user::Event),
     Restore(restore::Event),
 }
 
@@ -46,6 +47,7 @@ impl Event {
             Event::Medium(event) => event.subject(),
             Event::Profile(event) => event.subject(),
             Event::Subnet(event) => event.subject(),
+            Event::User(event) => event.subject(),
             Event::Restore(event) => event.subject(),
         }
     }
@@ -65,7 +67,8 @@ impl Event {
             | Event::Switch(_)
             | Event::Medium(_)
             | Event::Profile(_)
-            | Event::Subnet(_) => None,
+            | Event::Subnet(_)
+            | Event::User(_) => None,
         }
     }
 
@@ -81,7 +84,7 @@ impl Event {
             Event::Medium(event) => event.leftovers(),
             Event::Profile(event) => event.leftovers(),
             Event::Subnet(event) => event.leftovers(),
-            Event::Site(_) | Event::Lease(_) | Event::Host(_) | Event::Restore(_) => &[],
+            Event::Site(_) | Event::Lease(_) | Event::Host(_) | Event::User(_) | Event::Restore(_) => &[],
         }
     }
 
@@ -108,6 +111,7 @@ impl Event {
             Event::Medium(event) => event.to_string(),
             Event::Profile(event) => event.to_string(),
             Event::Subnet(event) => event.to_string(),
+            Event::User(event) => event.to_string(),
             Event::Restore(event) => event.to_string(),
         }
     }
@@ -128,6 +132,7 @@ pub fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::Medium(event) => medium::evolve(fleet, event),
         Event::Profile(event) => profile::evolve(fleet, event),
         Event::Subnet(event) => subnet::evolve(fleet, event),
+        Event::User(event) => user::evolve(fleet, event),
         Event::Restore(event) => restore::evolve(fleet, event),
     }
 }

@@ -32,6 +32,7 @@ pub mod site;
 mod snapshot;
 pub mod subnet;
 pub mod switch;
+pub mod user;
 pub mod vm;
 pub mod wire;
 
@@ -74,6 +75,9 @@ pub struct Fleet {
     /// Besides the site's own network, which is here only if it was described.
     #[serde(default)]
     pub subnets: imbl::OrdMap<String, Arc<subnet::Subnet>>,
+    /// Besides the one that is built in.
+    #[serde(default)]
+    pub users: imbl::OrdMap<String, Arc<user::User>>,
     /// The last number handed out for each noun; ids are never used twice.
     pub last_machine: u64,
     pub last_vm: u64,
@@ -99,6 +103,7 @@ impl PartialEq for Fleet {
             media,
             profiles,
             subnets,
+            users,
             last_machine,
             last_vm,
             last_service,
@@ -117,6 +122,7 @@ impl PartialEq for Fleet {
             && *media == other.media
             && *profiles == other.profiles
             && *subnets == other.subnets
+            && *users == other.users
             && (*last_machine, *last_vm, *last_service)
                 == (other.last_machine, other.last_vm, other.last_service)
     }

@@ -19,6 +19,7 @@ use crate::service::{self, Service};
 use crate::site::{Policy, Site};
 use crate::subnet::{self, Subnet};
 use crate::switch::{self, Switch};
+use crate::user::{self, User};
 use crate::vm::{self, Vm};
 use crate::{Fleet, Mac, Refusal, Subject, lease};
 
@@ -42,6 +43,7 @@ pub enum Object {
     Service { service: Service },
     Medium { medium: Medium },
     Profile { profile: Profile },
+    User { user: User },
     Counters(Counters),
 }
 
@@ -76,6 +78,7 @@ impl Event {
             Object::Service { service } => service.id.to_string(),
             Object::Medium { medium } => medium::subject(&medium.name),
             Object::Profile { profile } => profile::subject(&profile.name),
+            Object::User { user } => user::subject(&user.name),
         }
     }
 
@@ -97,6 +100,7 @@ impl Event {
             | Object::Package { .. }
             | Object::Medium { .. }
             | Object::Profile { .. }
+            | Object::User { .. }
             | Object::Counters(_) => None,
         }
     }
@@ -128,6 +132,7 @@ impl fmt::Display for Event {
             }
             Object::Medium { medium } => write!(f, "Medium {} was put back", medium.name),
             Object::Profile { profile } => write!(f, "Profile {} was put back", profile.name),
+            Object::User { user } => write!(f, "User {} was put back", user.name),
             Object::Counters(_) => f.write_str("The numbers that were handed out are known again"),
         }
     }
@@ -168,6 +173,7 @@ fn stands(fleet: &Fleet, object: &Object) -> bool {
         Object::Profile { profile } => {
             fleet.profiles.get(&profile.name).is_some_and(|known| **known == *profile)
         }
+        Object::User { user } => user::find(fleet, &user.name).as_ref() == Some(user),
         Object::Counters(counters) => Counters::of(fleet) == *counters,
     }
 }
@@ -258,9 +264,14 @@ fn fits(fleet: &Fleet, object: &Object) -> Result<(), Refusal> {
         Object::Profile { profile } if fleet.profiles.contains_key(&profile.name) => {
             differs(&format!("profile {}", profile.name))
         }
-        Object::Host { .. } | Object::Package { .. } | Object::Medium { .. } | Object::Profile { .. } => {
-            Ok(())
+        Object::User { user } if user::find(fleet, &user.name).is_some() => {
+            differs(&format!("user {}", user.name))
         }
+        Object::Host { .. }
+        | Object::Package { .. }
+        | Object::Medium { .. }
+        | Object::Profile { .. }
+        | Object::User { .. } => Ok(()),
         Object::Vm { vm } => {
             if fleet.vms.contains_key(&vm.id) {
                 return differs(&format!("VM {}", vm.id));
@@ -362,6 +373,9 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         }
         Object::Profile { profile } => {
             fleet.profiles.insert(profile.name.clone(), Arc::new(profile.clone()));
+        }
+        Object::User { user } => {
+            fleet.users.insert(user.name.clone(), Arc::new(user.clone()));
         }
         Object::Counters(counters) => {
             fleet.last_machine = fleet.last_machine.max(counters.last_machine);

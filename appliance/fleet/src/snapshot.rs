@@ -61,6 +61,7 @@ pub fn parts(fleet: &Fleet) -> impl Iterator<Item = Part> {
         media,
         profiles,
         subnets,
+        users,
         last_machine,
         last_vm,
         last_service,
@@ -88,6 +89,7 @@ pub fn parts(fleet: &Fleet) -> impl Iterator<Item = Part> {
         .chain(part("medium", media.values()))
         .chain(part("profile", profiles.values()))
         .chain(part("subnet", subnets.values()))
+        .chain(part("user", users.values()))
         .chain(part("reservation", leases.reserved.iter()))
         .chain(part("quarantine", leases.quarantined.values()));
     let mut ended = false;

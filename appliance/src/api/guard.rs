@@ -7,8 +7,11 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use fleet::Command;
+use fleet::user::{self, Role, User};
 
 use super::{Changed, plan};
+use crate::auth::Session;
+use crate::core::ExecuteError;
 use crate::{App, core, web};
 
 /// The prefix `__Host-` makes browsers insist on TLS, on this host alone, and on no other path.
@@ -20,7 +23,11 @@ pub const PLAN: &str = "elisandra-plan";
 /// Who asks, as handlers get it.
 #[derive(Debug, Clone)]
 pub struct Person {
-    pub name: String,
+    pub user: User,
+    /// What this session may do: what its user may, or less.
+    pub role: Role,
+    pub session: Session,
+    pub from: IpAddr,
     /// Only wants to know what the commands would do.
     pub rehearsal: Option<core::Rehearsal>,
 }
@@ -30,7 +37,12 @@ impl Person {
     pub fn actor(&self) -> core::Actor {
         match &self.rehearsal {
             Some(rehearsal) => core::Actor::Rehearsal(rehearsal.clone()),
-            None => core::Actor::Person(self.name.clone()),
+            None => core::Actor::Person(core::Person {
+                name: self.user.name.clone(),
+                role: self.role,
+                // Inside of one process there is no address.
+                from: (!self.from.is_unspecified()).then_some(self.from),
+            }),
         }
     }
 
@@ -38,21 +50,34 @@ impl Person {
     pub async fn gives(&self, app: &App, command: Command) -> Result<axum::Json<Changed>, web::Error> {
         Ok(Changed::by(&app.core.execute(&self.actor(), command).await?))
     }
+
+    fn has(&self, needs: Role) -> Result<(), web::Error> {
+        if self.role >= needs {
+            return Ok(());
+        }
+        Err(ExecuteError::NotAllowed { name: self.user.name.clone(), has: self.role, needs }.into())
+    }
 }
 
-/// For the REST API: without a session 401, and a line on the site's timeline.
-pub async fn api(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, web::Error> {
+/// For the REST API: without a session 401, and a line on the site's timeline; 403 for who may less than this.
+pub async fn api(
+    State((app, needs)): State<(App, Role)>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, web::Error> {
     same_origin(&request)?;
-    let Some(name) = person(&app, request.headers()).await? else {
-        if app.auth.worth_a_note(core::now()) {
-            let (method, path, from) =
-                (request.method(), request.uri().path(), address(request.extensions()));
-            app.core.note("site", "refused", format!("{method} {path} from {from}: not logged in"));
-        }
+    let from = address(request.extensions());
+    let Some(mut person) = person(&app, request.headers(), from).await? else {
+        refused(&app, &request, from, "not logged in");
         return Err(web::Error::not_logged_in());
     };
+    if let Err(error) = person.has(needs) {
+        refused(&app, &request, from, &format!("{} is {}", person.user.name, person.role.with_article()));
+        return Err(error);
+    }
     let rehearsal = wants_a_plan(&request).then(core::Rehearsal::default);
-    request.extensions_mut().insert(Person { name, rehearsal: rehearsal.clone() });
+    person.rehearsal = rehearsal.clone();
+    request.extensions_mut().insert(person);
     let answer = next.run(request).await;
     match rehearsal {
         Some(rehearsal) if answer.status().is_success() => {
@@ -62,22 +87,30 @@ pub async fn api(State(app): State<App>, mut request: Request, next: Next) -> Re
     }
 }
 
+fn refused(app: &App, request: &Request, from: IpAddr, why: &str) {
+    if app.auth.worth_a_note(core::now()) {
+        let (method, path) = (request.method(), request.uri().path());
+        app.core.note("site", "refused", format!("{method} {path} from {from}: {why}"));
+    }
+}
+
 /// For what is about the session itself: as [`api`], but nothing of it is in the log, so it has no plan.
-pub async fn own(app: State<App>, request: Request, next: Next) -> Result<Response, web::Error> {
+pub async fn own(state: State<(App, Role)>, request: Request, next: Next) -> Result<Response, web::Error> {
     if wants_a_plan(&request) {
         let sentence = "this changes nothing in the log, so there is nothing to plan";
         return Err(web::Error::refused(StatusCode::UNPROCESSABLE_ENTITY, sentence));
     }
-    api(app, request, next).await
+    api(state, request, next).await
 }
 
 /// For pages: without a session, off to where one gets one.
 pub async fn page(State(app): State<App>, mut request: Request, next: Next) -> Result<Response, web::Error> {
-    let Some(name) = person(&app, request.headers()).await? else {
+    let from = address(request.extensions());
+    let Some(person) = person(&app, request.headers(), from).await? else {
         let place = if app.auth.code().is_some() { "/welcome" } else { "/login" };
         return Ok(Redirect::to(place).into_response());
     };
-    request.extensions_mut().insert(Person { name, rehearsal: None });
+    request.extensions_mut().insert(person);
     Ok(next.run(request).await)
 }
 
@@ -91,9 +124,25 @@ pub async fn open(request: Request, next: Next) -> Result<Response, web::Error> 
     Ok(next.run(request).await)
 }
 
-async fn person(app: &App, headers: &HeaderMap) -> Result<Option<String>, web::Error> {
+async fn person(app: &App, headers: &HeaderMap, from: IpAddr) -> Result<Option<Person>, web::Error> {
     let Some(token) = token(headers) else { return Ok(None) };
-    Ok(app.auth.person(token, core::now()).await?)
+    Ok(of_token(app, token).await?.map(|(user, role, session)| Person {
+        user,
+        role,
+        session,
+        from,
+        rehearsal: None,
+    }))
+}
+
+/// Whose token it is and what he may do with it: nothing, once the user is gone, though another has the name by now.
+pub async fn of_token(app: &App, token: &str) -> Result<Option<(User, Role, Session)>, web::Error> {
+    let Some(session) = app.auth.session(token, core::now()).await? else { return Ok(None) };
+    let user = user::find(&app.core.fleet(), &session.person).filter(|user| session.made_at >= user.added);
+    Ok(user.map(|user| {
+        let role = session.role.map_or(user.role, |least| least.min(user.role));
+        (user, role, session)
+    }))
 }
 
 fn wants_a_plan(request: &Request) -> bool {

@@ -6,7 +6,7 @@
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use fleet::{Command, Ctx, Digest, Forecast, Refusal, simulate};
+use fleet::{Command, Ctx, Digest, Forecast, Refusal, simulate, user};
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
@@ -83,7 +83,9 @@ pub fn sentences(forecast: &Forecast) -> Vec<String> {
 
 /// What nodes and the wire say is not for people to say.
 fn orders(commands: &[Command]) -> Result<(), Refusal> {
-    let Some(other) = commands.iter().find(|command| !command.is_order()) else { return Ok(()) };
+    let Some(other) = commands.iter().find(|command| user::least_role(command).is_none()) else {
+        return Ok(());
+    };
     let json = serde_json::to_value(other).unwrap_or_default();
     let word = json["command"].as_str().unwrap_or_default();
     Err(Refusal::Invalid(format!(

@@ -5,11 +5,12 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, post, put};
+use fleet::user::Role;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
     document, events, guard, history, hosts, machines, networks, packages, plan, policy, query, racks,
-    replay, services, session, state, switches, systems, timeline, vms,
+    replay, services, session, sessions, state, switches, systems, timeline, users, vms,
 };
 use crate::{App, web};
 
@@ -19,10 +20,10 @@ pub enum Access {
     Open,
     /// With a session; others are shown the login page.
     Page,
-    /// With a session; others get 401. What it changes can be planned.
-    Api,
-    /// With a session; others get 401. Changes nothing in the log.
-    Own,
+    /// With a session, 401 without, and of a user of this role, 403 for one of a lesser. What it changes can be planned.
+    Api(Role),
+    /// As `Api`; changes nothing in the log.
+    Own(Role),
 }
 
 pub struct Route {
@@ -37,7 +38,11 @@ const BODY_LIMIT: usize = 256 << 10;
 
 #[rustfmt::skip]
 pub fn routes() -> Vec<Route> {
-    use Access::{Api, Open, Own, Page};
+    use Access::{Open, Page};
+    const VIEW: Access = Access::Api(Role::Viewer);
+    const WORK: Access = Access::Api(Role::Operator);
+    const RULE: Access = Access::Api(Role::Admin);
+    const OWN:  Access = Access::Own(Role::Viewer);
     let route = |access, method, path, handler| Route { access, method, path, handler };
     vec![
         route(Open, "GET",    "/login",                         get(web::pages::login)),
@@ -49,77 +54,88 @@ pub fn routes() -> Vec<Route> {
         route(Page, "GET",    "/",                              get(web::pages::home)),
         route(Page, "GET",    "/racks",                         get(web::pages::racks)),
         route(Page, "GET",    "/networks",                      get(web::pages::networks)),
-        route(Api,  "GET",    "/live",                          get(web::live::get)),
-        route(Api,  "GET",    "/timeline/{id}",                 get(web::pages::timeline)),
+        route(Page, "GET",    "/users",                         get(web::pages::users)),
+        route(VIEW, "GET",    "/live",                          get(web::live::get)),
+        route(VIEW, "GET",    "/timeline/{id}",                 get(web::pages::timeline)),
 
-        route(Own,  "POST",   "/api/v1/logout",                 post(session::logout)),
-        route(Api,  "GET",    "/api/v1/state",                  get(state::get)),
-        route(Api,  "GET",    "/api/v1/events",                 get(events::get)),
-        route(Api,  "GET",    "/api/v1/machines",               get(machines::list)),
-        route(Api,  "DELETE", "/api/v1/machines/{id}",          delete(machines::remove)),
-        route(Api,  "POST",   "/api/v1/machines/{id}/adopt",    post(machines::adopt)),
-        route(Api,  "GET",    "/api/v1/machines/{id}/timeline", get(timeline::get)),
-        route(Api,  "POST",   "/api/v1/machines/{id}/cancel",   post(machines::cancel)),
-        route(Api,  "POST",   "/api/v1/machines/{id}/boot",     post(machines::boot)),
-        route(Api,  "PUT",    "/api/v1/machines/{id}/place",    put(racks::place_machine)),
-        route(Api,  "DELETE", "/api/v1/machines/{id}/place",    delete(racks::unplace_machine)),
-        route(Api,  "GET",    "/api/v1/hosts",                  get(hosts::list)),
-        route(Api,  "POST",   "/api/v1/hosts/{id}/drain",       post(hosts::drain)),
-        route(Api,  "POST",   "/api/v1/hosts/{id}/undrain",     post(hosts::undrain)),
-        route(Api,  "GET",    "/api/v1/vms",                    get(vms::list)),
-        route(Api,  "POST",   "/api/v1/vms",                    post(vms::create)),
-        route(Api,  "DELETE", "/api/v1/vms/{id}",               delete(vms::remove)),
-        route(Api,  "POST",   "/api/v1/vms/{id}/cancel",        post(vms::cancel)),
-        route(Api,  "GET",    "/api/v1/vms/{id}/timeline",      get(timeline::get)),
-        route(Api,  "GET",    "/api/v1/services",               get(services::list)),
-        route(Api,  "DELETE", "/api/v1/services/{id}",          delete(services::remove)),
-        route(Api,  "POST",   "/api/v1/services/{id}/cancel",   post(services::cancel)),
-        route(Api,  "GET",    "/api/v1/services/{id}/timeline", get(timeline::get)),
-        route(Api,  "GET",    "/api/v1/packages",               get(packages::list)),
-        route(Api,  "POST",   "/api/v1/packages",               post(packages::install).layer(DefaultBodyLimit::disable())),
-        route(Api,  "DELETE", "/api/v1/packages/{id}",          delete(packages::remove)),
-        route(Api,  "GET",    "/api/v1/racks",                  get(racks::list)),
-        route(Api,  "POST",   "/api/v1/racks",                  post(racks::add)),
-        route(Api,  "DELETE", "/api/v1/racks/{id}",             delete(racks::remove)),
-        route(Api,  "GET",    "/api/v1/switches",               get(switches::list)),
-        route(Api,  "POST",   "/api/v1/switches",               post(switches::add)),
-        route(Api,  "DELETE", "/api/v1/switches/{id}",          delete(switches::remove)),
-        route(Api,  "POST",   "/api/v1/switches/{id}/ports",    post(switches::ports)),
-        route(Api,  "POST",   "/api/v1/switches/{id}/plug",     post(switches::plug)),
-        route(Api,  "POST",   "/api/v1/switches/{id}/unplug",   post(switches::unplug)),
-        route(Api,  "PUT",    "/api/v1/switches/{id}/place",    put(racks::place_switch)),
-        route(Api,  "DELETE", "/api/v1/switches/{id}/place",    delete(racks::unplace_switch)),
-        route(Api,  "GET",    "/api/v1/media",                  get(systems::list_media)),
-        route(Api,  "POST",   "/api/v1/media",                  post(systems::import).layer(DefaultBodyLimit::disable())),
-        route(Api,  "DELETE", "/api/v1/media/{id}",             delete(systems::remove_medium)),
-        route(Api,  "GET",    "/api/v1/profiles",               get(systems::list_profiles)),
-        route(Api,  "POST",   "/api/v1/profiles",               post(systems::set_profile)),
-        route(Api,  "GET",    "/api/v1/profiles/{id}/template", get(systems::template)),
-        route(Api,  "DELETE", "/api/v1/profiles/{id}",          delete(systems::remove_profile)),
-        route(Api,  "GET",    "/api/v1/networks",               get(networks::get)),
-        route(Api,  "GET",    "/api/v1/subnets",                get(networks::subnets)),
-        route(Api,  "PUT",    "/api/v1/subnets/{id}",           put(networks::set_subnet)),
-        route(Api,  "DELETE", "/api/v1/subnets/{id}",           delete(networks::remove_subnet)),
-        route(Api,  "GET",    "/api/v1/reservations",           get(networks::reservations)),
-        route(Api,  "POST",   "/api/v1/reservations",           post(networks::reserve)),
-        route(Api,  "DELETE", "/api/v1/reservations/{id}",      delete(networks::unreserve)),
-        route(Api,  "GET",    "/api/v1/leases",                 get(networks::leases)),
-        route(Api,  "DELETE", "/api/v1/leases/{id}",            delete(networks::free)),
-        route(Api,  "GET",    "/api/v1/timeline/{id}",          get(timeline::get)),
-        route(Api,  "GET",    "/api/v1/policy",                 get(policy::get)),
-        route(Api,  "PUT",    "/api/v1/policy",                 put(policy::put)),
-        route(Api,  "GET",    "/api/v1/query",                  get(query::nouns)),
-        route(Api,  "GET",    "/api/v1/query/{noun}",           get(query::get)),
-        route(Own,  "POST",   "/api/v1/plan",                   post(plan::plan).layer(DefaultBodyLimit::max(plan::LIMIT))),
-        route(Api,  "POST",   "/api/v1/apply",                  post(plan::apply).layer(DefaultBodyLimit::max(plan::LIMIT))),
-        route(Api,  "GET",    "/api/v1/document",               get(document::get)),
-        route(Own,  "POST",   "/api/v1/document",               post(document::plan).layer(DefaultBodyLimit::max(plan::LIMIT))),
-        route(Api,  "GET",    "/api/v1/history",                get(history::list)),
-        route(Api,  "GET",    "/api/v1/history/{position}",     get(history::show)),
-        route(Api,  "GET",    "/api/v1/log",                    get(history::lines)),
-        route(Api,  "GET",    "/api/v1/log/compacted",          get(history::compacted)),
-        route(Api,  "GET",    "/api/v1/hash",                   get(history::state)),
-        route(Own,  "POST",   "/api/v1/replay",                 post(replay::post).layer(DefaultBodyLimit::max(replay::LIMIT))),
+        route(VIEW, "GET",    "/api/v1/users",                  get(users::list)),
+        route(RULE, "POST",   "/api/v1/users",                  post(users::add)),
+        route(RULE, "PUT",    "/api/v1/users/{id}/role",        put(users::set_role)),
+        route(Access::Own(Role::Admin), "PUT", "/api/v1/users/{id}/password", put(users::set_password)),
+        route(RULE, "DELETE", "/api/v1/users/{id}",             delete(users::remove)),
+        route(VIEW, "GET",    "/api/v1/me",                     get(users::me)),
+        route(OWN,  "PUT",    "/api/v1/me/password",            put(users::change_password)),
+        route(VIEW, "GET",    "/api/v1/sessions",               get(sessions::list)),
+        route(OWN,  "DELETE", "/api/v1/sessions/{id}",          delete(sessions::end)),
+        route(OWN,  "POST",   "/api/v1/tokens",                 post(sessions::make_token)),
+        route(OWN,  "POST",   "/api/v1/logout",                 post(session::logout)),
+        route(VIEW, "GET",    "/api/v1/state",                  get(state::get)),
+        route(VIEW, "GET",    "/api/v1/events",                 get(events::get)),
+        route(VIEW, "GET",    "/api/v1/machines",               get(machines::list)),
+        route(WORK, "DELETE", "/api/v1/machines/{id}",          delete(machines::remove)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/adopt",    post(machines::adopt)),
+        route(VIEW, "GET",    "/api/v1/machines/{id}/timeline", get(timeline::get)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/cancel",   post(machines::cancel)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/boot",     post(machines::boot)),
+        route(WORK, "PUT",    "/api/v1/machines/{id}/place",    put(racks::place_machine)),
+        route(WORK, "DELETE", "/api/v1/machines/{id}/place",    delete(racks::unplace_machine)),
+        route(VIEW, "GET",    "/api/v1/hosts",                  get(hosts::list)),
+        route(WORK, "POST",   "/api/v1/hosts/{id}/drain",       post(hosts::drain)),
+        route(WORK, "POST",   "/api/v1/hosts/{id}/undrain",     post(hosts::undrain)),
+        route(VIEW, "GET",    "/api/v1/vms",                    get(vms::list)),
+        route(WORK, "POST",   "/api/v1/vms",                    post(vms::create)),
+        route(WORK, "DELETE", "/api/v1/vms/{id}",               delete(vms::remove)),
+        route(WORK, "POST",   "/api/v1/vms/{id}/cancel",        post(vms::cancel)),
+        route(VIEW, "GET",    "/api/v1/vms/{id}/timeline",      get(timeline::get)),
+        route(VIEW, "GET",    "/api/v1/services",               get(services::list)),
+        route(WORK, "DELETE", "/api/v1/services/{id}",          delete(services::remove)),
+        route(WORK, "POST",   "/api/v1/services/{id}/cancel",   post(services::cancel)),
+        route(VIEW, "GET",    "/api/v1/services/{id}/timeline", get(timeline::get)),
+        route(VIEW, "GET",    "/api/v1/packages",               get(packages::list)),
+        route(WORK, "POST",   "/api/v1/packages",               post(packages::install).layer(DefaultBodyLimit::disable())),
+        route(WORK, "DELETE", "/api/v1/packages/{id}",          delete(packages::remove)),
+        route(VIEW, "GET",    "/api/v1/racks",                  get(racks::list)),
+        route(WORK, "POST",   "/api/v1/racks",                  post(racks::add)),
+        route(WORK, "DELETE", "/api/v1/racks/{id}",             delete(racks::remove)),
+        route(VIEW, "GET",    "/api/v1/switches",               get(switches::list)),
+        route(WORK, "POST",   "/api/v1/switches",               post(switches::add)),
+        route(WORK, "DELETE", "/api/v1/switches/{id}",          delete(switches::remove)),
+        route(WORK, "POST",   "/api/v1/switches/{id}/ports",    post(switches::ports)),
+        route(WORK, "POST",   "/api/v1/switches/{id}/plug",     post(switches::plug)),
+        route(WORK, "POST",   "/api/v1/switches/{id}/unplug",   post(switches::unplug)),
+        route(WORK, "PUT",    "/api/v1/switches/{id}/place",    put(racks::place_switch)),
+        route(WORK, "DELETE", "/api/v1/switches/{id}/place",    delete(racks::unplace_switch)),
+        route(VIEW, "GET",    "/api/v1/media",                  get(systems::list_media)),
+        route(WORK, "POST",   "/api/v1/media",                  post(systems::import).layer(DefaultBodyLimit::disable())),
+        route(WORK, "DELETE", "/api/v1/media/{id}",             delete(systems::remove_medium)),
+        route(VIEW, "GET",    "/api/v1/profiles",               get(systems::list_profiles)),
+        route(WORK, "POST",   "/api/v1/profiles",               post(systems::set_profile)),
+        route(VIEW, "GET",    "/api/v1/profiles/{id}/template", get(systems::template)),
+        route(WORK, "DELETE", "/api/v1/profiles/{id}",          delete(systems::remove_profile)),
+        route(VIEW, "GET",    "/api/v1/networks",               get(networks::get)),
+        route(VIEW, "GET",    "/api/v1/subnets",                get(networks::subnets)),
+        route(WORK, "PUT",    "/api/v1/subnets/{id}",           put(networks::set_subnet)),
+        route(WORK, "DELETE", "/api/v1/subnets/{id}",           delete(networks::remove_subnet)),
+        route(VIEW, "GET",    "/api/v1/reservations",           get(networks::reservations)),
+        route(WORK, "POST",   "/api/v1/reservations",           post(networks::reserve)),
+        route(WORK, "DELETE", "/api/v1/reservations/{id}",      delete(networks::unreserve)),
+        route(VIEW, "GET",    "/api/v1/leases",                 get(networks::leases)),
+        route(WORK, "DELETE", "/api/v1/leases/{id}",            delete(networks::free)),
+        route(VIEW, "GET",    "/api/v1/timeline/{id}",          get(timeline::get)),
+        route(VIEW, "GET",    "/api/v1/policy",                 get(policy::get)),
+        route(RULE, "PUT",    "/api/v1/policy",                 put(policy::put)),
+        route(VIEW, "GET",    "/api/v1/query",                  get(query::nouns)),
+        route(VIEW, "GET",    "/api/v1/query/{noun}",           get(query::get)),
+        route(OWN,  "POST",   "/api/v1/plan",                   post(plan::plan).layer(DefaultBodyLimit::max(plan::LIMIT))),
+        route(WORK, "POST",   "/api/v1/apply",                  post(plan::apply).layer(DefaultBodyLimit::max(plan::LIMIT))),
+        route(VIEW, "GET",    "/api/v1/document",               get(document::get)),
+        route(OWN,  "POST",   "/api/v1/document",               post(document::plan).layer(DefaultBodyLimit::max(plan::LIMIT))),
+        route(VIEW, "GET",    "/api/v1/history",                get(history::list)),
+        route(VIEW, "GET",    "/api/v1/history/{position}",     get(history::show)),
+        route(VIEW, "GET",    "/api/v1/log",                    get(history::lines)),
+        route(VIEW, "GET",    "/api/v1/log/compacted",          get(history::compacted)),
+        route(VIEW, "GET",    "/api/v1/hash",                   get(history::state)),
+        route(Access::Own(Role::Admin), "POST", "/api/v1/replay",                 post(replay::post).layer(DefaultBodyLimit::max(replay::LIMIT))),
     ]
 }
 
@@ -130,8 +146,8 @@ pub fn router(app: App) -> Router {
         let guarded = match access {
             Access::Open => handler.route_layer(from_fn(guard::open)),
             Access::Page => handler.route_layer(from_fn_with_state(app.clone(), guard::page)),
-            Access::Api => handler.route_layer(from_fn_with_state(app.clone(), guard::api)),
-            Access::Own => handler.route_layer(from_fn_with_state(app.clone(), guard::own)),
+            Access::Api(role) => handler.route_layer(from_fn_with_state((app.clone(), role), guard::api)),
+            Access::Own(role) => handler.route_layer(from_fn_with_state((app.clone(), role), guard::own)),
         };
         router = router.route(path, guarded);
     }

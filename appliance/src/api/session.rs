@@ -6,10 +6,11 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
+use fleet::user;
 use serde::{Deserialize, Serialize};
 
 use super::{Json, guard};
-use crate::auth::{AuthError, Client, FIRST_PERSON};
+use crate::auth::{AuthError, Client};
 use crate::{App, core, web};
 
 /// Browsers forget the cookie after this time; when a session is over is decided by its last use.
@@ -32,7 +33,7 @@ pub struct Login {
 }
 
 fn first_person() -> String {
-    FIRST_PERSON.to_owned()
+    user::FIRST.to_owned()
 }
 
 /// For those who carry it themselves; a browser gets a cookie that its scripts cannot read.
@@ -60,7 +61,8 @@ pub async fn login(
     caller: Caller,
     Json(body): Json<Login>,
 ) -> Result<Response, web::Error> {
-    let done = app.auth.login(caller.from, &body.user, &body.password, caller.client, core::now()).await;
+    let user = user::find(&app.core.fleet(), &body.user);
+    let done = app.auth.login(caller.from, user.as_ref(), &body.password, caller.client, core::now()).await;
     if done.is_ok() {
         app.core.note("site", "login", format!("{} logged in from {}", body.user, caller.from));
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use axum::extract::State as Extract;
 use fleet::medium::Medium;
 use fleet::site::Policy;
+use fleet::user::{self, User};
 use fleet::{Fleet, Timestamp};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ pub struct State {
     #[serde(default)]
     pub profiles: Vec<Listed>,
     pub networks: Networks,
+    #[serde(default)]
+    pub users: Vec<User>,
     /// Those with the lowest addresses; `GET /leases` has all.
     #[serde(default)]
     pub leases: Vec<Lease>,
@@ -99,6 +102,7 @@ pub fn state(app: &App) -> State {
         media: systems::all_media(&fleet),
         profiles: systems::all_profiles(&fleet),
         networks: networks::all(app, &fleet),
+        users: user::all(&fleet).collect(),
         leases: networks::given(app, &fleet).take(LEASES).collect(),
     }
 }

@@ -6,7 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use fleet::Timestamp;
+use fleet::user::Role;
 use sha2::{Digest as _, Sha256};
+use sqlx::AssertSqlSafe;
 
 use super::{AuthError, Client, MINUTE};
 use crate::store::{Store, StoreError, on_pool};
@@ -23,33 +25,63 @@ pub(super) struct Sessions {
     known: Mutex<HashMap<String, Known>>,
 }
 
+/// One that was opened, as its token finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// For people and for ending it; the token cannot be made from it.
+    pub id: String,
+    pub person: String,
+    pub client: Client,
+    /// What a token was made for.
+    pub name: Option<String>,
+    /// May not do more than this, whatever its person may.
+    pub role: Option<Role>,
+    /// The address that it was opened from.
+    pub origin: Option<String>,
+    pub made_at: Timestamp,
+    pub used_at: Timestamp,
+    pub ends_at: Timestamp,
+}
+
+/// One that is to be opened.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    pub person: String,
+    pub client: Client,
+    pub name: Option<String>,
+    pub role: Option<Role>,
+    pub origin: Option<String>,
+    pub ends_at: Timestamp,
+}
+
 #[derive(Debug, Clone)]
 struct Known {
-    person: String,
-    client: Client,
-    used_at: u64,
-    ends_at: u64,
+    session: Session,
     /// When it was last seen in the database.
     read_at: u64,
 }
 
-type Columns = (String, String, String, i64, i64);
+type Columns = (String, String, String, Option<String>, Option<String>, Option<String>, i64, i64, i64);
+
+const COLUMNS: &str =
+    "SELECT token, person, client, name, role, origin, made_at, used_at, ends_at FROM session";
 
 impl Sessions {
     pub async fn open(store: Store) -> Result<Sessions, AuthError> {
         let rows: Vec<Columns> = on_pool!(store.pool(), pool => {
-            sqlx::query_as("SELECT token, person, client, used_at, ends_at FROM session").fetch_all(pool).await
+            sqlx::query_as(COLUMNS).fetch_all(pool).await
         })
         .map_err(|source| StoreError::of("read", source))?;
-        let known = rows.into_iter().map(|row| read(row, 0)).collect();
+        let known =
+            rows.into_iter().map(|row| (row.0.clone(), Known { session: read(row), read_at: 0 })).collect();
         Ok(Sessions { store, known: Mutex::new(known) })
     }
 
     /// Opens a session; returns its token.
-    pub async fn begin(&self, person: &str, client: Client, now: Timestamp) -> Result<String, AuthError> {
+    pub async fn begin(&self, new: NewSession, now: Timestamp) -> Result<String, AuthError> {
         let failed = |source| StoreError::of("written", source);
         let token = new_token();
-        let ends_at = now.0 + client.lasts();
+        let NewSession { person, client, name, role, origin, ends_at } = new;
         on_pool!(self.store.pool(), pool => {
             let mut transaction = pool.begin_with(self.store.pool().begin()).await.map_err(failed)?;
             sqlx::query("DELETE FROM session WHERE ends_at <= $1")
@@ -58,56 +90,59 @@ impl Sessions {
                 .await
                 .map_err(failed)?;
             sqlx::query(
-                "INSERT INTO session (token, person, client, made_at, used_at, ends_at)
-                 VALUES ($1, $2, $3, $4, $4, $5)",
+                "INSERT INTO session (token, person, client, name, role, origin, made_at, used_at, ends_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)",
             )
             .bind(sealed(&token))
-            .bind(person)
+            .bind(&person)
             .bind(client.word())
+            .bind(&name)
+            .bind(role.map(Role::word))
+            .bind(&origin)
             .bind(now.0.cast_signed())
-            .bind(ends_at.cast_signed())
+            .bind(ends_at.0.cast_signed())
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
             transaction.commit().await.map_err(failed)
         })?;
-        let known = Known { person: person.to_owned(), client, used_at: now.0, ends_at, read_at: now.0 };
+        let id = id_of(&sealed(&token));
+        let session = Session { id, person, client, name, role, origin, made_at: now, used_at: now, ends_at };
         let mut all = self.lock();
-        all.retain(|_, session| session.ends_at > now.0);
-        all.insert(sealed(&token), known);
+        all.retain(|_, known| known.session.ends_at > now);
+        all.insert(sealed(&token), Known { session, read_at: now.0 });
         Ok(token)
     }
 
-    pub async fn person(&self, token: &str, now: Timestamp) -> Result<Option<String>, AuthError> {
+    pub async fn find(&self, token: &str, now: Timestamp) -> Result<Option<Session>, AuthError> {
         let token = sealed(token);
         let remembered = self.lock().get(&token).cloned();
         let fresh = remembered.as_ref().is_some_and(|known| now.0.saturating_sub(known.read_at) < FRESH);
-        let session = if fresh || self.store.away().is_some() {
+        let known = if fresh || self.store.away().is_some() {
             remembered
         } else {
             match self.read(&token, now).await {
-                Ok(session) => session,
+                Ok(known) => known,
                 // The database has just gone away; who was let in before still is.
                 Err(AuthError::Store(error)) if error.is_away() && remembered.is_some() => remembered,
                 Err(error) => return Err(error),
             }
         };
-        let Some(session) = session.filter(|session| session.ends_at > now.0) else { return Ok(None) };
-        if now.0.saturating_sub(session.used_at) > NOTE_USE && self.store.away().is_none() {
-            self.note_use(&token, session.client, now).await?;
+        let Some(session) = known.map(|known| known.session).filter(|session| session.ends_at > now) else {
+            return Ok(None);
+        };
+        if now.0.saturating_sub(session.used_at.0) > NOTE_USE && self.store.away().is_none() {
+            self.note_use(&token, &session, now).await?;
         }
-        Ok(Some(session.person))
+        Ok(Some(session))
     }
 
     async fn read(&self, token: &str, now: Timestamp) -> Result<Option<Known>, AuthError> {
         let row: Option<Columns> = on_pool!(self.store.pool(), pool => {
-            sqlx::query_as("SELECT token, person, client, used_at, ends_at FROM session WHERE token = $1")
-                .bind(token)
-                .fetch_optional(pool)
-                .await
+            sqlx::query_as(AssertSqlSafe(format!("{COLUMNS} WHERE token = $1"))).bind(token).fetch_optional(pool).await
         })
         .map_err(|source| StoreError::of("read", source))?;
-        let known = row.map(|row| read(row, now.0).1);
+        let known = row.map(|row| Known { session: read(row), read_at: now.0 });
         let mut all = self.lock();
         match &known {
             Some(known) => all.insert(token.to_owned(), known.clone()),
@@ -116,32 +151,80 @@ impl Sessions {
         Ok(known)
     }
 
-    async fn note_use(&self, token: &str, client: Client, now: Timestamp) -> Result<(), AuthError> {
-        let ends_at = now.0 + client.lasts();
+    async fn note_use(&self, token: &str, session: &Session, now: Timestamp) -> Result<(), AuthError> {
+        let ends_at = session.client.lasts().map_or(session.ends_at, |lasts| Timestamp(now.0 + lasts));
         on_pool!(self.store.pool(), pool => {
             sqlx::query("UPDATE session SET used_at = $2, ends_at = $3 WHERE token = $1")
                 .bind(token)
                 .bind(now.0.cast_signed())
-                .bind(ends_at.cast_signed())
+                .bind(ends_at.0.cast_signed())
                 .execute(pool)
                 .await
                 .map(drop)
         })
         .map_err(|source| StoreError::of("written", source))?;
         if let Some(known) = self.lock().get_mut(token) {
-            known.used_at = now.0;
-            known.ends_at = ends_at;
+            known.session.used_at = now;
+            known.session.ends_at = ends_at;
         }
         Ok(())
     }
 
+    /// Those that are not over, of one person or of all, the one used last first.
+    pub async fn list(&self, person: Option<&str>, now: Timestamp) -> Result<Vec<Session>, AuthError> {
+        let rows: Vec<Columns> = on_pool!(self.store.pool(), pool => {
+            sqlx::query_as(AssertSqlSafe(format!(
+                "{COLUMNS} WHERE ends_at > $1 AND ($2 IS NULL OR person = $2) ORDER BY used_at DESC, token"
+            )))
+            .bind(now.0.cast_signed())
+            .bind(person)
+            .fetch_all(pool)
+            .await
+        })
+        .map_err(|source| StoreError::of("read", source))?;
+        Ok(rows.into_iter().map(read).collect())
+    }
+
     pub async fn end(&self, token: &str) -> Result<(), AuthError> {
-        let token = sealed(token);
+        self.end_where(|sealed_token, _| *sealed_token == sealed(token), "token = $1", &sealed(token)).await
+    }
+
+    pub async fn end_by_id(&self, id: &str) -> Result<(), AuthError> {
+        self.end_where(|_, session| session.id == id, "substr(token, 1, 16) = $1", id).await
+    }
+
+    /// All of a person's but the one of this token.
+    pub async fn end_others(&self, person: &str, token: Option<&str>) -> Result<(), AuthError> {
+        let kept = token.map(sealed).unwrap_or_default();
         on_pool!(self.store.pool(), pool => {
-            sqlx::query("DELETE FROM session WHERE token = $1").bind(&token).execute(pool).await.map(drop)
+            sqlx::query("DELETE FROM session WHERE person = $1 AND token <> $2")
+                .bind(person)
+                .bind(&kept)
+                .execute(pool)
+                .await
+                .map(drop)
         })
         .map_err(|source| StoreError::of("written", source))?;
-        self.lock().remove(&token);
+        self.lock().retain(|token, known| known.session.person != person || *token == kept);
+        Ok(())
+    }
+
+    /// In the database and in memory; `bound` is `$1` of the condition.
+    async fn end_where(
+        &self,
+        ended: impl Fn(&String, &Session) -> bool,
+        condition: &'static str,
+        bound: &str,
+    ) -> Result<(), AuthError> {
+        on_pool!(self.store.pool(), pool => {
+            sqlx::query(AssertSqlSafe(format!("DELETE FROM session WHERE {condition}")))
+                .bind(bound)
+                .execute(pool)
+                .await
+                .map(drop)
+        })
+        .map_err(|source| StoreError::of("written", source))?;
+        self.lock().retain(|token, known| !ended(token, &known.session));
         Ok(())
     }
 
@@ -150,16 +233,24 @@ impl Sessions {
     }
 }
 
-fn read((token, person, client, used_at, ends_at): Columns, now: u64) -> (String, Known) {
-    let client = if client == Client::Console.word() { Client::Console } else { Client::Page };
-    let known = Known {
+fn read((token, person, client, name, role, origin, made_at, used_at, ends_at): Columns) -> Session {
+    let time = |at: i64| Timestamp(at.cast_unsigned());
+    Session {
+        id: id_of(&token),
         person,
-        client,
-        used_at: used_at.cast_unsigned(),
-        ends_at: ends_at.cast_unsigned(),
-        read_at: now,
-    };
-    (token, known)
+        client: Client::of_word(&client),
+        name,
+        // A role that this version does not know gives no more than the least.
+        role: role.map(|role| role.parse().unwrap_or(Role::Viewer)),
+        origin,
+        made_at: time(made_at),
+        used_at: time(used_at),
+        ends_at: time(ends_at),
+    }
+}
+
+fn id_of(sealed: &str) -> String {
+    sealed.chars().take(16).collect()
 }
 
 /// The prefix tells a person, and a scanner for leaked secrets, what it is, and keeps a token from beginning with the

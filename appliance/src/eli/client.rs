@@ -42,6 +42,10 @@ impl Client {
         Ok(Client { http, server, fingerprint, token, seen, planning: false })
     }
 
+    pub fn is_planning(&self) -> bool {
+        self.planning
+    }
+
     /// A client whose changes are planned and not made: each ends with [`PlanMade`].
     pub fn planning(self) -> Client {
         Client { planning: true, ..self }

@@ -282,6 +282,6 @@ pub fn waits(waiting: &[Wait]) -> Vec<String> {
 }
 
 /// By this machine's clock; a lab or laptop whose clock is wrong shows wrong spans, nothing else.
-fn ago(since: Timestamp) -> String {
+pub fn ago(since: Timestamp) -> String {
     span(core::now().secs_since(since))
 }

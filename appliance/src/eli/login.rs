@@ -13,13 +13,12 @@ use super::client::{self, Client};
 use super::pin::Fingerprint;
 use super::settings::{self, Settings};
 use crate::api::session;
-use crate::auth::FIRST_PERSON;
 
 #[derive(Args)]
 pub struct Login {
     /// https://ADDRESS of the appliance
     address: Option<String>,
-    #[arg(long, default_value = FIRST_PERSON)]
+    #[arg(long, default_value = fleet::user::FIRST)]
     user: String,
     /// The one-time code on the appliance's screen: sets the first password
     #[arg(long)]
@@ -90,7 +89,7 @@ async fn trust(server: &str) -> anyhow::Result<Fingerprint> {
     Ok(fingerprint)
 }
 
-fn new_password() -> anyhow::Result<String> {
+pub fn new_password() -> anyhow::Result<String> {
     let password = ask_hidden("New password: ")?;
     ensure!(ask_hidden("The same again: ")? == password, "the two are not the same");
     Ok(password)
@@ -105,7 +104,7 @@ fn ask(question: &str) -> anyhow::Result<String> {
 }
 
 /// Without showing what is typed, where it is typed on a terminal.
-fn ask_hidden(question: &str) -> anyhow::Result<String> {
+pub fn ask_hidden(question: &str) -> anyhow::Result<String> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return ask(question);

@@ -350,7 +350,10 @@ pub static EVENTS: &[Field<Record>] = &[
     column("at", Text, "when, RFC 3339", |_, event| Cell::text(rfc3339(event.at))),
     field("age", Number, "seconds ago", |scene, event| scene.age(event.at)),
     column("actor", Text, "a person, a machine's or VM's id, a MAC address, or appliance", |_, event| {
-        Cell::str(&event.actor)
+        Cell::str(event.actor.split_once('@').map_or(&*event.actor, |(person, _)| person))
+    }),
+    field("from", Text, "the address that a person spoke from", |_, event| {
+        Cell::of(event.actor.split_once('@'), |(_, from)| Cell::str(from))
     }),
     field("subject", Text, "id of what it is about", |_, event| Cell::str(&event.subject)),
     column("name", Text, "of what it is about, if that is there", |scene, event| {

@@ -68,6 +68,7 @@ impl From<ExecuteError> for Error {
     fn from(error: ExecuteError) -> Error {
         match error {
             ExecuteError::Refused(refusal) => refusal.into(),
+            ExecuteError::NotAllowed { .. } => Error::refused(StatusCode::FORBIDDEN, error.to_string()),
             ExecuteError::Changed => Error::refused(StatusCode::CONFLICT, error.to_string()),
             ExecuteError::NotDurable(_) => Error::Broken(error.into()),
             ExecuteError::Away(_) | ExecuteError::Unknown(_) | ExecuteError::Stopping => {
@@ -113,7 +114,7 @@ impl From<AuthError> for Error {
         let status = match &error {
             AuthError::WrongCode | AuthError::WrongPassword => StatusCode::UNAUTHORIZED,
             AuthError::AlreadySet | AuthError::NotSet => StatusCode::CONFLICT,
-            AuthError::UnusablePassword => StatusCode::UNPROCESSABLE_ENTITY,
+            AuthError::UnusablePassword | AuthError::UnusableDays => StatusCode::UNPROCESSABLE_ENTITY,
             AuthError::TooManyTries { wait_secs, .. } => {
                 return Error::Refused {
                     status: StatusCode::TOO_MANY_REQUESTS,

@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Error, pages};
+use crate::App;
 use crate::api::{events, guard, state};
-use crate::{App, core};
 
 #[derive(Debug, Deserialize)]
 pub struct Wanted {
@@ -89,7 +89,7 @@ impl Live {
 
     async fn look(&mut self, revision: u64) {
         // Logging out elsewhere, or a session that ran out, ends what this one sees.
-        if !matches!(self.app.auth.person(&self.token, core::now()).await, Ok(Some(_))) {
+        if !matches!(guard::of_token(&self.app, &self.token).await, Ok(Some(_))) {
             self.ready.push_back(Event::default().event("over").data("logged out"));
             self.over = true;
             return;

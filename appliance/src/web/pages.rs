@@ -4,13 +4,14 @@ use askama::Template;
 use axum::Extension;
 use axum::extract::{Path, State as Extract};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use fleet::user;
 
 use super::{Error, assets};
+use crate::App;
 use crate::api::guard::Person;
 use crate::api::state::{self, State};
 use crate::api::timeline;
 use crate::store::Entry;
-use crate::{App, auth};
 
 /// Lines of a timeline on the page; the REST API has the rest.
 const LINES: u32 = 300;
@@ -19,7 +20,7 @@ const LINES: u32 = 300;
 #[template(path = "home.html")]
 struct Home<'a> {
     version: String,
-    person: String,
+    person: &'a Person,
     state: &'a State,
     sections: Vec<Section>,
 }
@@ -29,7 +30,7 @@ struct Home<'a> {
 #[template(path = "sections_page.html")]
 struct SectionsPage<'a> {
     version: String,
-    person: String,
+    person: &'a Person,
     /// Which of the pages in the navigation this is; its first section has the same name.
     here: &'static str,
     title: &'static str,
@@ -88,6 +89,7 @@ section!(Switches, "switches.html");
 section!(Systems, "systems.html");
 section!(Networks, "networks.html");
 section!(Addresses, "addresses.html");
+section!(Users, "users.html");
 
 pub async fn home(
     Extract(app): Extract<App>,
@@ -96,7 +98,7 @@ pub async fn home(
     let state = state::state(&app);
     let home = Home {
         version: assets::version(),
-        person: person.name,
+        person: &person,
         sections: of_page(&state, &HOME)?,
         state: &state,
     };
@@ -105,12 +107,17 @@ pub async fn home(
 
 /// Where machines and switches stand, and what is plugged in where.
 pub async fn racks(app: Extract<App>, person: Extension<Person>) -> Result<Html<String>, Error> {
-    sections_page(&app, &person, "racks", "Racks and switches", ["racks", "switches"])
+    sections_page(&app, &person, "racks", "Racks and switches", &["racks", "switches"])
 }
 
 /// Which addresses are given where, and who else gives any.
 pub async fn networks(app: Extract<App>, person: Extension<Person>) -> Result<Html<String>, Error> {
-    sections_page(&app, &person, "networks", "Networks", ["networks", "addresses"])
+    sections_page(&app, &person, "networks", "Networks", &["networks", "addresses"])
+}
+
+/// Who may do what.
+pub async fn users(app: Extract<App>, person: Extension<Person>) -> Result<Html<String>, Error> {
+    sections_page(&app, &person, "users", "Users", &["users"])
 }
 
 fn sections_page(
@@ -118,10 +125,10 @@ fn sections_page(
     person: &Person,
     here: &'static str,
     title: &'static str,
-    shown: [&'static str; 2],
+    shown: &[&'static str],
 ) -> Result<Html<String>, Error> {
     let state = state::state(app);
-    let (version, person, sections) = (assets::version(), person.name.clone(), of_page(&state, &shown)?);
+    let (version, person, sections) = (assets::version(), person, of_page(&state, shown)?);
     let page = SectionsPage { version, person, here, title, state: &state, sections };
     Ok(Html(page.render()?))
 }
@@ -133,7 +140,7 @@ fn of_page(state: &State, names: &[&str]) -> Result<Vec<Section>, askama::Error>
 type Render = fn(&State) -> Result<String, askama::Error>;
 
 /// Every section there is, in the order of their events.
-const SECTIONS: [(&str, Render); 10] = [
+const SECTIONS: [(&str, Render); 11] = [
     ("head", |state| Head { state }.render()),
     ("machines", |state| Machines { state }.render()),
     ("hosts", |state| Hosts { state }.render()),
@@ -144,6 +151,7 @@ const SECTIONS: [(&str, Render); 10] = [
     ("systems", |state| Systems { state }.render()),
     ("networks", |state| Networks { state }.render()),
     ("addresses", |state| Addresses { state }.render()),
+    ("users", |state| Users { state }.render()),
 ];
 
 /// The sections that are shown; others cost nothing, and in a large fleet some are megabytes.
@@ -158,7 +166,7 @@ pub async fn login(Extract(app): Extract<App>) -> Result<Response, Error> {
     if app.auth.code().is_some() {
         return Ok(Redirect::to("/welcome").into_response());
     }
-    Ok(Html(Login { version: assets::version(), person: auth::FIRST_PERSON }.render()?).into_response())
+    Ok(Html(Login { version: assets::version(), person: user::FIRST }.render()?).into_response())
 }
 
 /// Where the first password is set. Once it is, there is nothing here.
@@ -166,7 +174,7 @@ pub async fn welcome(Extract(app): Extract<App>) -> Result<Response, Error> {
     if app.auth.code().is_none() {
         return Ok(Redirect::to("/login").into_response());
     }
-    Ok(Html(Welcome { version: assets::version(), person: auth::FIRST_PERSON }.render()?).into_response())
+    Ok(Html(Welcome { version: assets::version(), person: user::FIRST }.render()?).into_response())
 }
 
 pub async fn timeline(Extract(app): Extract<App>, Path(id): Path<String>) -> Result<Html<String>, Error> {

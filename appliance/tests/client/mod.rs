@@ -6,6 +6,7 @@ use appliance::web;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
+use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -67,6 +68,16 @@ impl Client {
             headers: parts.headers,
             text: String::from_utf8(bytes.to_vec()).unwrap(),
         }
+    }
+
+    /// Status and the beginning of the body; for what does not end by itself.
+    pub async fn send_head(&self, request: Request<Body>) -> (StatusCode, String) {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let begin =
+            tokio::time::timeout(std::time::Duration::from_secs(5), body.into_data_stream().next()).await;
+        let begin = begin.ok().flatten().map(|bytes| bytes.unwrap_or_default()).unwrap_or_default();
+        (parts.status, String::from_utf8_lossy(&begin).into_owned())
     }
 
     pub fn request(&self, method: &str, path: &str, kind: &str) -> axum::http::request::Builder {

@@ -20,7 +20,7 @@ const CLOSED: &str = "!document.querySelector('#ask').open";
 const FORECAST: &str = "#ask[open] .forecast.lead:not([hidden])";
 
 fn person() -> Actor {
-    Actor::Person("admin".into())
+    Actor::admin("admin")
 }
 
 /// Opens a question by a click and reads its title.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Document, MachinePart, ReservationPart, ServicePart, SwitchPart, VmPart};
+use super::{Document, MachinePart, ReservationPart, ServicePart, SwitchPart, UserPart, VmPart};
 use crate::machine::{self, Machine, Phase};
 use crate::rack::{self, Occupant, Place};
 use crate::site::Policy;
 use crate::subnet::{self, Subnet};
-use crate::{Command, Ctx, Fleet, decide, evolve, service, vm};
+use crate::{Command, Ctx, Fleet, decide, evolve, service, user, vm};
 
 /// What a VM has if a document says nothing else.
 const USUAL_MEMORY_MIB: u64 = 512;
@@ -25,6 +25,7 @@ pub fn derive(fleet: &Fleet, document: &Document, image: Option<&vm::Image>, ctx
     let mut work = Work { after: fleet.clone(), ctx, derived: Derived::default() };
     work.say_twice(document);
     work.policy(document);
+    work.users(document);
     work.racks(document);
     work.switches(document);
     work.profiles(document);
@@ -75,6 +76,7 @@ impl Work {
                 format!("{noun} {name} is in the document twice; what stands there last was not looked at")
             }));
         };
+        look("user", &mut document.users.iter().map(|part| part.name.clone()));
         look("rack", &mut document.racks.iter().map(|part| part.name.clone()));
         look("switch", &mut document.switches.iter().map(|part| part.name.clone()));
         look("profile", &mut document.profiles.iter().map(|part| part.name.clone()));
@@ -93,6 +95,16 @@ impl Work {
             ssh_keys: part.ssh_keys.clone().unwrap_or_else(|| self.after.policy.ssh_keys.clone()),
         };
         self.order("policy", Command::SetPolicy { policy });
+    }
+
+    fn users(&mut self, document: &Document) {
+        for UserPart { name, role } in &document.users {
+            let command = match user::find(&self.after, name) {
+                Some(_) => Command::SetRole { name: name.clone(), role: *role },
+                None => Command::AddUser { name: name.clone(), role: *role },
+            };
+            self.order(&format!("user {name}"), command);
+        }
     }
 
     fn racks(&mut self, document: &Document) {
@@ -409,6 +421,13 @@ impl Work {
             for name in gone {
                 let what = format!("switch {name}");
                 self.order(&what, Command::RemoveSwitch { name, force: false });
+            }
+        }
+        if prune.users {
+            let named = |name: &str| document.users.iter().any(|part| part.name == name);
+            let gone: Vec<String> = self.after.users.keys().filter(|name| !named(name)).cloned().collect();
+            for name in gone {
+                self.order(&format!("user {name}"), Command::RemoveUser { name });
             }
         }
         if prune.racks {

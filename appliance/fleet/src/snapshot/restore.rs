@@ -16,6 +16,7 @@ use crate::rack::Rack;
 use crate::service::Service;
 use crate::subnet::Subnet;
 use crate::switch::Switch;
+use crate::user::User;
 use crate::vm::{Image, Vm};
 use crate::{Fleet, Index, Mac, MachineId, ServiceId, StateHash, VmId};
 
@@ -34,6 +35,7 @@ pub struct Restore {
     media: Vec<(String, Arc<Medium>)>,
     profiles: Vec<(String, Arc<Profile>)>,
     subnets: Vec<(String, Arc<Subnet>)>,
+    users: Vec<(String, Arc<User>)>,
     reservations: Vec<((Mac, Ipv4Addr), ())>,
     quarantines: Vec<(Ipv4Addr, Quarantine)>,
     images: Vec<(Image, ())>,
@@ -74,6 +76,7 @@ impl Restore {
             Objects::Media(media) => append(&mut self.media, media),
             Objects::Profiles(profiles) => append(&mut self.profiles, profiles),
             Objects::Subnets(subnets) => append(&mut self.subnets, subnets),
+            Objects::Users(users) => append(&mut self.users, users),
             Objects::Reservations(reservations) => append(&mut self.reservations, reservations),
             Objects::Quarantines(quarantines) => append(&mut self.quarantines, quarantines),
             Objects::End(end) => {
@@ -136,6 +139,7 @@ impl Restore {
             media: map_of(self.media),
             profiles: map_of(self.profiles),
             subnets: map_of(self.subnets),
+            users: map_of(self.users),
             last_machine: root.last_machine,
             last_vm: root.last_vm,
             last_service: root.last_service,

@@ -1,0 +1,128 @@
+//! `/api/v1/sessions`, `/api/v1/tokens`: who is logged in, and the tokens that people made for programs.
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use fleet::user::Role;
+use fleet::{Refusal, Timestamp, is_label};
+use serde::{Deserialize, Serialize};
+
+use super::guard::Person;
+use super::session::Token;
+use super::{Changed, Json, users};
+use crate::auth::Client;
+use crate::{App, core, web};
+
+/// The longest that a token is good for, if it is not said, in days.
+const USUAL_DAYS: u64 = 90;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    pub id: String,
+    pub user: String,
+    /// page, console, program
+    pub client: String,
+    /// What a token was made for.
+    pub name: Option<String>,
+    /// May not do more than this, whatever the user may.
+    pub role: Option<Role>,
+    /// The address that it was opened from.
+    pub from: Option<String>,
+    pub made_at: Timestamp,
+    /// To within five minutes.
+    pub used_at: Timestamp,
+    pub ends_at: Timestamp,
+    /// It is the one that asks.
+    pub here: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    /// What it is for: an RFC 1123 label.
+    pub name: String,
+    #[serde(default = "least")]
+    pub role: Role,
+    #[serde(default = "usual_days")]
+    pub days: u64,
+}
+
+fn least() -> Role {
+    Role::Viewer
+}
+
+fn usual_days() -> u64 {
+    USUAL_DAYS
+}
+
+/// One's own; an admin sees everybody's.
+pub async fn list(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+) -> Result<axum::Json<Vec<Listed>>, web::Error> {
+    let whose = (person.role < Role::Admin).then_some(person.user.name.as_str());
+    let sessions = app.auth.sessions(whose, core::now()).await?;
+    let listed = sessions.into_iter().map(|session| Listed {
+        here: session.id == person.session.id,
+        id: session.id,
+        user: session.person,
+        client: session.client.word().to_owned(),
+        name: session.name,
+        role: session.role,
+        from: session.origin,
+        made_at: session.made_at,
+        used_at: session.used_at,
+        ends_at: session.ends_at,
+    });
+    Ok(axum::Json(listed.collect()))
+}
+
+/// Ends one's own; an admin ends anybody's.
+pub async fn end(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(id): Path<String>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let whose = (person.role < Role::Admin).then_some(person.user.name.as_str());
+    let sessions = app.auth.sessions(whose, core::now()).await?;
+    let Some(session) = sessions.into_iter().find(|session| session.id == id) else {
+        return Err(Refusal::Missing { what: "session", name: id }.into());
+    };
+    app.auth.revoke(&session.id).await?;
+    let what = match &session.name {
+        Some(name) => format!("The token {name} of {} was ended", session.person),
+        None => format!("A session of {} was ended", session.person),
+    };
+    Ok(axum::Json(users::noted(&app, &person, what)))
+}
+
+/// For a program; the token is shown this once.
+pub async fn make_token(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Json(NewToken { name, role, days }): Json<NewToken>,
+) -> Result<axum::Json<Token>, web::Error> {
+    if !is_label(&name) {
+        let sentence =
+            format!("{name:?} is not usable as a name: a-z, 0-9 and - inside, at most 63 characters");
+        return Err(Refusal::Invalid(sentence).into());
+    }
+    if person.session.client == Client::Program {
+        return Err(Refusal::Conflict("a token cannot make another; log in for that".to_owned()).into());
+    }
+    if role > person.role {
+        let sentence = format!(
+            "{} is {}, so a token cannot be {}",
+            person.user.name,
+            person.role.with_article(),
+            role.with_article()
+        );
+        return Err(Refusal::Conflict(sentence).into());
+    }
+    let token = app.auth.make_token(person.from, &person.user.name, &name, role, days, core::now()).await?;
+    users::noted(
+        &app,
+        &person,
+        format!("A token {name} was made, {}, good for {days} days", role.with_article()),
+    );
+    Ok(axum::Json(Token { token }))
+}

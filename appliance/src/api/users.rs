@@ -1,0 +1,129 @@
+//! `/api/v1/users`, `/api/v1/me`: who may do what, and their passwords.
+
+use axum::Extension;
+use axum::extract::{Path, State};
+use fleet::user::{self, Role, User};
+use fleet::{Command, Refusal, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::guard::Person;
+use super::{Changed, Json};
+use crate::{App, core, web};
+
+/// Of a name alone. With an `added` of 0 it is the one that is built in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    #[serde(flatten)]
+    pub user: User,
+    /// Without one nobody can log in by this name.
+    pub password: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewUser {
+    pub name: String,
+    pub role: Role,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewRole {
+    pub role: Role,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewPassword {
+    pub password: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChangedPassword {
+    pub old: String,
+    pub new: String,
+}
+
+/// Who one is, and what one may do with this session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Me {
+    pub name: String,
+    pub role: Role,
+    pub session: String,
+    pub ends_at: Timestamp,
+}
+
+pub async fn list(State(app): State<App>) -> Result<axum::Json<Vec<Listed>>, web::Error> {
+    Ok(axum::Json(all(&app).await?))
+}
+
+pub async fn all(app: &App) -> Result<Vec<Listed>, web::Error> {
+    let mut listed = Vec::new();
+    for user in user::all(&app.core.fleet()) {
+        let password = app.auth.has_password(&user).await?;
+        listed.push(Listed { user, password });
+    }
+    Ok(listed)
+}
+
+pub async fn add(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Json(NewUser { name, role }): Json<NewUser>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    person.gives(&app, Command::AddUser { name, role }).await
+}
+
+pub async fn set_role(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(name): Path<String>,
+    Json(NewRole { role }): Json<NewRole>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    person.gives(&app, Command::SetRole { name, role }).await
+}
+
+pub async fn remove(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(name): Path<String>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    person.gives(&app, Command::RemoveUser { name }).await
+}
+
+/// By an admin, for somebody who has none yet or has forgotten it. Who is logged in as this user is not any more.
+pub async fn set_password(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(name): Path<String>,
+    Json(NewPassword { password }): Json<NewPassword>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let found = user::find(&app.core.fleet(), &name);
+    let user = found.ok_or_else(|| Refusal::Missing { what: "user", name: name.clone() })?;
+    app.auth.set_password(&user, &password, None, core::now()).await?;
+    Ok(axum::Json(noted(&app, &person, format!("The password of {name} was set"))))
+}
+
+pub async fn me(Extension(person): Extension<Person>) -> axum::Json<Me> {
+    let Person { user, role, session, .. } = person;
+    axum::Json(Me { name: user.name, role, session: session.id, ends_at: session.ends_at })
+}
+
+/// One's own. The session that asks goes on, one's others end.
+pub async fn change_password(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    headers: axum::http::HeaderMap,
+    Json(ChangedPassword { old, new }): Json<ChangedPassword>,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let kept = super::guard::token(&headers);
+    app.auth.change_password(person.from, &person.user, (&old, &new), kept, core::now()).await?;
+    Ok(axum::Json(noted(&app, &person, format!("{} has a new password", person.user.name))))
+}
+
+/// What is not in the log, because it is about secrets, is on the timeline.
+pub(super) fn noted(app: &App, person: &Person, sentence: String) -> Changed {
+    app.core.note("site", "login", format!("{sentence}, by {} from {}", person.user.name, person.from));
+    Changed { id: None, changed: vec![sentence], leftovers: Vec::new() }
+}

@@ -1,0 +1,70 @@
+//! Who gives commands.
+
+use std::net::IpAddr;
+
+use fleet::user::{self, Role};
+use fleet::{Command, NodeId};
+
+use super::{ExecuteError, Rehearsal};
+
+/// Who gave a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Actor {
+    Person(Person),
+    Node(NodeId),
+    /// A machine that has no name yet, by its MAC address.
+    Wire(fleet::Mac),
+    /// The appliance itself, by its policy and its reconciler.
+    Appliance,
+    /// Nobody: nothing of it is carried out.
+    Rehearsal(Rehearsal),
+}
+
+/// A person who gives commands, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    pub name: String,
+    pub role: Role,
+    pub from: Option<IpAddr>,
+}
+
+/// `ada`, `ada@10.77.1.5`
+impl std::fmt::Display for Person {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.from {
+            Some(from) => write!(f, "{}@{from}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+impl Actor {
+    /// Somebody who may give every order and does not come from a network.
+    pub fn admin(name: &str) -> Actor {
+        Actor::Person(Person { name: name.to_owned(), role: Role::Admin, from: None })
+    }
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Actor::Person(person) => person.fmt(f),
+            Actor::Node(node) => node.fmt(f),
+            Actor::Wire(mac) => mac.fmt(f),
+            Actor::Appliance => f.write_str("appliance"),
+            Actor::Rehearsal(_) => f.write_str("rehearsal"),
+        }
+    }
+}
+
+impl Person {
+    /// Routes are kept by roles, too; this holds for commands that come as data.
+    pub(super) fn may_order(&self, commands: &[Command]) -> Result<(), ExecuteError> {
+        // What no person orders is refused where plans come in, with the word for it.
+        let needs = commands.iter().filter_map(user::least_role).max().unwrap_or(Role::Viewer);
+        if self.role >= needs {
+            return Ok(());
+        }
+        Err(ExecuteError::NotAllowed { name: self.name.clone(), has: self.role, needs })
+    }
+}
