@@ -15,6 +15,7 @@ use fleet::rack::Occupant;
 use fleet::site::{Adopt, Policy};
 use fleet::subnet::{Range, Subnet};
 use fleet::switch::Plugged;
+use fleet::user::Role;
 use fleet::wire::{Neighbour, ObservedSoftware, ObservedVm, SoftwareState, VmState};
 use fleet::{
     Command, Event, Fleet, Mac, MachineId, NodeId, Observed, ObservedNode, Planner, Restore, ServiceId,
@@ -96,6 +97,17 @@ fn command() -> impl Strategy<Value = Command> {
         wiring(),
         systems(),
         networks(),
+        users(),
+    ]
+}
+
+fn users() -> impl Strategy<Value = Command> {
+    let name = prop_oneof![Just("admin".to_owned()), Just("ada".to_owned()), Just("otto".to_owned())];
+    let role = proptest::sample::select(&Role::ALL);
+    prop_oneof![
+        (name.clone(), role.clone()).prop_map(|(name, role)| Command::AddUser { name, role }),
+        (name.clone(), role).prop_map(|(name, role)| Command::SetRole { name, role }),
+        name.prop_map(|name| Command::RemoveUser { name }),
     ]
 }
 
