@@ -334,14 +334,10 @@ const commands = {
     }[thing.what];
     return force(thing, text);
   },
-  async role({ id, to }) {
-    const text = {
-      viewer: 'A viewer sees everything and changes nothing.',
-      operator: 'An operator runs machines, VMs, packages and networks.',
-      admin: 'An admin may do everything, and decides who else may.',
-    }[to];
-    return ask(`Make ${id} ${to === 'viewer' ? 'a' : 'an'} ${to}?`, text, 'Do it', to === 'admin',
-      headers => send('PUT', `/users/${encodeURIComponent(id)}/role`, { role: to }, headers));
+  async end({ id }, button) {
+    const done = await send('DELETE', `/sessions/${id}`);
+    button.closest('article').remove();
+    return done;
   },
   open({ dialog, for: name }) {
     const it = document.getElementById(dialog);
@@ -421,6 +417,10 @@ const forms = {
     await send('POST', '/users', { name: name.value, role: role.value });
     await send('PUT', `/users/${encodeURIComponent(name.value)}/password`, { password: password.value });
     return { changed: [`${name.value} can log in now`] };
+  },
+  role(form, headers) {
+    const { name, role } = form.elements;
+    return send('PUT', `/users/${encodeURIComponent(name.value)}/role`, { role: role.value }, headers);
   },
   password(form) {
     const { name, password } = form.elements;

@@ -54,11 +54,15 @@ fn usual_days() -> u64 {
     USUAL_DAYS
 }
 
-/// One's own; an admin sees everybody's.
 pub async fn list(
     State(app): State<App>,
     Extension(person): Extension<Person>,
 ) -> Result<axum::Json<Vec<Listed>>, web::Error> {
+    Ok(axum::Json(of(&app, &person).await?))
+}
+
+/// One's own; an admin sees everybody's.
+pub async fn of(app: &App, person: &Person) -> Result<Vec<Listed>, web::Error> {
     let whose = (person.role < Role::Admin).then_some(person.user.name.as_str());
     let sessions = app.auth.sessions(whose, core::now()).await?;
     let listed = sessions.into_iter().map(|session| Listed {
@@ -73,7 +77,7 @@ pub async fn list(
         used_at: session.used_at,
         ends_at: session.ends_at,
     });
-    Ok(axum::Json(listed.collect()))
+    Ok(listed.collect())
 }
 
 /// Ends one's own; an admin ends anybody's.

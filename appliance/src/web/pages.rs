@@ -9,6 +9,7 @@ use fleet::user;
 use super::{Error, assets};
 use crate::App;
 use crate::api::guard::Person;
+use crate::api::sessions;
 use crate::api::state::{self, State};
 use crate::api::timeline;
 use crate::store::Entry;
@@ -56,6 +57,12 @@ struct Welcome {
 #[template(path = "timeline.html")]
 struct Timeline {
     entries: Vec<Entry>,
+}
+
+#[derive(Template)]
+#[template(path = "sessions.html")]
+struct Sessions {
+    sessions: Vec<sessions::Listed>,
 }
 
 /// A part of the page that is rendered and swapped in by itself.
@@ -115,9 +122,12 @@ pub async fn networks(app: Extract<App>, person: Extension<Person>) -> Result<Ht
     sections_page(&app, &person, "networks", "Networks", &["networks", "addresses"])
 }
 
-/// Who may do what.
+/// Who may do what, and who is logged in. Sessions are the person's own, so they are not among the sections that are
+/// the same for everybody.
 pub async fn users(app: Extract<App>, person: Extension<Person>) -> Result<Html<String>, Error> {
-    sections_page(&app, &person, "users", "Users", &["users"])
+    let sessions = sessions::of(&app, &person).await?;
+    let sessions = Section { name: "sessions", html: Sessions { sessions }.render()? };
+    render_page(&app, &person, "users", "Users", &["users"], Some(sessions))
 }
 
 fn sections_page(
@@ -127,8 +137,21 @@ fn sections_page(
     title: &'static str,
     shown: &[&'static str],
 ) -> Result<Html<String>, Error> {
+    render_page(app, person, here, title, shown, None)
+}
+
+fn render_page(
+    app: &App,
+    person: &Person,
+    here: &'static str,
+    title: &'static str,
+    shown: &[&'static str],
+    own: Option<Section>,
+) -> Result<Html<String>, Error> {
     let state = state::state(app);
-    let (version, person, sections) = (assets::version(), person, of_page(&state, shown)?);
+    let mut sections = of_page(&state, shown)?;
+    sections.extend(own);
+    let version = assets::version();
     let page = SectionsPage { version, person, here, title, state: &state, sections };
     Ok(Html(page.render()?))
 }

@@ -9,6 +9,7 @@ use browser::Browser;
 use example::{bundle, guest, hears, host, join, mac, report, sight};
 use fleet::machine::{Once, Phase};
 use fleet::switch::Plugged;
+use fleet::user::Role;
 use fleet::wire::SoftwareState;
 use fleet::{Command, MachineId, NodeId, rack, vm};
 use serde_json::json;
@@ -399,4 +400,46 @@ fn racks_switches_and_ports_are_shown_and_removed() {
     browser.click(".pages a[href='/']").unwrap();
     browser.wait_for("location.pathname === '/'").unwrap();
     browser.wait_for(&says("#m1", "host-1")).unwrap();
+}
+
+#[test]
+fn a_user_is_added_given_another_role_and_sees_what_a_role_may() {
+    let world = World::start();
+    let mut browser = world.logged_in();
+    let role = || world.core().fleet().users.get("ada").map(|user| user.role);
+    browser.open(&world.url("/users")).unwrap();
+    browser.wait_for(&says("#link", "live")).unwrap();
+    browser.click("[data-dialog=new-user]").unwrap();
+    browser.fill("#new-user [name=name]", "ada").unwrap();
+    browser.fill("#new-user [name=password]", "ada has a horse").unwrap();
+    browser.press("Enter").unwrap();
+    browser.wait_for(&says("#user-ada", "operator")).unwrap();
+    browser.wait_for(&says("#said", "ada can log in now")).unwrap();
+
+    browser.click("#user-ada [data-dialog=set-role]").unwrap();
+    browser.eval("document.querySelector('#set-role [name=role]').value = 'viewer'").unwrap();
+    browser.click("#set-role [data-do=whatif]").unwrap();
+    browser.wait_for(&says("#set-role .forecast", "User ada is a viewer now")).unwrap();
+    assert_eq!(role(), Some(Role::Operator), "only asked");
+    browser.click("#set-role button:not([type=button])").unwrap();
+    browser.wait_for(&says("#user-ada", "viewer")).unwrap();
+    assert_eq!(role(), Some(Role::Viewer));
+
+    // What she may not do is not offered to her, and what she is logged in with ends when an admin says so.
+    let mut hers = Browser::start().unwrap();
+    hers.open(&world.url("/login")).unwrap();
+    hers.fill("input[name=user]", "ada").unwrap();
+    hers.fill("input[name=password]", "ada has a horse").unwrap();
+    hers.press("Enter").unwrap();
+    hers.wait_for("location.pathname === '/'").unwrap();
+    hers.wait_for(&says("#link", "live")).unwrap();
+    let offered = "[...document.querySelectorAll('main button')].filter(b => b.offsetParent).length";
+    assert_eq!(hers.eval(offered).unwrap(), json!(0));
+
+    browser.open(&world.url("/users")).unwrap();
+    browser.wait_for(&says("#sessions", "ada")).unwrap();
+    let ada = "[...document.querySelectorAll('#sessions article')].find(it => it.innerText.includes('ada'))";
+    browser.eval(&format!("{ada}.querySelector('[data-do=end]').click()")).unwrap();
+    browser.wait_for(&says("#said", "A session of ada was ended")).unwrap();
+    hers.wait_for("location.pathname === '/login'").unwrap();
 }
