@@ -1,8 +1,8 @@
 //! The site's certificate authority: certificates for the appliance's own servers and for nodes.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use fleet::NodeId;
@@ -24,6 +24,14 @@ pub enum CaError {
     File { step: &'static str, path: String, source: std::io::Error },
     #[error("{path} is not the certificate or key of this site's authority")]
     Unreadable { path: String },
+    #[error(
+        "{path} is a secret, and others than its owner may read or change it (mode {mode:04o}); chmod 600 {path}"
+    )]
+    Exposed { path: String, mode: u32 },
+    #[error("{path} belongs to user {owner}, who is not the one that this runs as")]
+    Foreign { path: String, owner: u32 },
+    #[error("{path} is empty; put it back from a backup of the folder it is in")]
+    Empty { path: String },
     #[error("a certificate could not be made")]
     Make(#[from] rcgen::Error),
     #[error("the certificate request is for another key than the one of this connection")]
@@ -60,7 +68,7 @@ impl Ca {
         let pem = read(&pem_path)?;
         let der = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|_| CaError::Unreadable { path: pem_path.display().to_string() })?;
-        Ok(Ca { key_pem: read(&key_path)?, pem, der })
+        Ok(Ca { key_pem: read_secret(&key_path)?, pem, der })
     }
 
     pub fn pem(&self) -> &str {
@@ -143,6 +151,28 @@ fn lasting(params: &mut CertificateParams) {
     params.not_after = date_time_ymd(2060, 1, 1);
 }
 
+/// Reads what nobody else may know: a file of this user alone.
+pub fn read_secret(path: &Path) -> Result<String, CaError> {
+    let name = || path.display().to_string();
+    let failed = |source| CaError::File { step: "reading", path: name(), source };
+    // Looked at is what was opened.
+    let mut file = std::fs::File::open(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    let mode = about.mode() & 0o7777;
+    if about.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(CaError::Foreign { path: name(), owner: about.uid() });
+    }
+    if mode & 0o077 != 0 {
+        return Err(CaError::Exposed { path: name(), mode });
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
+    if text.trim().is_empty() {
+        return Err(CaError::Empty { path: name() });
+    }
+    Ok(text)
+}
+
 /// Writes a file so that it is there whole, with this mode, or not at all.
 pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
     let failed = |step| {
@@ -160,7 +190,53 @@ pub fn write(path: &Path, text: &str, mode: u32) -> Result<(), CaError> {
         .mode(mode)
         .open(&beside)
         .map_err(failed("writing"))?;
+    // What a start that was cut off left behind may have another mode.
+    file.set_permissions(std::fs::Permissions::from_mode(mode)).map_err(failed("writing"))?;
     file.write_all(text.as_bytes()).map_err(failed("writing"))?;
     file.sync_all().map_err(failed("writing"))?;
     std::fs::rename(&beside, path).map_err(failed("writing"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{Permissions, set_permissions};
+
+    use super::*;
+
+    #[test]
+    fn a_secret_that_others_may_read_or_that_is_not_there_is_refused_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let fingerprint = Ca::open(dir.path()).unwrap().fingerprint();
+        assert_eq!(Ca::open(dir.path()).unwrap().fingerprint(), fingerprint);
+        let key = dir.path().join("ca-key.pem");
+        let refused = || Ca::open(dir.path()).map(drop).unwrap_err().to_string();
+
+        set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+        assert!(refused().contains("(mode 0644); chmod 600"), "{}", refused());
+        set_permissions(&key, Permissions::from_mode(0o620)).unwrap();
+        assert!(refused().contains("(mode 0620)"), "{}", refused());
+        set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(Ca::open(dir.path()).unwrap().fingerprint(), fingerprint);
+
+        std::os::unix::fs::chown(&key, Some(12_345), None).unwrap();
+        assert!(refused().contains("belongs to user 12345"), "{}", refused());
+        std::os::unix::fs::chown(&key, Some(nix::unistd::geteuid().as_raw()), None).unwrap();
+
+        std::fs::write(&key, "").unwrap();
+        assert!(refused().contains("is empty; put it back from a backup"), "{}", refused());
+        std::fs::remove_file(&key).unwrap();
+        std::fs::create_dir(&key).unwrap();
+        set_permissions(&key, Permissions::from_mode(0o700)).unwrap();
+        assert!(refused().starts_with("reading "), "{}", refused());
+    }
+
+    #[test]
+    fn what_is_written_has_its_mode_whatever_lay_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        std::fs::write(path.with_extension("new"), "of a start that was cut off").unwrap();
+        set_permissions(path.with_extension("new"), Permissions::from_mode(0o666)).unwrap();
+        write(&path, "mine", 0o600).unwrap();
+        assert_eq!(read_secret(&path).unwrap(), "mine");
+    }
 }

@@ -20,11 +20,7 @@ impl Tokens {
             ca::write(path, &hex::encode(secret), 0o600)?;
         }
         let unreadable = || CaError::Unreadable { path: path.display().to_string() };
-        let text = std::fs::read_to_string(path).map_err(|source| CaError::File {
-            step: "reading",
-            path: path.display().to_string(),
-            source,
-        })?;
+        let text = ca::read_secret(path)?;
         let secret =
             hex::decode(text.trim()).ok().filter(|secret| secret.len() == 32).ok_or_else(unreadable)?;
         Ok(Tokens::made_from(&secret))

@@ -15,6 +15,7 @@
 mod admission;
 mod answer;
 mod connection;
+mod hand_over;
 pub mod head;
 mod response;
 pub mod select;
@@ -47,6 +48,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Step;
 use admission::Admission;
 pub use answer::{Files, Route, route};
+use hand_over::HandOver;
 use stream::Stream;
 
 /// A handshake needs two round trips and some arithmetic.
@@ -95,6 +97,7 @@ struct Site {
     files: Files,
     limits: Limits,
     admission: Arc<Admission>,
+    hand_over: HandOver,
     places: Arc<Semaphore>,
     /// Open connections by address.
     open: Mutex<HashMap<IpAddr, usize>>,
@@ -113,6 +116,7 @@ pub async fn serve(
         files,
         limits,
         admission: Admission::new(limits.transfers),
+        hand_over: HandOver::default(),
         places: Arc::new(Semaphore::new(limits.connections)),
         open: Mutex::default(),
     });

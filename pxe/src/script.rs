@@ -30,6 +30,8 @@ pub struct ScriptFacts {
     /// The appliance as the boot loader reached it, for everything that is fetched before a kernel runs.
     pub host: Host,
     pub ca: Sha256,
+    /// Whether GRUB starts iPXE to fetch the kernel, where Secure Boot lets it.
+    pub by_ipxe: bool,
     /// Of live.squashfs; [`Boot::Live`] and [`Boot::Rescue`] cannot be carried
     /// out without.
     pub image: Option<Sha256>,

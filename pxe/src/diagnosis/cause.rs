@@ -311,8 +311,8 @@ impl Cause {
                 "Bring the appliance's boot loaders up to date; to see whether this is it, switch Secure Boot off once."
             }
             Self::RomSilent => {
-                "Bring the firmware of its network card up to date, try UEFI instead of BIOS boot, or another network \
-                 card."
+                "With UEFI, switch it off and on: it is started without iPXE then. Bring the firmware of its network card \
+                 up to date, try UEFI instead of BIOS boot, or another network card."
             }
             Self::LoaderSilent => {
                 "Look at its screen; switch Secure Boot off once to see whether this is it."

@@ -86,7 +86,7 @@ fn ipxe(at: u64, boots: &Boot) -> Vec<(u64, Step)> {
 
 /// GRUB hands over to iPXE, which comes back for its script.
 fn by_ipxe(at: u64) -> Vec<(u64, Step)> {
-    with(with(uefi(at), vec![(at + 8, http("snponly.efi"))]), ipxe(at + 9, &Boot::Discover))
+    with(with(uefi(at), vec![(at + 8, tftp("/snponly.efi"))]), ipxe(at + 9, &Boot::Discover))
 }
 
 struct Case {
@@ -210,7 +210,7 @@ fn unwell() -> Vec<Case> {
         ),
         case("GRUB without script", uefi(0)[..8].to_vec(), 50),
         case("script only", uefi(0), 50),
-        case("GRUB started iPXE, then nothing", with(uefi(0), vec![(8, http("snponly.efi"))]), 50),
+        case("GRUB started iPXE, then nothing", with(uefi(0), vec![(8, tftp("/snponly.efi"))]), 50),
         case("iPXE behind GRUB gets no script", with(by_ipxe(0)[..11].to_vec(), vec![]), 60),
         case("kernel broken off", with(uefi(0), vec![(20, part(Protocol::Http, "vmlinuz", 4_000_000))]), 60),
         case("kernel, then nothing", with(uefi(0), vec![(8, http("vmlinuz"))]), 50),

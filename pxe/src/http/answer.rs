@@ -11,15 +11,16 @@ use std::{
 use serde::Deserialize;
 
 use super::{
+    hand_over::HandOver,
     head::{Head, Method},
     response::{Content, Part, Response},
     select::{Selection, Version, select},
 };
 use crate::{
-    Boot, Directory, MacAddr, Note, Step,
+    Boot, Directory, MacAddr, Note, Start, Step,
     folder::{self, NoFile},
     kickstart::Sha256,
-    script::{self, Host, NoScript, ScriptFacts},
+    script::{self, Host, ScriptFacts},
     step::{Loader, Protocol, Sent},
 };
 
@@ -77,7 +78,13 @@ pub fn route(path: &str) -> Route<'_> {
 }
 
 impl Files {
-    pub async fn answer(&self, from: IpAddr, to: IpAddr, head: &Head) -> Response {
+    pub(super) async fn answer(
+        &self,
+        from: IpAddr,
+        to: IpAddr,
+        head: &Head,
+        hand_over: &HandOver,
+    ) -> Response {
         let route = route(&head.path);
         let allowed: &[Method] = match route {
             // An answer may be given once only, and a HEAD must not use it up.
@@ -90,11 +97,8 @@ impl Files {
             return Response::text(405, "this cannot be done here\n").with("Allow", names);
         }
         match route {
-            Route::Script(Loader::Ipxe, mac) => {
-                self.script(Loader::Ipxe, from, to, head.method, mac.parse().ok(), script::ipxe).await
-            }
-            Route::Script(Loader::Grub, mac) => {
-                self.script(Loader::Grub, from, to, head.method, mac.parse().ok(), script::grub).await
+            Route::Script(loader, mac) => {
+                self.script(loader, from, to, head.method, mac.parse().ok(), hand_over).await
             }
             Route::File(name) => {
                 let (artifacts, loaders) = (self.artifacts.clone(), self.loaders.clone());
@@ -141,7 +145,7 @@ impl Files {
         to: IpAddr,
         method: Method,
         mac: Option<MacAddr>,
-        render: fn(&ScriptFacts, MacAddr, &Boot) -> Result<String, NoScript>,
+        hand_over: &HandOver,
     ) -> Response {
         let Some(mac) = mac else {
             self.note(from, None, Step::Refused { what: format!("{loader} script: whose is not known") });
@@ -149,12 +153,30 @@ impl Files {
         };
         let boot = self.directory.boot(mac);
         let image = if matches!(boot, Boot::Live | Boot::Rescue) { self.image().await } else { None };
-        let facts =
-            ScriptFacts { address: self.address, host: self.host(to), ca: self.ca_sha256.clone(), image };
-        match render(&facts, mac, &boot) {
+        // iPXE asks for an IPv4 address first, and without one it is slower than GRUB.
+        let by_ipxe =
+            loader == Loader::Grub && to.is_ipv4() && fetches_kernel(&boot) && hand_over.may_begin(mac);
+        let facts = ScriptFacts {
+            address: self.address,
+            host: self.host(to),
+            ca: self.ca_sha256.clone(),
+            by_ipxe,
+            image,
+        };
+        let script = match loader {
+            Loader::Ipxe => script::ipxe(&facts, mac, &boot),
+            Loader::Grub => script::grub(&facts, mac, &boot),
+        };
+        // GRUB over EDK2's HTTP asks for the length first.
+        let fetched = method == Method::Get;
+        match loader {
+            Loader::Ipxe => hand_over.ends(mac),
+            Loader::Grub if by_ipxe && fetched => hand_over.begins(mac),
+            Loader::Grub => {}
+        }
+        match script {
             Ok(script) => {
-                // GRUB over EDK2's HTTP asks for the length first.
-                if method == Method::Get {
+                if fetched {
                     self.note(from, Some(mac), Step::Script { loader, boots: boot.to_string() });
                 }
                 uncached(script)
@@ -273,6 +295,15 @@ impl Files {
 
     pub(super) fn note(&self, from: IpAddr, mac: Option<MacAddr>, step: Step) {
         self.directory.note(Note { mac, address: Some(from), step });
+    }
+}
+
+/// Not so the memory test and the disk, which GRUB starts as quickly.
+fn fetches_kernel(boot: &Boot) -> bool {
+    match boot {
+        Boot::Discover | Boot::Live | Boot::Rescue => true,
+        Boot::System(system) => matches!(system.start, Start::Linux { .. }),
+        Boot::Disk | Boot::MemoryTest => false,
     }
 }
 

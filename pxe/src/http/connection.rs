@@ -46,7 +46,7 @@ pub async fn serve(mut stream: Stream, from: IpAddr, to: IpAddr, site: Arc<Site>
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }
-        let response = site.files.answer(from, to, &head).await;
+        let response = site.files.answer(from, to, &head, &site.hand_over).await;
         if let Err(broken) = respond(&mut stream, from, &site, &head, response).await {
             // Machines break connections off all the time: when they reset, and when they have what they need.
             tracing::trace!("HTTP connection of {from}: {broken}");

@@ -5,19 +5,22 @@ use std::net::IpAddr;
 use super::{Host, NoScript, ScriptFacts, command_line, path, shown, title};
 use crate::{Boot, MacAddr, Start};
 
+/// iPXE over the firmware's own driver.
+const SNPONLY: &str = "snponly.efi";
+
 /// The configuration that GRUB reads after [`grub_start`].
 pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, NoScript> {
     let body = match boot {
         Boot::Disk => return Ok(DISK.to_owned()),
         Boot::Discover | Boot::Live | Boot::Rescue => ours(facts, mac, boot)?,
         Boot::MemoryTest => format!(
-            "if [ \"$grub_cpu\" = x86_64 ]; then\n\
-             \x20 if chainloader {}/boot/files/memtest.efi console=ttyS0,115200; then boot; fi\n\
+            "{}if [ \"$grub_cpu\" = x86_64 ]; then\n\
+             \x20 if chainloader $loaders/memtest.efi console=ttyS0,115200; then boot; fi\n\
              \x20 {SECURE_BOOT}\
              else\n\
              \x20 echo \"Elisandra: there is no memory test for $grub_cpu machines\"\n\
              fi\n",
-            device(facts.host)
+            loaders(facts.host)
         ),
         Boot::System(system) => match &system.start {
             Start::Linux { kernel, initrds, command_line } => {
@@ -45,7 +48,8 @@ pub fn grub(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, No
     };
     let title = title(boot);
     let server = server(facts.host);
-    Ok(format!("echo 'Elisandra: starting {title}'\n{server}{body}{}", again("that failed", 10)))
+    let by_ipxe = if facts.by_ipxe { by_ipxe(facts.host) } else { String::new() };
+    Ok(format!("echo 'Elisandra: starting {title}'\n{server}{by_ipxe}{body}{}", again("that failed", 10)))
 }
 
 /// What a machine shows that there is no script for; it asks again, as another answer may be there by then.
@@ -113,12 +117,36 @@ fn ours(facts: &ScriptFacts, mac: MacAddr, boot: &Boot) -> Result<String, NoScri
 
 /// A script in iPXE's language only: GRUB starts iPXE over the firmware's own driver, and that asks for its script.
 fn to_ipxe(host: Host) -> String {
-    let device = device(host);
     format!(
-        "if [ \"$grub_cpu\" = arm64 ]; then set ipxe=ipxe-arm64.efi; else set ipxe=snponly.efi; fi\n\
-         if chainloader {device}/boot/files/$ipxe; then boot; fi\n\
-         {SECURE_BOOT}"
+        "{}if [ \"$grub_cpu\" = arm64 ]; then set ipxe=ipxe-arm64.efi; else set ipxe={SNPONLY}; fi\n\
+         if chainloader $loaders/$ipxe; then boot; fi\n\
+         {SECURE_BOOT}",
+        loaders(host)
     )
+}
+
+/// iPXE fetches a kernel sooner. It is not signed, so it is not even tried under Secure Boot (`lockdown`). What follows is
+/// for that, and for an iPXE that gives up.
+fn by_ipxe(host: Host) -> String {
+    format!(
+        "{}if [ \"$grub_cpu\" = x86_64 -a \"$lockdown\" != y ]; then\n\
+         \x20 if chainloader $loaders/{SNPONLY}; then boot; fi\n\
+         fi\n",
+        loaders(host)
+    )
+}
+
+/// Where GRUB gets another loader from: the way that it came itself, by TFTP if it can. GRUB's HTTP waits 0.4 s at the end
+/// of a file, by a clock that GRUB sets in one millisecond at its start; where the processor was away in that millisecond,
+/// the clock is up to some hundred times too slow. TFTP ends with its last block.
+fn loaders(host: Host) -> String {
+    let http = format!("set loaders=\"{}/boot/files\"\n", device(host));
+    match host.0 {
+        IpAddr::V4(address) => {
+            format!("{http}if regexp '^tftp' \"$root\"; then set loaders='(tftp,{address})'; fi\n")
+        }
+        IpAddr::V6(_) => http,
+    }
 }
 
 const SECURE_BOOT: &str = "echo 'Elisandra: with Secure Boot on, only programs that are signed for it start; this one may not be'\n";

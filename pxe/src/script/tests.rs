@@ -13,6 +13,7 @@ fn facts() -> ScriptFacts {
         address: [10, 77, 0, 1].into(),
         host: Host(Ipv4Addr::new(10, 77, 0, 1).into()),
         ca: "ab".repeat(32).parse().unwrap(),
+        by_ipxe: false,
         image: Some("cd".repeat(32).parse().unwrap()),
     }
 }
@@ -53,6 +54,8 @@ fn scripts() {
         all += &format!("=== {boot}, iPXE\n{}", ipxe(&facts(), MAC, &boot).unwrap());
         all += &format!("=== {boot}, GRUB\n{}", grub(&facts(), MAC, &boot).unwrap());
     }
+    let by_ipxe = ScriptFacts { by_ipxe: true, ..facts() };
+    all += &format!("=== over the network, GRUB, by iPXE\n{}", grub(&by_ipxe, MAC, &Boot::Discover).unwrap());
     all += &format!("=== GRUB's start\n{}", grub_start(facts().host));
     all += &format!("=== trouble, iPXE\n{}", ipxe_trouble(&facts(), MAC, &NoScript::Image));
     all += &format!("=== trouble, GRUB\n{}", grub_trouble(&NoScript::Loader("GRUB")));

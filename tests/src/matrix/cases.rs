@@ -309,7 +309,7 @@ fn uefi(products: &Products) -> Vec<Case> {
         vec![only_for_ipxe("chain x"), only_for_ipxe("echo This is iPXE on ${platform}\nsleep 100")],
         &[
             "GRUB script: a script of its own",
-            "HTTP snponly.efi",
+            "TFTP /snponly.efi",
             "REQUEST of iPXE: leased",
             "iPXE script: a script",
         ],
@@ -319,14 +319,14 @@ fn uefi(products: &Products) -> Vec<Case> {
         "UEFI, memory test",
         machine("uefi-memory", Firmware::Uefi),
         vec![Boot::MemoryTest],
-        &["GRUB script: memory test", "HTTP memtest.efi: "],
+        &["GRUB script: memory test", "TFTP /memtest.efi: "],
         "Memtest86+",
     ));
     cases.push(case(
         "UEFI, Secure Boot, memory test",
         machine("secure-memory", Firmware::UefiSecureBoot),
         vec![Boot::MemoryTest],
-        &["GRUB script: memory test", "HTTP memtest.efi"],
+        &["GRUB script: memory test", "TFTP /memtest.efi"],
         "only programs that are signed for it start",
     ));
     let mut disk = machine("uefi-disk", Firmware::Uefi);

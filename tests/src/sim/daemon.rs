@@ -209,6 +209,7 @@ impl World {
                     address: self.address(),
                     host: self.address().into(),
                     ca: CA.parse().expect("64 hexadecimal digits"),
+                    by_ipxe: false,
                     image: None,
                 };
                 let text = match loader {
