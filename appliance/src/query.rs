@@ -38,6 +38,7 @@ pub enum Noun {
     Leases,
     Subnets,
     Reservations,
+    Users,
     Events,
 }
 
@@ -60,7 +61,7 @@ pub struct Question {
 }
 
 impl Noun {
-    pub const ALL: [Noun; 14] = [
+    pub const ALL: [Noun; 15] = [
         Noun::Machines,
         Noun::Hosts,
         Noun::Vms,
@@ -74,6 +75,7 @@ impl Noun {
         Noun::Leases,
         Noun::Subnets,
         Noun::Reservations,
+        Noun::Users,
         Noun::Events,
     ];
 
@@ -92,6 +94,7 @@ impl Noun {
             Noun::Leases => "leases",
             Noun::Subnets => "subnets",
             Noun::Reservations => "reservations",
+            Noun::Users => "users",
             Noun::Events => "events",
         }
     }
@@ -126,6 +129,7 @@ impl Noun {
             Noun::Leases => about(nouns::LEASES),
             Noun::Subnets => about(nouns::SUBNETS),
             Noun::Reservations => about(nouns::RESERVATIONS),
+            Noun::Users => about(nouns::USERS),
             Noun::Events => about(nouns::EVENTS),
         }
     }
@@ -163,6 +167,7 @@ impl Question {
             Noun::Profiles => self.select(scene, nouns::PROFILES, fleet::profile::all(fleet)),
             Noun::Subnets => self.select(scene, nouns::SUBNETS, fleet::subnet::all(fleet)),
             Noun::Reservations => self.select(scene, nouns::RESERVATIONS, fleet.leases.reserved.iter()),
+            Noun::Users => self.select(scene, nouns::USERS, fleet::user::all(fleet)),
             Noun::Events => self.select(scene, nouns::EVENTS, log),
             Noun::Leases => self.select(scene, nouns::LEASES, fleet.leases.given.iter()),
         }

@@ -327,6 +327,9 @@ async fn sessions_are_seen_and_ended_and_tokens_do_what_they_are_for() {
     assert!(own.iter().all(|session| session["user"] == "ada"));
     let backup = own.iter().find(|session| session["name"] == "backup").unwrap();
     assert_eq!((&backup["client"], &backup["role"]), (&json!("program"), &json!("operator")));
+    let hers = own.iter().find(|session| session["name"].is_null()).unwrap();
+    let hers = format!("/api/v1/sessions/{}", hers["id"].as_str().unwrap());
+    program.delete(&hers).await.of(StatusCode::CONFLICT);
     let text = ada.get("/api/v1/sessions").await.text;
     assert!(!text.contains(&ada.token) && !text.contains(&program.token));
 

@@ -91,6 +91,10 @@ pub async fn end(
     let Some(session) = sessions.into_iter().find(|session| session.id == id) else {
         return Err(Refusal::Missing { what: "session", name: id }.into());
     };
+    if person.session.client == Client::Program && session.id != person.session.id {
+        let sentence = "a token can end itself only; log in for that";
+        return Err(Refusal::Conflict(sentence.to_owned()).into());
+    }
     app.auth.revoke(&session.id).await?;
     let what = match &session.name {
         Some(name) => format!("The token {name} of {} was ended", session.person),

@@ -10,7 +10,7 @@ use super::{Output, list};
 
 #[derive(Args)]
 pub struct Query {
-    /// machines, hosts, vms, services, packages, racks, switches, ports, media, profiles, leases, subnets, reservations, events; without one, all fields are told
+    /// machines, hosts, vms, services, packages, racks, switches, ports, media, profiles, leases, subnets, reservations, users, events; without one, all fields are told
     noun: Option<String>,
     /// An expression (CEL) over the fields of the noun; without one, everything is found
     expression: Option<String>,

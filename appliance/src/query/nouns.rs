@@ -11,6 +11,7 @@ use fleet::rack::{Occupant, Rack};
 use fleet::service::Service;
 use fleet::subnet::Subnet;
 use fleet::switch::{Port, Switch};
+use fleet::user::{self, User};
 use fleet::vm::Vm;
 use fleet::wire::{SoftwareState, VmState};
 use fleet::{Mac, MachineId, NodeId, ObservedNode, Subject, VmId};
@@ -236,6 +237,13 @@ pub static RESERVATIONS: &[Field<(Mac, Ipv4Addr)>] = &[
     column("given", Bool, "it has come for it", |scene, (mac, address)| {
         Cell::Bool(scene.fleet.leases.given.holder(*address) == Some(*mac))
     }),
+];
+
+pub static USERS: &[Field<User>] = &[
+    column("name", Text, "that one logs in by", |_, user| Cell::str(&user.name)),
+    column("role", Text, "viewer, operator, admin", |_, user| Cell::str(user.role.word())),
+    column("built_in", Bool, "it cannot be removed", |_, user| Cell::Bool(user.name == user::FIRST)),
+    field("age", Number, "seconds since it was added", |scene, user| scene.age(user.added)),
 ];
 
 pub static SUBNETS: &[Field<Subnet>] = &[
