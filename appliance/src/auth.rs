@@ -9,6 +9,7 @@ mod hashing;
 mod sessions;
 mod tries;
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
@@ -222,9 +223,13 @@ impl Auth {
         Ok(hash.map_err(|source| StoreError::of("read", source))?)
     }
 
-    /// Whether this user could log in.
-    pub async fn has_password(&self, user: &User) -> Result<bool, AuthError> {
-        Ok(self.hash_of(user).await?.is_some())
+    /// By name, since when each has its password. One from before its user was added is another's.
+    pub async fn passwords(&self) -> Result<HashMap<String, Timestamp>, AuthError> {
+        let rows: Vec<(String, i64)> = on_pool!(self.store.pool(), pool => {
+            sqlx::query_as("SELECT person, set_at FROM password").fetch_all(pool).await
+        })
+        .map_err(|source| StoreError::of("read", source))?;
+        Ok(rows.into_iter().map(|(person, at)| (person, Timestamp(at.cast_unsigned()))).collect())
     }
 
     /// Sets a user's password; whoever was logged in as this user is not any more, but for the session of `kept`.

@@ -19,7 +19,7 @@ use fleet::{Command, Digest, Event, Fleet, NodeId, Observed, ObservedNode, Plan,
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use actor::{Actor, Person};
+pub use actor::{Actor, Person, person_and_place};
 pub use order::{Line, What};
 use order::{Order, Work};
 pub use rehearsal::Rehearsal;

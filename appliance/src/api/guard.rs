@@ -11,7 +11,6 @@ use fleet::user::{self, Role, User};
 
 use super::{Changed, plan};
 use crate::auth::Session;
-use crate::core::ExecuteError;
 use crate::{App, core, web};
 
 /// The prefix `__Host-` makes browsers insist on TLS, on this host alone, and on no other path.
@@ -37,12 +36,7 @@ impl Person {
     pub fn actor(&self) -> core::Actor {
         match &self.rehearsal {
             Some(rehearsal) => core::Actor::Rehearsal(rehearsal.clone()),
-            None => core::Actor::Person(core::Person {
-                name: self.user.name.clone(),
-                role: self.role,
-                // Inside of one process there is no address.
-                from: (!self.from.is_unspecified()).then_some(self.from),
-            }),
+            None => core::Actor::Person(self.orders()),
         }
     }
 
@@ -51,11 +45,14 @@ impl Person {
         Ok(Changed::by(&app.core.execute(&self.actor(), command).await?))
     }
 
-    fn has(&self, needs: Role) -> Result<(), web::Error> {
-        if self.role >= needs {
-            return Ok(());
+    /// As the core knows who gives orders.
+    fn orders(&self) -> core::Person {
+        core::Person {
+            name: self.user.name.clone(),
+            role: self.role,
+            // Inside of one process there is no address.
+            from: (!self.from.is_unspecified()).then_some(self.from),
         }
-        Err(ExecuteError::NotAllowed { name: self.user.name.clone(), has: self.role, needs }.into())
     }
 }
 
@@ -71,9 +68,9 @@ pub async fn api(
         refused(&app, &request, from, "not logged in");
         return Err(web::Error::not_logged_in());
     };
-    if let Err(error) = person.has(needs) {
+    if let Err(error) = person.orders().must_be(needs) {
         refused(&app, &request, from, &format!("{} is {}", person.user.name, person.role.with_article()));
-        return Err(error);
+        return Err(error.into());
     }
     let rehearsal = wants_a_plan(&request).then(core::Rehearsal::default);
     person.rehearsal = rehearsal.clone();

@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::guard::Person;
 use super::session::Token;
 use super::{Changed, Json, users};
-use crate::auth::Client;
+use crate::auth::{Client, Session};
 use crate::{App, core, web};
 
-/// The longest that a token is good for, if it is not said, in days.
-const USUAL_DAYS: u64 = 90;
+/// How long a token is good for, if it is not said, in days.
+pub const USUAL_DAYS: u64 = 90;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
@@ -61,10 +61,8 @@ pub async fn list(
     Ok(axum::Json(of(&app, &person).await?))
 }
 
-/// One's own; an admin sees everybody's.
 pub async fn of(app: &App, person: &Person) -> Result<Vec<Listed>, web::Error> {
-    let whose = (person.role < Role::Admin).then_some(person.user.name.as_str());
-    let sessions = app.auth.sessions(whose, core::now()).await?;
+    let sessions = seen_by(app, person).await?;
     let listed = sessions.into_iter().map(|session| Listed {
         here: session.id == person.session.id,
         id: session.id,
@@ -80,14 +78,19 @@ pub async fn of(app: &App, person: &Person) -> Result<Vec<Listed>, web::Error> {
     Ok(listed.collect())
 }
 
+/// One's own; an admin sees everybody's.
+async fn seen_by(app: &App, person: &Person) -> Result<Vec<Session>, web::Error> {
+    let whose = (person.role < Role::Admin).then_some(person.user.name.as_str());
+    Ok(app.auth.sessions(whose, core::now()).await?)
+}
+
 /// Ends one's own; an admin ends anybody's.
 pub async fn end(
     State(app): State<App>,
     Extension(person): Extension<Person>,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    let whose = (person.role < Role::Admin).then_some(person.user.name.as_str());
-    let sessions = app.auth.sessions(whose, core::now()).await?;
+    let sessions = seen_by(&app, &person).await?;
     let Some(session) = sessions.into_iter().find(|session| session.id == id) else {
         return Err(Refusal::Missing { what: "session", name: id }.into());
     };

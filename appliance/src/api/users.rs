@@ -10,7 +10,7 @@ use super::guard::Person;
 use super::{Changed, Json};
 use crate::{App, core, web};
 
-/// Of a name alone. With an `added` of 0 it is the one that is built in.
+/// The one that is built in was added at 0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
     #[serde(flatten)]
@@ -55,16 +55,13 @@ pub struct Me {
 }
 
 pub async fn list(State(app): State<App>) -> Result<axum::Json<Vec<Listed>>, web::Error> {
-    Ok(axum::Json(all(&app).await?))
-}
-
-pub async fn all(app: &App) -> Result<Vec<Listed>, web::Error> {
-    let mut listed = Vec::new();
-    for user in user::all(&app.core.fleet()) {
-        let password = app.auth.has_password(&user).await?;
-        listed.push(Listed { user, password });
-    }
-    Ok(listed)
+    let passwords = app.auth.passwords().await?;
+    let fleet = app.core.fleet();
+    let listed = user::all(&fleet).map(|user| Listed {
+        password: passwords.get(&user.name).is_some_and(|set_at| *set_at >= user.added),
+        user,
+    });
+    Ok(axum::Json(listed.collect()))
 }
 
 pub async fn add(

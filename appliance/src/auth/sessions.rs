@@ -81,6 +81,7 @@ impl Sessions {
     pub async fn begin(&self, new: NewSession, now: Timestamp) -> Result<String, AuthError> {
         let failed = |source| StoreError::of("written", source);
         let token = new_token();
+        let kept = sealed(&token);
         let NewSession { person, client, name, role, origin, ends_at } = new;
         on_pool!(self.store.pool(), pool => {
             let mut transaction = pool.begin_with(self.store.pool().begin()).await.map_err(failed)?;
@@ -93,7 +94,7 @@ impl Sessions {
                 "INSERT INTO session (token, person, client, name, role, origin, made_at, used_at, ends_at)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)",
             )
-            .bind(sealed(&token))
+            .bind(&kept)
             .bind(&person)
             .bind(client.word())
             .bind(&name)
@@ -106,11 +107,11 @@ impl Sessions {
             .map_err(failed)?;
             transaction.commit().await.map_err(failed)
         })?;
-        let id = id_of(&sealed(&token));
+        let id = id_of(&kept);
         let session = Session { id, person, client, name, role, origin, made_at: now, used_at: now, ends_at };
         let mut all = self.lock();
         all.retain(|_, known| known.session.ends_at > now);
-        all.insert(sealed(&token), Known { session, read_at: now.0 });
+        all.insert(kept, Known { session, read_at: now.0 });
         Ok(token)
     }
 
@@ -186,11 +187,16 @@ impl Sessions {
     }
 
     pub async fn end(&self, token: &str) -> Result<(), AuthError> {
-        self.end_where(|sealed_token, _| *sealed_token == sealed(token), "token = $1", &sealed(token)).await
+        self.end_by_id(&id_of(&sealed(token))).await
     }
 
     pub async fn end_by_id(&self, id: &str) -> Result<(), AuthError> {
-        self.end_where(|_, session| session.id == id, "substr(token, 1, 16) = $1", id).await
+        on_pool!(self.store.pool(), pool => {
+            sqlx::query("DELETE FROM session WHERE substr(token, 1, 16) = $1").bind(id).execute(pool).await.map(drop)
+        })
+        .map_err(|source| StoreError::of("written", source))?;
+        self.lock().retain(|_, known| known.session.id != id);
+        Ok(())
     }
 
     /// All of a person's but the one of this token.
@@ -206,25 +212,6 @@ impl Sessions {
         })
         .map_err(|source| StoreError::of("written", source))?;
         self.lock().retain(|token, known| known.session.person != person || *token == kept);
-        Ok(())
-    }
-
-    /// In the database and in memory; `bound` is `$1` of the condition.
-    async fn end_where(
-        &self,
-        ended: impl Fn(&String, &Session) -> bool,
-        condition: &'static str,
-        bound: &str,
-    ) -> Result<(), AuthError> {
-        on_pool!(self.store.pool(), pool => {
-            sqlx::query(AssertSqlSafe(format!("DELETE FROM session WHERE {condition}")))
-                .bind(bound)
-                .execute(pool)
-                .await
-                .map(drop)
-        })
-        .map_err(|source| StoreError::of("written", source))?;
-        self.lock().retain(|token, known| !ended(token, &known.session));
         Ok(())
     }
 

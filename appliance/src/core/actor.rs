@@ -61,10 +61,19 @@ impl Person {
     /// Routes are kept by roles, too; this holds for commands that come as data.
     pub(super) fn may_order(&self, commands: &[Command]) -> Result<(), ExecuteError> {
         // What no person orders is refused where plans come in, with the word for it.
-        let needs = commands.iter().filter_map(user::least_role).max().unwrap_or(Role::Viewer);
+        self.must_be(commands.iter().filter_map(user::least_role).max().unwrap_or(Role::Viewer))
+    }
+
+    /// Refuses who may less than `needs`.
+    pub fn must_be(&self, needs: Role) -> Result<(), ExecuteError> {
         if self.role >= needs {
             return Ok(());
         }
         Err(ExecuteError::NotAllowed { name: self.name.clone(), has: self.role, needs })
     }
+}
+
+/// The person of an actor as the log has it, and where he spoke from: what [`Person`] is written as, taken apart.
+pub fn person_and_place(actor: &str) -> (&str, Option<&str>) {
+    actor.split_once('@').map_or((actor, None), |(person, from)| (person, Some(from)))
 }

@@ -66,7 +66,7 @@ pub enum TokenVerb {
         #[arg(long, value_parser = role, default_value = "viewer")]
         role: Role,
         /// It is good for so many days
-        #[arg(long, default_value_t = 90)]
+        #[arg(long, default_value_t = sessions::USUAL_DAYS)]
         days: u64,
     },
 }

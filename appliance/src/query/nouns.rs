@@ -19,6 +19,7 @@ use fleet::{Mac, MachineId, NodeId, ObservedNode, Subject, VmId};
 use super::field::Kind::{Bool, List, Number, Text, Version};
 use super::field::{Cell, Field, Scene};
 use super::time::rfc3339;
+use crate::core::person_and_place;
 use crate::store::Record;
 
 const fn field<T>(
@@ -358,10 +359,10 @@ pub static EVENTS: &[Field<Record>] = &[
     column("at", Text, "when, RFC 3339", |_, event| Cell::text(rfc3339(event.at))),
     field("age", Number, "seconds ago", |scene, event| scene.age(event.at)),
     column("actor", Text, "a person, a machine's or VM's id, a MAC address, or appliance", |_, event| {
-        Cell::str(event.actor.split_once('@').map_or(&*event.actor, |(person, _)| person))
+        Cell::str(person_and_place(&event.actor).0)
     }),
     field("from", Text, "the address that a person spoke from", |_, event| {
-        Cell::of(event.actor.split_once('@'), |(_, from)| Cell::str(from))
+        Cell::of(person_and_place(&event.actor).1, Cell::str)
     }),
     field("subject", Text, "id of what it is about", |_, event| Cell::str(&event.subject)),
     column("name", Text, "of what it is about, if that is there", |scene, event| {
