@@ -17,6 +17,7 @@ use crate::core::{Actor, ExecuteError};
 use crate::network::{Found, Wires};
 use crate::store::Store;
 use crate::tokens::Tokens;
+use crate::vault::Vault;
 use crate::{App, api, auth, console, core, dhcp, mirror, network, node_api, reconcile, systems, tls, web};
 
 /// Runs until a signal comes or a task fails; systemd starts it again.
@@ -44,6 +45,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ca: Arc::new(ca),
         tokens: Arc::new(Tokens::open(&config.state.join("secret"))?),
         auth: Arc::new(auth::Auth::open(core.store().clone()).await.context("looking for a password")?),
+        vault: Arc::new(Vault::open(core.store().clone(), &config.state.join("seal-key")).await?),
         core: core.clone(),
         rehearsal: config.rehearsal,
         seen: Arc::new(dhcp::Seen::since(core::now())),

@@ -26,6 +26,7 @@ pub mod store;
 pub mod systems;
 pub mod tls;
 pub mod tokens;
+pub mod vault;
 pub mod web;
 
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ pub struct App {
     pub tokens: Arc<tokens::Tokens>,
     /// Passwords, sessions, and the one-time code that the console shows.
     pub auth: Arc<auth::Auth>,
+    /// Secrets that are kept sealed.
+    pub vault: Arc<vault::Vault>,
     /// Nothing here is real: logs are replayed into it.
     pub rehearsal: bool,
     /// When addresses were last asked for.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use appliance::core::{Actor, Core};
 use appliance::store::Store;
 use appliance::tokens::Tokens;
+use appliance::vault::Vault;
 use appliance::{App, auth, ca, core, node_api, reconcile, tls};
 use fleet::machine::Phase;
 use fleet::wire::{
@@ -63,6 +64,7 @@ impl Site {
             ca: Arc::new(ca::Ca::open(dir.path()).unwrap()),
             tokens: Arc::new(Tokens::open(&dir.path().join("secret")).unwrap()),
             auth: Arc::new(auth::Auth::open(core.store().clone()).await.unwrap()),
+            vault: Arc::new(Vault::open(core.store().clone(), &dir.path().join("seal-key")).await.unwrap()),
             core,
         };
         artifacts(&app.files);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use appliance::core::{Actor, Core};
 use appliance::store::Store;
 use appliance::tokens::Tokens;
+use appliance::vault::Vault;
 use appliance::{App, auth, ca, core, reconcile};
 use fleet::machine::Phase;
 use fleet::wire::{
@@ -69,6 +70,7 @@ async fn site_or_rehearsal(dir: &Path, store: Store, rehearsal: bool) -> Site {
         ca: Arc::new(ca::Ca::open(dir).unwrap()),
         tokens: Arc::new(Tokens::open(&dir.join("secret")).unwrap()),
         auth: Arc::new(auth::Auth::open(core.store().clone()).await.unwrap()),
+        vault: Arc::new(Vault::open(core.store().clone(), &dir.join("seal-key")).await.unwrap()),
         core: core.clone(),
         rehearsal,
         seen: Arc::new(appliance::dhcp::Seen::since(appliance::core::now())),
