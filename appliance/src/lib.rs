@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod auth;
+pub mod bmc;
 pub mod ca;
 pub mod config;
 pub mod console;
