@@ -44,8 +44,8 @@ pub struct Endpoint {
     pub address: String,
     /// SHA-256 of the certificate, hexadecimal. Without one any is accepted, and told by [`Bmc::identify`].
     pub pin: Option<String>,
-    /// The machine's UUID (or the BMC's own id of it). Give it wherever it is known: it keeps the BMC of another
-    /// machine from being taken for this one's, and chooses where one BMC has several machines.
+    /// For Redfish, the machine's UUID (or the BMC's own id of it). Give it wherever it is known: it keeps the BMC of
+    /// another machine from being taken for this one's, and chooses where one BMC has several machines.
     pub system: Option<String>,
 }
 

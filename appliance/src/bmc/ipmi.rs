@@ -69,8 +69,9 @@ impl Ipmi {
         let old = options.get("lanplus").is_some_and(|value| value == "0");
         let interface = if old { "lan" } else { "lanplus" };
         let port = address.port.unwrap_or(623).to_string();
+        // Only with -v it says that it was the login that was refused.
         let mut connection: Vec<String> =
-            ["-I", interface, "-H", &address.host, "-p", &port, "-U", &login.user, "-E"]
+            ["-v", "-I", interface, "-H", &address.host, "-p", &port, "-U", &login.user, "-E"]
                 .map(str::to_owned)
                 .into();
         for (name, value) in options {
