@@ -218,6 +218,7 @@ fn hardware(mac: Mac) -> Hardware {
         }],
         nics: vec![Nic { name: "eth0".into(), mac, driver: None, carrier: true, speed_mbit: None }],
         boot_mac: mac,
+        bmc: None,
     }
 }
 

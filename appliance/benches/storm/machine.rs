@@ -230,6 +230,7 @@ pub fn hardware(number: u32, firmware: Firmware) -> Hardware {
         disks: vec![disk(0), disk(1)],
         nics: vec![nic("eno1", mac, true), nic("eno2", second, false)],
         boot_mac: mac,
+        bmc: None,
     }
 }
 

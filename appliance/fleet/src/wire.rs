@@ -3,7 +3,7 @@
 //! A machine in its initrd reports and is told what to do; a host or guest pulls everything it
 //! should be ([`Desired`]) and posts everything it is ([`Observed`]).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,25 @@ pub struct Hardware {
     pub nics: Vec<Nic>,
     /// The NIC over which the appliance was reached.
     pub boot_mac: Mac,
+    /// The computer's own management controller, as it is seen from inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bmc: Option<BmcSeen>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BmcSeen {
+    /// On the network; absent where it has none yet, or does not say.
+    pub address: Option<IpAddr>,
+    pub mac: Option<Mac>,
+    pub kind: BmcKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BmcKind {
+    Ipmi,
+    /// It speaks Redfish, and perhaps IPMI too.
+    Redfish,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

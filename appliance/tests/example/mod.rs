@@ -112,6 +112,7 @@ pub fn hardware(mac: Mac, data: bool) -> Hardware {
         }],
         nics: vec![Nic { name: "eno1".into(), mac, driver: None, carrier: true, speed_mbit: Some(25_000) }],
         boot_mac: mac,
+        bmc: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Everything below a [`Sys`] root is read from files, so that the tests read trees captured from real machines.
 
+mod bmc;
 mod cpu;
 mod disks;
 mod firmware;
@@ -16,7 +17,7 @@ use fleet::wire::{Disk, Hardware};
 pub use disks::volume_group;
 
 /// The folder that holds `sys`, `proc` and `dev`: `/`, or a captured tree.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sys {
     root: PathBuf,
 }
@@ -86,6 +87,7 @@ pub fn hardware(sys: &Sys, boot_mac: Mac, look: &dyn disks::Look) -> Hardware {
         disks: disks::read(sys, look),
         nics: nics::read(sys),
         boot_mac,
+        bmc: bmc::read(sys),
     }
 }
 

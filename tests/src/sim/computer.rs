@@ -183,6 +183,7 @@ impl Computer {
                 speed_mbit: None,
             }],
             boot_mac: self.mac,
+            bmc: None,
         }
     }
 

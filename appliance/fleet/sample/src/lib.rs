@@ -239,6 +239,7 @@ pub fn hardware(mac: Mac, machine: MachineId) -> Hardware {
             speed_mbit: Some(25_000),
         }],
         boot_mac: mac,
+        bmc: None,
     }
 }
 

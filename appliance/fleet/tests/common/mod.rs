@@ -107,6 +107,7 @@ pub fn hardware(mac: Mac, disks: Vec<Disk>) -> Hardware {
         disks,
         nics: vec![Nic { name: "eth0".into(), mac, driver: None, carrier: true, speed_mbit: None }],
         boot_mac: mac,
+        bmc: None,
     }
 }
 

@@ -185,6 +185,7 @@ mod tests {
             disks,
             nics: vec![],
             boot_mac: Mac([2, 0, 0, 0, 0, 1]),
+            bmc: None,
         }
     }
 
