@@ -240,7 +240,13 @@ impl Bmc<'_> {
             return Err(BmcError::Paused { address: self.endpoint.address.clone(), until });
         }
         match Driver::open(self.endpoint, self.login, &self.bmcs.settings).await {
-            Ok(driver) => Ok((driver, turn)),
+            Ok(driver) => {
+                // The others have not asked yet.
+                if matches!(driver, Driver::Redfish(_)) {
+                    self.bmcs.budget().accepted(&self.endpoint.address);
+                }
+                Ok((driver, turn))
+            }
             Err(error) => Err(self.noted(error)),
         }
     }

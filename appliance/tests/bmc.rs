@@ -172,6 +172,30 @@ async fn silence_and_nonsense_are_errors_and_never_off() {
 }
 
 #[tokio::test]
+async fn a_question_that_is_given_up_leaves_no_session_behind() {
+    let hang =
+        |request: &Request, _: &mut World| (request.path == "/redfish/v1/Systems/1").then_some(Reply::Hang);
+    let fake = Fake::start(hang).await;
+    let (bmcs, endpoint, login) = (bmcs(), redfish(&fake), login());
+    let given_up = async {
+        while fake.requests("GET") < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        power = bmcs.at(&endpoint, Some(&login), NOW).power() => panic!("{power:?}"),
+        () = given_up => {}
+    }
+    for _ in 0..500 {
+        if fake.requests("DELETE") == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(fake.world.lock().unwrap().sessions, Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn refused_logins_are_counted_and_then_none_is_tried_for_a_while() {
     let fake = Fake::start(|_, _| None).await;
     let (bmcs, endpoint, bad, good) = (bmcs(), redfish(&fake), wrong("guess"), login());

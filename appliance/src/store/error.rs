@@ -29,7 +29,7 @@ pub enum StoreError {
     )]
     Differs { position: i64, log: String, snapshot: String },
     #[error(
-        "this log belongs to the site whose authority is {bound}: copy ca.pem, ca-key.pem and secret from its appliance into the folder `state`"
+        "this log belongs to the site whose authority is {bound}: copy ca.pem, ca-key.pem, secret and seal-key from its appliance into the folder `state`"
     )]
     OtherAuthority { bound: String },
     /// Somebody else appended first; nothing was written.

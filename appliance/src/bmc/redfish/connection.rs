@@ -228,6 +228,22 @@ impl Connection {
     }
 }
 
+/// A question that nobody waits for any more leaves its session behind; it is ended beside.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let Pass::Session(token, Some(ends), _) = std::mem::replace(&mut self.pass, Pass::None) else {
+            return;
+        };
+        if let (Ok(url), Ok(runtime)) =
+            (self.within(&self.root, &ends), tokio::runtime::Handle::try_current())
+        {
+            let ended = self.http.delete(url).header("X-Auth-Token", token).timeout(self.answer).send();
+            // Where it fails, the BMC ends it by itself after a while.
+            runtime.spawn(async move { drop(ended.await) });
+        }
+    }
+}
+
 /// With or without colons.
 fn read_pin(pin: &str) -> Result<[u8; 32], BmcError> {
     let digits: String = pin.chars().filter(|c| !matches!(c, ':' | ' ')).collect();
