@@ -92,7 +92,14 @@ async fn fill(app: &appliance::App) -> anyhow::Result<()> {
 
     let image = Image { name: "guest.img".into(), sha256: "ab".repeat(32), bytes: 300_000_000 };
     for (name, memory_mib) in [("build-1", 16_384), ("build-2", 8192)] {
-        let spec = NewVm { name: name.into(), vcpus: 4, memory_mib, disk_gib: 40, image: image.clone() };
+        let spec = NewVm {
+            name: name.into(),
+            vcpus: 4,
+            memory_mib,
+            disk_gib: 40,
+            image: image.clone(),
+            recover: Recover::Wait,
+        };
         core.execute(&Actor::admin("admin"), Command::CreateVm { spec }).await?;
     }
     for name in ["hello", "wiki"] {
@@ -113,7 +120,14 @@ async fn fill(app: &appliance::App) -> anyhow::Result<()> {
         };
         example::guest(core, service.nodes[0], &service.name, &service.version, state);
     }
-    let spec = NewVm { name: "scratch".into(), vcpus: 1, memory_mib: 512, disk_gib: 4, image };
+    let spec = NewVm {
+        name: "scratch".into(),
+        vcpus: 1,
+        memory_mib: 512,
+        disk_gib: 4,
+        image,
+        recover: Recover::Wait,
+    };
     core.execute(&Actor::admin("admin"), Command::CreateVm { spec }).await?;
     stand(core, hosts).await?;
     keep_alive(core.clone(), hosts.to_vec());

@@ -24,6 +24,7 @@ pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> 
     let mut observed = core.watch_observed();
     let mut planner = Planner::default();
     let mut again = Instant::now() + EVERY;
+    let started = Instant::now();
     loop {
         fleet.mark_unchanged();
         observed.mark_unchanged();
@@ -34,6 +35,8 @@ pub async fn run(core: Core, shutdown: CancellationToken) -> anyhow::Result<()> 
             again = Instant::now() + EVERY;
             commands = planner.actions().cloned().collect();
         }
+        let up_secs = started.elapsed().as_secs();
+        commands.retain(|command| !fleet::is_early(command, up_secs));
         carry_out(&core, commands).await;
         let due =
             planner.next_due().map_or(EVERY, |due| Duration::from_millis(due.0.saturating_sub(now().0)));

@@ -66,7 +66,7 @@ impl World {
         tasks
             .spawn(async move { Ok(http::serve(vec![listener], files, Limits::default(), shutdown).await?) });
         let world = World { core, server, dir, _tasks: tasks };
-        let policy = Policy { adopt: Adopt::Ask, ssh_keys: vec![] };
+        let policy = Policy { adopt: Adopt::Ask, ssh_keys: vec![], ..Default::default() };
         world.order(Command::SetPolicy { policy }).await;
         let medium = Medium {
             name: "debian-13".into(),

@@ -11,6 +11,7 @@
 //! state of nodes, and the plans of hosts and guests. Made up are: the clock, chance (one generator, from a seed), the
 //! network, disks, and how long things take. The same seed is the same run, byte for byte.
 
+mod bmc;
 mod check;
 mod clock;
 mod computer;
@@ -35,6 +36,7 @@ use fleet::{Command, Event, Forecast, MachineId, Observed};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
+use bmc::Attempt;
 use clock::{Clock, read_aloud};
 use computer::{Computer, State};
 use daemon::Daemon;
@@ -103,6 +105,17 @@ enum Happening {
     /// An appliance hears that the log has grown.
     Notice(usize),
     DaemonStarts(usize),
+    /// An attempt to switch a computer's power is over.
+    Switched {
+        daemon: usize,
+        life: u32,
+        attempt: Attempt,
+    },
+    TryPowerAgain {
+        daemon: usize,
+        life: u32,
+        attempt: Attempt,
+    },
 }
 
 /// One line of what happened.
@@ -188,11 +201,18 @@ impl World {
             Happening::Held { daemon, life } => self.release(daemon, life),
             Happening::Notice(daemon) => self.notice(daemon),
             Happening::DaemonStarts(daemon) => self.start_daemon(daemon),
+            Happening::Switched { daemon, life, attempt } => self.switched(daemon, life, attempt),
+            Happening::TryPowerAgain { daemon, life, attempt } => {
+                self.try_power_again(daemon, life, attempt);
+            }
         }
     }
 
     fn is_alive(&self, speaker: Speaker) -> bool {
         let computer = &self.computers[speaker.computer];
+        if computer.frozen {
+            return false;
+        }
         match speaker.guest {
             None => computer.life == speaker.life && !matches!(computer.state, State::Off),
             Some(vm) => {

@@ -27,7 +27,8 @@ async fn page() {
     let core = &site.app.core;
     let mut hall = subnet::Subnet::new("hall", "10.128.0.0/11".parse().unwrap());
     hall.router = Some(Ipv4Addr::new(10, 128, 0, 1));
-    let policy = fleet::site::Policy { adopt: fleet::site::Adopt::Ask, ssh_keys: Vec::new() };
+    let policy =
+        fleet::site::Policy { adopt: fleet::site::Adopt::Ask, ssh_keys: Vec::new(), ..Default::default() };
     give(core, vec![Command::SetPolicy { policy }, Command::SetSubnet { subnet: hall }]).await;
     let link = Some(Ipv4Addr::new(10, 128, 0, 1));
     for first in (0..ADDRESSES).step_by(1000) {

@@ -77,6 +77,7 @@ fn each(fleet: &Fleet) -> Vec<(&'static str, Command)> {
         memory_mib,
         disk_gib: 20,
         image: vm::Image::clone(&some.image),
+        recover: vm::Recover::Wait,
     };
     vec![
         ("create a VM", Command::CreateVm { spec: spec("another", 2048) }),

@@ -10,13 +10,14 @@ use crate::rack::{Occupant, Place};
 use crate::switch::Socket;
 use crate::wire::{Capacity, Hardware, Neighbour};
 use crate::{
-    Event, Fleet, Subject, host, lease, machine, medium, package, profile, rack, restore, service, site,
-    subnet, switch, user, vm,
+    Event, Fleet, Subject, host, lease, machine, medium, package, power, profile, rack, restore, service,
+    site, subnet, switch, user, vm,
 };
 
 /// An order. Who may give it is checked where it comes in ([`user::least_role`]); whether it can be done is decided here.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "what is put back is rare, and is whole")]
 pub enum Command {
     /// First start of the first appliance.
     Found {
@@ -149,6 +150,78 @@ pub enum Command {
     },
     Undrain {
         machine: MachineId,
+    },
+    /// Installs a machine again that is installed.
+    Reimage {
+        machine: MachineId,
+        #[serde(flatten)]
+        how: machine::Reimage,
+    },
+    /// Says what switches its power; the login is kept elsewhere.
+    SetBmc {
+        machine: MachineId,
+        bmc: power::Bmc,
+    },
+    RemoveBmc {
+        machine: MachineId,
+    },
+    /// The certificate that its BMC showed first.
+    PinBmc {
+        machine: MachineId,
+        pin: String,
+    },
+    Power {
+        machine: MachineId,
+        action: power::Action,
+        /// Whatever runs on it.
+        #[serde(default)]
+        force: bool,
+    },
+    /// What came of an attempt to switch its power, for what was wanted since `since`.
+    ReportPower {
+        machine: MachineId,
+        since: Timestamp,
+        outcome: power::Outcome,
+    },
+    /// Lights its identify LED.
+    Light {
+        machine: MachineId,
+        on: bool,
+    },
+    Fence {
+        machine: MachineId,
+        why: String,
+    },
+    /// By policy: its host agent is silent.
+    FenceSuspect {
+        machine: MachineId,
+    },
+    /// A person has seen that it is off, where nothing else can prove it.
+    AttestOff {
+        machine: MachineId,
+        why: String,
+    },
+    Unfence {
+        machine: MachineId,
+        /// Switches it on, too.
+        on: bool,
+    },
+    /// What would come of it if this host hung: for plans alone.
+    ImagineFailure {
+        machine: MachineId,
+    },
+    /// Its host agent was last heard of at `since`.
+    Suspect {
+        machine: MachineId,
+        since: Timestamp,
+    },
+    /// It has spoken again.
+    ObserveHeard {
+        machine: MachineId,
+    },
+    /// Makes it anew on another host: its own is off.
+    RecoverVm {
+        vm: VmId,
     },
     /// A node proved who it is and gets a certificate for its key.
     Enroll {
@@ -355,6 +428,23 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::RemoveMachine { machine, force } => machine::remove(fleet, *machine, *force),
         Command::Drain { machine } => host::drain(fleet, *machine, ctx),
         Command::Undrain { machine } => host::undrain(fleet, *machine, ctx),
+        Command::Reimage { machine, how } => machine::reimage(fleet, *machine, how, ctx),
+        Command::SetBmc { machine, bmc } => power::set_bmc(fleet, *machine, bmc),
+        Command::RemoveBmc { machine } => power::remove_bmc(fleet, *machine),
+        Command::PinBmc { machine, pin } => power::pin(fleet, *machine, pin),
+        Command::Power { machine, action, force } => power::ask(fleet, *machine, *action, *force, ctx),
+        Command::ReportPower { machine, since, outcome } => {
+            power::report(fleet, *machine, *since, outcome, ctx)
+        }
+        Command::Light { machine, on } => power::light(fleet, *machine, *on),
+        Command::Fence { machine, why } => power::fence(fleet, *machine, why, ctx),
+        Command::FenceSuspect { machine } => power::by_policy(fleet, *machine, ctx),
+        Command::AttestOff { machine, why } => power::attest(fleet, *machine, why, ctx),
+        Command::Unfence { machine, on } => power::unfence(fleet, *machine, *on, ctx),
+        Command::ImagineFailure { machine } => power::imagine_failure(fleet, *machine, ctx),
+        Command::Suspect { machine, since } => host::suspect(fleet, *machine, *since, ctx),
+        Command::ObserveHeard { machine } => host::heard(fleet, *machine, ctx),
+        Command::RecoverVm { vm } => vm::recover(fleet, *vm, ctx),
         Command::Enroll { node: NodeId::Machine(machine), key } => machine::enroll(fleet, *machine, key, ctx),
         Command::Enroll { node: NodeId::Vm(vm), key } => vm::enroll(fleet, *vm, key),
         Command::ObserveHost { machine, capacity } => host::observe(fleet, *machine, capacity, ctx),

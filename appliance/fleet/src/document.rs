@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::machine::Phase;
 use crate::profile::Profile;
 use crate::rack::{self, Occupant};
-use crate::site::{Adopt, Policy};
+use crate::site::{Adopt, Fencing, Policy};
 use crate::subnet::{Range, Route, Subnet};
 use crate::switch::Plugged;
 use crate::user::Role;
@@ -59,6 +59,8 @@ pub struct PolicyPart {
     /// All of them: a key that is not here is let in no more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssh_keys: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fencing: Option<Fencing>,
 }
 
 /// The nouns of which everything is removed that the document does not have.
@@ -194,6 +196,9 @@ pub struct VmPart {
     /// The site's guest image, if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// What becomes of it when its host is fenced: it waits, if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recover: Option<vm::Recover>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,12 +213,16 @@ pub struct ServicePart {
 /// What a person has decided of this site. Applied to the site it came from, it changes nothing; applied to another
 /// one, it makes the same of what is there.
 pub fn export(fleet: &Fleet) -> Document {
-    let Policy { adopt, ssh_keys } = &fleet.policy;
+    let Policy { adopt, ssh_keys, fencing } = &fleet.policy;
     let carries_service = |id| service::of_vm(fleet, id).next().is_some();
     let vms = fleet.vms.values().filter(|vm| vm.phase != vm::Phase::Removing && !carries_service(vm.id));
     let services = fleet.services.values().filter(|service| service.phase != service::Phase::Removing);
     Document {
-        policy: Some(PolicyPart { adopt: Some(*adopt), ssh_keys: Some(ssh_keys.clone()) }),
+        policy: Some(PolicyPart {
+            adopt: Some(*adopt),
+            ssh_keys: Some(ssh_keys.clone()),
+            fencing: Some(*fencing),
+        }),
         prune: Prune::default(),
         users: fleet
             .users
@@ -247,6 +256,7 @@ pub fn export(fleet: &Fleet) -> Document {
                 memory_mib: Some(vm.memory_mib),
                 disk_gib: Some(vm.disk_gib),
                 image: None,
+                recover: Some(vm.recover),
             })
             .collect(),
         services: services

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Fleet, Subject, host, lease, machine, medium, package, profile, rack, restore, service, site, subnet,
-    switch, user, vm,
+    Fleet, Subject, host, lease, machine, medium, package, power, profile, rack, restore, service, site,
+    subnet, switch, user, vm,
 };
 
 /// One fact. Its JSON is `{"noun":"machine","event":"adopted",…}`.
@@ -15,6 +15,7 @@ pub enum Event {
     Site(site::Event),
     Lease(lease::Event),
     Machine(machine::Event),
+    Power(power::Event),
     Host(host::Event),
     Vm(vm::Event),
     Package(package::Event),
@@ -38,6 +39,7 @@ impl Event {
             Event::Site(_) => "site".to_owned(),
             Event::Lease(event) => event.subject(),
             Event::Machine(event) => event.machine().to_string(),
+            Event::Power(event) => event.machine().to_string(),
             Event::Host(event) => event.machine().to_string(),
             Event::Vm(event) => event.vm().to_string(),
             Event::Package(event) => event.name().to_owned(),
@@ -56,6 +58,7 @@ impl Event {
     pub(crate) fn planned(&self) -> Option<Subject> {
         match self {
             Event::Machine(event) => Some(Subject::Machine(event.machine())),
+            Event::Power(event) => Some(Subject::Machine(event.machine())),
             Event::Host(event) => Some(Subject::Machine(event.machine())),
             Event::Vm(event) => Some(Subject::Vm(event.vm())),
             Event::Service(event) => Some(Subject::Service(event.service())),
@@ -76,6 +79,7 @@ impl Event {
     pub fn leftovers(&self) -> &[String] {
         match self {
             Event::Machine(event) => event.leftovers(),
+            Event::Power(event) => event.leftovers(),
             Event::Vm(event) => event.leftovers(),
             Event::Package(event) => event.leftovers(),
             Event::Service(event) => event.leftovers(),
@@ -102,6 +106,7 @@ impl Event {
             Event::Site(event) => event.to_string(),
             Event::Lease(event) => event.to_string(),
             Event::Machine(event) => event.to_string(),
+            Event::Power(event) => event.to_string(),
             Event::Host(event) => event.to_string(),
             Event::Vm(event) => event.to_string(),
             Event::Package(event) => event.to_string(),
@@ -123,6 +128,7 @@ pub fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::Site(event) => site::evolve(fleet, event),
         Event::Lease(event) => lease::evolve(fleet, event),
         Event::Machine(event) => machine::evolve(fleet, event),
+        Event::Power(event) => power::evolve(fleet, event),
         Event::Host(event) => host::evolve(fleet, event),
         Event::Vm(event) => vm::evolve(fleet, event),
         Event::Package(event) => package::evolve(fleet, event),

@@ -27,22 +27,57 @@ pub struct Host {
     /// No new VM is placed here since then.
     #[serde(default)]
     pub draining_since: Option<Timestamp>,
+    /// Its agent was last heard of then, and has been silent for too long since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspected_since: Option<Timestamp>,
+    /// It may be silent until then: it was switched on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience_until: Option<Timestamp>,
 }
+
+/// A server takes minutes through its firmware.
+const PATIENCE_MS: u64 = 15 * 60 * 1000;
+
+/// Silence that begins within so long is of one cause.
+const TOGETHER_MS: u64 = 60 * 1000;
+
+/// An agent waits longer and longer between two attempts to reach the appliance.
+const COMING_BACK_MS: u64 = 5 * 60 * 1000;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     Ready(Host),
     CapacityChanged(Host),
-    Draining { machine: MachineId, at: Timestamp },
-    Undrained { machine: MachineId, at: Timestamp },
+    Draining {
+        machine: MachineId,
+        at: Timestamp,
+    },
+    Undrained {
+        machine: MachineId,
+        at: Timestamp,
+    },
+    /// Its agent is silent: it may hang, be off, or be cut off.
+    Suspected {
+        machine: MachineId,
+        since: Timestamp,
+        at: Timestamp,
+    },
+    /// Its agent has spoken again.
+    Heard {
+        machine: MachineId,
+        at: Timestamp,
+    },
 }
 
 impl Event {
     pub(crate) fn machine(&self) -> MachineId {
         match self {
             Event::Ready(host) | Event::CapacityChanged(host) => host.machine,
-            Event::Draining { machine, .. } | Event::Undrained { machine, .. } => *machine,
+            Event::Draining { machine, .. }
+            | Event::Undrained { machine, .. }
+            | Event::Suspected { machine, .. }
+            | Event::Heard { machine, .. } => *machine,
         }
     }
 }
@@ -56,6 +91,10 @@ impl fmt::Display for Event {
             }
             Event::Draining { .. } => f.write_str("Being drained: no new VM is placed on it"),
             Event::Undrained { .. } => f.write_str("Not drained any more: VMs are placed on it again"),
+            Event::Suspected { since, at, .. } => {
+                write!(f, "Suspected: its host agent has been silent for {} s", at.secs_since(*since))
+            }
+            Event::Heard { .. } => f.write_str("Its host agent has spoken again"),
         }
     }
 }
@@ -115,6 +154,8 @@ pub(crate) fn observe(
         volume_bytes: capacity.volume_bytes,
         ready_since: known.map_or(ctx.now, |host| host.ready_since),
         draining_since: known.and_then(|host| host.draining_since),
+        suspected_since: known.and_then(|host| host.suspected_since),
+        patience_until: known.and_then(|host| host.patience_until),
     };
     let event = match known {
         Some(known) if **known == host => return Ok(Vec::new()),
@@ -129,7 +170,7 @@ fn find(fleet: &Fleet, id: MachineId) -> Result<&Host, Refusal> {
         return Err(Refusal::Missing { what: "machine", name: id.to_string() });
     };
     fleet.hosts.get(&id).map(Arc::as_ref).ok_or_else(|| {
-        Refusal::Conflict(format!("{} is {}; only a host can be drained", machine.name, machine.phase.word()))
+        Refusal::Conflict(format!("{} is {}; it is no host", machine.name, machine.phase.word()))
     })
 }
 
@@ -143,6 +184,30 @@ pub(crate) fn undrain(fleet: &Fleet, id: MachineId, ctx: Ctx) -> Result<Vec<crat
     Ok(find(fleet, id)?.draining_since.is_some().then_some(event).into_iter().collect())
 }
 
+/// Its agent was last heard of at `since`.
+pub(crate) fn suspect(
+    fleet: &Fleet,
+    id: MachineId,
+    since: Timestamp,
+    ctx: Ctx,
+) -> Result<Vec<crate::Event>, Refusal> {
+    let event = crate::Event::Host(Event::Suspected { machine: id, since, at: ctx.now });
+    Ok(find(fleet, id)?.suspected_since.is_none().then_some(event).into_iter().collect())
+}
+
+pub(crate) fn heard(fleet: &Fleet, id: MachineId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+    let event = crate::Event::Host(Event::Heard { machine: id, at: ctx.now });
+    Ok(find(fleet, id)?.suspected_since.is_some().then_some(event).into_iter().collect())
+}
+
+/// It was switched on at this time, and is silent until it has started.
+pub(crate) fn give_time(fleet: &mut Fleet, id: MachineId, at: Timestamp) {
+    change(fleet, id, |host| {
+        host.patience_until = Some(Timestamp(at.0.saturating_add(PATIENCE_MS)));
+        host.suspected_since = None;
+    });
+}
+
 pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
     match event {
         Event::Ready(host) => {
@@ -154,13 +219,40 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         }
         Event::Draining { machine, at } => set_draining(fleet, *machine, Some(*at)),
         Event::Undrained { machine, .. } => set_draining(fleet, *machine, None),
+        Event::Suspected { machine, since, .. } => {
+            change(fleet, *machine, |host| host.suspected_since = Some(*since));
+        }
+        Event::Heard { machine, at } => {
+            let silent_since = fleet.hosts.get(machine).and_then(|host| host.suspected_since);
+            change(fleet, *machine, |host| host.suspected_since = None);
+            if let Some(since) = silent_since {
+                give_others_time(fleet, since, *at);
+            }
+        }
+    }
+}
+
+/// Hosts that became silent together were cut off together, and come back one after the other.
+fn give_others_time(fleet: &mut Fleet, silent_since: Timestamp, at: Timestamp) {
+    let together = |host: &&Arc<Host>| {
+        host.suspected_since.is_some_and(|since| since.0.abs_diff(silent_since.0) <= TOGETHER_MS)
+    };
+    let others: Vec<MachineId> = fleet.hosts.values().filter(together).map(|host| host.machine).collect();
+    for other in others {
+        change(fleet, other, |host| {
+            host.patience_until = Some(Timestamp(at.0.saturating_add(COMING_BACK_MS)))
+        });
     }
 }
 
 fn set_draining(fleet: &mut Fleet, id: MachineId, since: Option<Timestamp>) {
-    if let Some(host) = fleet.hosts.get(&id) {
-        let host = Host { draining_since: since, ..Host::clone(host) };
-        fleet.put_host(host);
-    }
+    change(fleet, id, |host| host.draining_since = since);
     fleet.change_machine(id, |machine| machine.late = None);
+}
+
+fn change(fleet: &mut Fleet, id: MachineId, change: impl FnOnce(&mut Host)) {
+    let Some(host) = fleet.hosts.get(&id) else { return };
+    let mut host = Host::clone(host);
+    change(&mut host);
+    fleet.put_host(host);
 }

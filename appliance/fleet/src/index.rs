@@ -214,6 +214,10 @@ impl Fleet {
         self.replace_host(host.machine, Some(Arc::new(host)));
     }
 
+    pub(crate) fn remove_host(&mut self, id: MachineId) {
+        self.replace_host(id, None);
+    }
+
     pub(crate) fn put_vm(&mut self, vm: Vm) {
         let id = vm.id;
         let image = self.index.image(&vm.image);

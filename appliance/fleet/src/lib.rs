@@ -23,6 +23,7 @@ pub mod medium;
 pub mod package;
 mod plan;
 mod planner;
+pub mod power;
 pub mod profile;
 pub mod rack;
 pub mod restore;
@@ -47,7 +48,7 @@ pub use hash::{Digest, StateHash, digest, state_hash};
 pub use id::{Mac, MachineId, NodeId, ParseError, ServiceId, Timestamp, VmId};
 pub use index::{Index, Usage};
 pub use plan::{Item, Observed, ObservedNode, Plan, Subject, Waiting, heard_since, news_of_neighbours, plan};
-pub use planner::Planner;
+pub use planner::{Planner, is_early};
 pub use simulate::{Effect, Forecast, Placement, Step, Wait, name_of, simulate};
 pub use snapshot::{BadPart, Decoded, Part, Restore, SNAPSHOT_VERSION, parts};
 

@@ -7,13 +7,15 @@
 //!                                            ▲                    │ failed, or 5 attempts
 //!                                            └──────adopt──── Failed
 //!
-//! cancel: Adopted, Installing ──▶ Reported and held. remove: from every phase.
+//! cancel: Adopted, Installing ──▶ Reported and held. remove: from every phase. reimage: Installed, Ready ──▶ Adopted,
+//! and back when that is cancelled before it has begun.
 //! ```
 
 mod disk;
 mod event;
 mod install;
 mod once;
+mod reimage;
 mod removal;
 mod report;
 
@@ -21,6 +23,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::power::Power;
 use crate::profile::System;
 use crate::wire::Hardware;
 use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, vm};
@@ -32,6 +35,8 @@ pub(crate) use event::{enter, evolve};
 pub(crate) use install::{adopt, fail_install, phone_home, serve_answers, serve_kickstart};
 pub use once::Once;
 pub(crate) use once::{ask as ask_once, booted as booted_once};
+pub(crate) use reimage::reimage;
+pub use reimage::{Before, Reimage};
 pub(crate) use removal::{cancel, record_late, remove};
 pub use report::MAX_ATTEMPTS;
 pub(crate) use report::{record_appliance, report, sighted};
@@ -66,6 +71,14 @@ pub struct Machine {
     /// What it is to be, or was, installed with, where that is not our own system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system: Option<System>,
+    /// The one that its system is on, or is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<TargetDisk>,
+    /// It is to be installed again, and that has not begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<Before>>,
+    #[serde(default, skip_serializing_if = "Power::is_nothing")]
+    pub power: Power,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,7 +197,7 @@ pub fn by_name<'a>(fleet: &'a Fleet, name: &str) -> Option<&'a Machine> {
     machines.map(Arc::as_ref).find(|machine| *machine.name == *name)
 }
 
-fn find(fleet: &Fleet, id: MachineId) -> Result<&Machine, Refusal> {
+pub(crate) fn find(fleet: &Fleet, id: MachineId) -> Result<&Machine, Refusal> {
     fleet
         .machines
         .get(&id)

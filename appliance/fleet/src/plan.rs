@@ -4,6 +4,8 @@
 //! of all subjects together, and [`crate::Planner`] keeps them up to date. What a subject's plan looks at besides
 //! stands in planner/touched.rs.
 
+mod power;
+
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -95,9 +97,6 @@ impl Plan {
     }
 }
 
-/// A node that has not been heard of for so long is shown as silent.
-const SILENT_SECS: u64 = 45;
-
 /// Looks at everything.
 pub fn plan(fleet: &Fleet, observed: &Observed, now: Timestamp) -> Plan {
     let machines = fleet.machines.keys().map(|id| Subject::Machine(*id));
@@ -112,7 +111,7 @@ pub fn plan(fleet: &Fleet, observed: &Observed, now: Timestamp) -> Plan {
 pub(crate) fn plan_subject(fleet: &Fleet, subject: Subject, observed: &Observed, now: Timestamp) -> Item {
     let item = match subject {
         Subject::Machine(id) => fleet.machines.get(&id).map(|it| plan_machine(fleet, it, observed, now)),
-        Subject::Vm(id) => fleet.vms.get(&id).map(|it| plan_vm(it, observed, now)),
+        Subject::Vm(id) => fleet.vms.get(&id).map(|it| plan_vm(fleet, it, observed, now)),
         Subject::Service(id) => fleet.services.get(&id).map(|it| plan_service(fleet, it, observed, now)),
     };
     item.unwrap_or_default()
@@ -168,10 +167,14 @@ impl Look {
     fn over(&mut self, since: Timestamp, limit_secs: u64) -> bool {
         let over = self.now.secs_since(since) > limit_secs;
         if !over {
-            let due = Timestamp(since.0.saturating_add((limit_secs + 1) * 1000));
-            self.item.due = Some(self.item.due.map_or(due, |known| known.min(due)));
+            self.due(Some(Timestamp(since.0.saturating_add((limit_secs + 1) * 1000))));
         }
         over
+    }
+
+    /// The item changes then although nothing else does.
+    fn due(&mut self, at: Option<Timestamp>) {
+        self.item.due = self.item.due.into_iter().chain(at).min();
     }
 }
 
@@ -198,7 +201,10 @@ fn plan_machine(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, 
         }
         machine::Phase::Reported => wait_for_adoption(fleet, machine, &mut look),
         machine::Phase::Adopted { .. } => {
-            let what = "will be installed as soon as it has started from the network";
+            let what = match machine.before {
+                Some(_) => "will be installed again as soon as it has started from the network",
+                None => "will be installed as soon as it has started from the network",
+            };
             late(&mut look, what);
             look.wait(what, Some("restart it if its screen does not say that it waits for the appliance"));
         }
@@ -219,6 +225,7 @@ fn plan_machine(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, 
         machine::Phase::Installed if machine.system.is_some() => {}
         machine::Phase::Installed | machine::Phase::Ready => join(fleet, machine, observed, &mut look),
     }
+    power::plan(fleet, machine, observed, &mut look);
     look.item
 }
 
@@ -297,11 +304,6 @@ fn join(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, look: &m
     {
         drained(fleet, machine, since, look);
     }
-    if let Some(node) = seen
-        && look.over(node.at, SILENT_SECS)
-    {
-        look.wait_since(node.at, "its host agent is silent", Some("is it switched on and plugged in?"));
-    }
 }
 
 fn drained(fleet: &Fleet, machine: &machine::Machine, since: Timestamp, look: &mut Look) {
@@ -316,8 +318,14 @@ fn drained(fleet: &Fleet, machine: &machine::Machine, since: Timestamp, look: &m
     look.wait_since(since, what, Some("remove them; they can be made anew elsewhere"));
 }
 
-fn plan_vm(vm: &vm::Vm, observed: &Observed, now: Timestamp) -> Item {
+fn plan_vm(fleet: &Fleet, vm: &vm::Vm, observed: &Observed, now: Timestamp) -> Item {
     let mut look = Look::at(Subject::Vm(vm.id), vm.since, now);
+    if vm.phase != vm::Phase::Removing
+        && let Some(off) = crate::power::off_since(fleet, vm.host)
+    {
+        power::without_host(vm, off, &mut look);
+        return look.item;
+    }
     let host = observed.get(&NodeId::Machine(vm.host));
     let state =
         host.and_then(|node| node.said.vms.iter().find(|seen| seen.id == vm.id)).map(|seen| &seen.state);
@@ -373,7 +381,11 @@ fn plan_service(fleet: &Fleet, service: &service::Service, observed: &Observed, 
         .nodes
         .iter()
         .map(|vm| {
-            let node = observed.get(&NodeId::Vm(*vm))?;
+            // One that is made anew has said nothing yet.
+            let wanted_since =
+                fleet.vms.get(vm).filter(|vm| vm.phase == vm::Phase::Wanted).map(|vm| vm.since);
+            let node =
+                observed.get(&NodeId::Vm(*vm)).filter(|node| wanted_since.is_none_or(|at| node.at > at))?;
             let software = node.said.software.iter().find(|software| software.name == service.name)?;
             (software.version == service.version).then_some(&software.state)
         })

@@ -24,6 +24,15 @@ pub struct Planner {
     due: BTreeSet<(Timestamp, Subject)>,
 }
 
+/// How long after its start an appliance hears from hosts before it thinks anything of those that are silent: while
+/// it was away, none of them could speak to it.
+const LISTEN_SECS: u64 = 60;
+
+/// Whether an appliance that has been up for so long cannot know yet what this planned command says.
+pub fn is_early(command: &Command, up_secs: u64) -> bool {
+    matches!(command, Command::Suspect { .. } | Command::FenceSuspect { .. }) && up_secs < LISTEN_SECS
+}
+
 impl Planner {
     /// Brings the plan up to date and gives the commands for the subjects that were planned anew.
     pub fn look(&mut self, fleet: &Fleet, observed: &Observed, now: Timestamp) -> Vec<Command> {

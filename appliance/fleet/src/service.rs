@@ -88,6 +88,11 @@ pub enum Event {
         what: String,
         at: Timestamp,
     },
+    /// Its node is made anew.
+    Restarting {
+        service: ServiceId,
+        at: Timestamp,
+    },
     Removed {
         service: ServiceId,
         #[serde(default)]
@@ -103,6 +108,7 @@ impl Event {
             | Event::Removing { service, .. }
             | Event::Kept { service, .. }
             | Event::Late { service, .. }
+            | Event::Restarting { service, .. }
             | Event::Removed { service, .. } => *service,
         }
     }
@@ -116,6 +122,7 @@ impl Event {
             | Event::Answering { .. }
             | Event::Removing { .. }
             | Event::Kept { .. }
+            | Event::Restarting { .. }
             | Event::Late { .. } => &[],
         }
     }
@@ -137,6 +144,7 @@ impl fmt::Display for Event {
             Event::Removing { .. } => f.write_str("To be removed"),
             Event::Kept { .. } => f.write_str("Not removed: it is installed again"),
             Event::Late { what, .. } => write!(f, "Is late: {what}"),
+            Event::Restarting { .. } => f.write_str("Does not answer: its node is made anew"),
             Event::Removed { .. } => f.write_str("Removed"),
         }
     }
@@ -185,6 +193,8 @@ pub(crate) fn install(
         memory_mib: manifest.requires.memory_mib,
         disk_gib: manifest.requires.disk_gib,
         image: image.clone(),
+        // Its package is installed again, and its data are not on it.
+        recover: vm::Recover::Anew,
     };
     events.extend(vm::create(fleet, &node, ctx)?);
     for event in &events {
@@ -287,6 +297,12 @@ pub(crate) fn cancel(fleet: &Fleet, id: ServiceId, ctx: Ctx) -> Result<Vec<crate
     }
 }
 
+/// It does not answer while its node is made anew.
+pub(crate) fn restarting(service: &Service, ctx: Ctx) -> Option<crate::Event> {
+    let event = crate::Event::Service(Event::Restarting { service: service.id, at: ctx.now });
+    (service.phase == Phase::Answering).then_some(event)
+}
+
 /// Events that remove the services that lost their last node with this VM.
 pub(crate) fn without_nodes(fleet: &Fleet, vm: VmId) -> Vec<crate::Event> {
     of_vm(fleet, vm)
@@ -327,7 +343,9 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         }
         Event::Answering { service, at } => enter(service, Phase::Answering, at),
         Event::Removing { service, at } => enter(service, Phase::Removing, at),
-        Event::Kept { service, at } => enter(service, Phase::Installing, at),
+        Event::Kept { service, at } | Event::Restarting { service, at } => {
+            enter(service, Phase::Installing, at);
+        }
         Event::Late { service, at, .. } => {
             fleet.change_service(*service, |service| service.late = Some(*at));
         }

@@ -31,6 +31,31 @@ pub struct Policy {
     /// Lines for root's authorized_keys on every host and guest.
     #[serde(default)]
     pub ssh_keys: Vec<String>,
+    #[serde(default, skip_serializing_if = "Fencing::is_usual")]
+    pub fencing: Fencing,
+}
+
+/// When a silent host is fenced without asking. It takes a BMC that proves it, and VMs that are to run elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fencing {
+    pub automatic: bool,
+    /// How long a host may be silent until it is suspected. Its agent speaks every ten seconds.
+    pub silent_secs: u64,
+    /// At most so many hosts are fenced within an hour.
+    pub per_hour: u32,
+}
+
+impl Default for Fencing {
+    fn default() -> Self {
+        Fencing { automatic: true, silent_secs: 30, per_hour: 4 }
+    }
+}
+
+impl Fencing {
+    fn is_usual(&self) -> bool {
+        *self == Fencing::default()
+    }
 }
 
 /// Which machines are adopted without asking. A disk that holds data is never wiped without being asked.
@@ -43,7 +68,7 @@ pub enum Adopt {
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { adopt: Adopt::Blank, ssh_keys: Vec::new() }
+        Policy { adopt: Adopt::Blank, ssh_keys: Vec::new(), fencing: Fencing::default() }
     }
 }
 
@@ -66,10 +91,25 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Event::Founded(site) => write!(f, "Founded; serves {} from {}", site.network, site.address),
-            Event::PolicySet { policy } => match policy.adopt {
-                Adopt::Blank => f.write_str("Policy: blank machines are adopted by themselves"),
-                Adopt::Ask => f.write_str("Policy: machines are adopted only when a person says so"),
-            },
+            Event::PolicySet { policy } => {
+                f.write_str(match policy.adopt {
+                    Adopt::Blank => "Policy: blank machines are adopted by themselves",
+                    Adopt::Ask => "Policy: machines are adopted only when a person says so",
+                })?;
+                if policy.fencing.is_usual() {
+                    return Ok(());
+                }
+                let Fencing { automatic, silent_secs, per_hour } = policy.fencing;
+                match automatic {
+                    true => {
+                        write!(f, "; hosts silent for {silent_secs} s are fenced, at most {per_hour} an hour")
+                    }
+                    false => write!(
+                        f,
+                        "; hosts silent for {silent_secs} s are suspected, and fenced only by a person"
+                    ),
+                }
+            }
             Event::AddressesGiven { foreign: true, network, address } => write!(
                 f,
                 "Another DHCP server gives the addresses of {network}; boot information is given from {address}"
@@ -154,6 +194,12 @@ pub(crate) fn set_policy(fleet: &Fleet, policy: &Policy) -> Result<Vec<crate::Ev
     }
     if let Some(line) = policy.ssh_keys.iter().find(|line| !is_ssh_key(line)) {
         return Err(Refusal::Invalid(format!("{line:?} is not a public key as ssh-keygen writes it")));
+    }
+    if !(20..=3600).contains(&policy.fencing.silent_secs) {
+        return Err(Refusal::Invalid(format!(
+            "a host is suspected after 20 to 3600 s of silence, not {}: its agent speaks every ten seconds",
+            policy.fencing.silent_secs
+        )));
     }
     Ok(vec![crate::Event::Site(Event::PolicySet { policy: policy.clone() })])
 }

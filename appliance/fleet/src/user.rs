@@ -126,6 +126,15 @@ pub fn least_role(command: &Command) -> Option<Role> {
         | Command::Cancel { .. }
         | Command::Drain { .. }
         | Command::Undrain { .. }
+        | Command::Reimage { .. }
+        | Command::SetBmc { .. }
+        | Command::RemoveBmc { .. }
+        | Command::Power { .. }
+        | Command::Light { .. }
+        | Command::Fence { .. }
+        | Command::AttestOff { .. }
+        | Command::Unfence { .. }
+        | Command::RecoverVm { .. }
         | Command::RemovePackage { .. }
         | Command::RemoveMachine { .. }
         | Command::CreateVm { .. }
@@ -172,6 +181,12 @@ pub fn least_role(command: &Command) -> Option<Role> {
         | Command::ObserveVmGone { .. }
         | Command::ObserveAnswering { .. }
         | Command::ObserveNeighbour { .. }
+        | Command::PinBmc { .. }
+        | Command::ReportPower { .. }
+        | Command::FenceSuspect { .. }
+        | Command::ImagineFailure { .. }
+        | Command::Suspect { .. }
+        | Command::ObserveHeard { .. }
         | Command::RecordLate { .. }
         | Command::Restore { .. } => None,
     }

@@ -6,7 +6,9 @@
 //! ```
 //!
 //! cancel: Wanted ──▶ Removing; Removing ──▶ Wanted. remove by force: forgotten at once, from every phase; if its host
-//! still has it, the host removes it as soon as it speaks again.
+//! still has it, the host removes it as soon as it speaks again. Its host fenced: Wanted, on another host.
+
+mod recovery;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +16,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, VmId, host, is_label, lease, service};
+
+pub use recovery::Recover;
+pub(crate) use recovery::{may_move, recover};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vm {
@@ -33,12 +38,27 @@ pub struct Vm {
     /// When it was said that this phase lasts longer than it should.
     #[serde(default)]
     pub late: Option<Timestamp>,
+    /// What becomes of it when its host is fenced.
+    #[serde(default, skip_serializing_if = "Recover::is_wait")]
+    pub recover: Recover,
 }
 
 impl Vm {
     /// Of its volume, in the pool of its host.
     pub fn volume_name(&self) -> String {
         format!("{}-{}", self.name, self.id)
+    }
+
+    /// What a host must have room for.
+    fn needs(&self) -> NewVm {
+        NewVm {
+            name: self.name.to_string(),
+            vcpus: self.vcpus,
+            memory_mib: self.memory_mib,
+            disk_gib: self.disk_gib,
+            image: Image::clone(&self.image),
+            recover: self.recover,
+        }
     }
 }
 
@@ -85,6 +105,8 @@ pub struct NewVm {
     pub memory_mib: u64,
     pub disk_gib: u64,
     pub image: Image,
+    #[serde(default, skip_serializing_if = "Recover::is_wait")]
+    pub recover: Recover,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +141,14 @@ pub enum Event {
         what: String,
         at: Timestamp,
     },
+    /// Its host is off for good or for a while; it is made anew on another.
+    Moved {
+        vm: VmId,
+        host: MachineId,
+        host_name: String,
+        leftovers: Vec<String>,
+        at: Timestamp,
+    },
     /// By force, without its host's word.
     Forgotten {
         vm: VmId,
@@ -137,6 +167,7 @@ impl Event {
             | Event::Gone { vm }
             | Event::Kept { vm, .. }
             | Event::Late { vm, .. }
+            | Event::Moved { vm, .. }
             | Event::Forgotten { vm, .. } => *vm,
         }
     }
@@ -145,7 +176,7 @@ impl Event {
 impl Event {
     pub(crate) fn leftovers(&self) -> &[String] {
         match self {
-            Event::Forgotten { leftovers, .. } => leftovers,
+            Event::Moved { leftovers, .. } | Event::Forgotten { leftovers, .. } => leftovers,
             Event::Created { .. }
             | Event::Enrolled { .. }
             | Event::Running { .. }
@@ -171,6 +202,9 @@ impl fmt::Display for Event {
             Event::Gone { .. } => f.write_str("Gone from its host"),
             Event::Kept { .. } => f.write_str("Not removed: it is wanted again"),
             Event::Late { what, .. } => write!(f, "Is late: {what}"),
+            Event::Moved { host_name, .. } => {
+                write!(f, "Made anew on {host_name}, from its image: its host is fenced")
+            }
             Event::Forgotten { name, .. } => write!(f, "VM {name} was forgotten without its host's word"),
         }
     }
@@ -210,7 +244,7 @@ pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::
             new.memory_mib
         ));
     }
-    let host = place(fleet, new)?;
+    let host = place(fleet, new, |_| true)?;
     let Some(site) = &fleet.site else {
         return Err(Refusal::Conflict("the site is not founded yet".to_owned()));
     };
@@ -238,6 +272,7 @@ pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::
         phase: Phase::Wanted,
         since: ctx.now,
         late: None,
+        recover: new.recover,
     };
     let host_name = fleet
         .machines
@@ -254,9 +289,15 @@ fn mac_of(site: uuid::Uuid, vm: u64) -> Mac {
 }
 
 /// The host with the most free memory; the appliance's own machine only if no other has room.
-fn place<'a>(fleet: &'a Fleet, new: &NewVm) -> Result<&'a host::Host, Refusal> {
+fn place<'a>(
+    fleet: &'a Fleet,
+    new: &NewVm,
+    may_be: impl Fn(&host::Host) -> bool,
+) -> Result<&'a host::Host, Refusal> {
     let fits = |host: &&host::Host| {
-        host.threads >= new.vcpus && host::free_volume_bytes(fleet, host) >= new.disk_gib << 30
+        host.threads >= new.vcpus
+            && host::free_volume_bytes(fleet, host) >= new.disk_gib << 30
+            && may_be(host)
     };
     if let Some(host) = host::roomy(fleet, new.memory_mib).find(fits) {
         return Ok(host);
@@ -267,7 +308,10 @@ fn place<'a>(fleet: &'a Fleet, new: &NewVm) -> Result<&'a host::Host, Refusal> {
     );
     Err(Refusal::Conflict(match host::roomiest(fleet) {
         None if fleet.hosts.is_empty() => format!("{wanted}, and there is no host yet"),
-        None => format!("{wanted}, and every host is being drained"),
+        None if fleet.hosts.values().all(|host| host.draining_since.is_some()) => {
+            format!("{wanted}, and every host is being drained")
+        }
+        None => format!("{wanted}, and every host is silent, fenced, or being drained"),
         Some(host) => format!(
             "{wanted}; no host has room for it. The most there is: {} has {} MiB free, {} threads and {} GiB for volumes",
             fleet
@@ -434,6 +478,14 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::Removing { vm, at } => enter(vm, Phase::Removing, at),
         Event::Kept { vm, at } => enter(vm, Phase::Wanted, at),
         Event::Late { vm, at, .. } => fleet.change_vm(*vm, |vm| vm.late = Some(*at)),
+        Event::Moved { vm, host, at, .. } => {
+            enter(vm, Phase::Wanted, at);
+            fleet.change_vm(*vm, |vm| {
+                vm.host = *host;
+                // The agent on its new disk makes another key.
+                vm.key = None;
+            });
+        }
         Event::Gone { vm } | Event::Forgotten { vm, .. } => fleet.remove_vm(*vm),
     }
 }

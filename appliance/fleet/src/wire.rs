@@ -183,6 +183,9 @@ pub struct Desired {
     pub gone: Vec<VmId>,
     /// For guests.
     pub software: Vec<SoftwareSpec>,
+    /// For hosts: restart, once for each number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

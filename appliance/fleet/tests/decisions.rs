@@ -86,7 +86,9 @@ fn a_disk_that_could_be_mistaken_for_another_is_not_a_target() {
 #[test]
 fn a_disk_that_was_filled_after_the_decision_is_not_wiped() {
     let mut world = World::founded();
-    world.does(Command::SetPolicy { policy: Policy { adopt: Adopt::Ask, ssh_keys: vec![] } });
+    world.does(Command::SetPolicy {
+        policy: Policy { adopt: Adopt::Ask, ssh_keys: vec![], ..Default::default() },
+    });
     world.does(Command::Report { key: "k".into(), hardware: hardware(MAC, vec![blank_disk("A")]) });
     world.does(Command::Adopt { machine: MachineId(1), wipe: false, profile: None, disk: None });
     world.does(Command::Report {
@@ -146,10 +148,7 @@ fn an_installed_machine_cannot_be_reported_over() {
     let mut world = World::with_host(4096);
     let refusal = world
         .refuses(Command::Report { key: "thief".into(), hardware: hardware(MAC, vec![blank_disk("A")]) });
-    assert_eq!(
-        refusal.to_string(),
-        "host-1 is installed already; remove it first if it is to be installed again"
-    );
+    assert_eq!(refusal.to_string(), "host-1 is installed already; reimage it if it is to be installed again");
 }
 
 #[test]

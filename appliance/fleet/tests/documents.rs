@@ -22,7 +22,14 @@ fn apply(world: &mut World, document: &Document) -> (usize, Vec<String>) {
 }
 
 fn web(memory_mib: u64) -> VmPart {
-    VmPart { name: "web".into(), vcpus: None, memory_mib: Some(memory_mib), disk_gib: Some(2), image: None }
+    VmPart {
+        name: "web".into(),
+        vcpus: None,
+        memory_mib: Some(memory_mib),
+        disk_gib: Some(2),
+        image: None,
+        recover: None,
+    }
 }
 
 #[test]
@@ -63,7 +70,9 @@ fn what_cannot_be_changed_is_said() {
 #[test]
 fn machines_are_adopted_and_change_places() {
     let mut world = World::with_host(4096);
-    world.does(Command::SetPolicy { policy: Policy { adopt: Adopt::Ask, ssh_keys: vec![] } });
+    world.does(Command::SetPolicy {
+        policy: Policy { adopt: Adopt::Ask, ssh_keys: vec![], ..Default::default() },
+    });
     world.does(Command::Report { key: "k9".into(), hardware: hardware(MAC, vec![blank_disk("B")]) });
     let at = |name: &str, mac, unit| MachinePart {
         name: Some(name.into()),

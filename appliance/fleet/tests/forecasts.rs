@@ -13,8 +13,14 @@ fn what_would_wait_is_the_difference_of_two_whole_plans() {
     let now = Timestamp(fleet.vms.values().map(|vm| vm.since.0).max().unwrap() + 1000);
     let (said, ctx) = (sample::observed(&fleet, now), Ctx { now });
     let image = vm::Image::clone(&fleet.vms[&VmId(1)].image);
-    let spec =
-        vm::NewVm { name: "another".into(), vcpus: 2, memory_mib: 2048, disk_gib: 20, image: image.clone() };
+    let spec = vm::NewVm {
+        name: "another".into(),
+        vcpus: 2,
+        memory_mib: 2048,
+        disk_gib: 20,
+        image: image.clone(),
+        recover: vm::Recover::Wait,
+    };
     let orders = vec![
         Command::Drain { machine: fleet.vms[&VmId(7)].host },
         Command::CreateVm { spec },

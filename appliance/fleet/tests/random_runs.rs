@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use common::{World, blank_disk, bundle, capacity, debian, disk_with, hardware, image, new_vm};
 use fleet::document::{derive, export};
+use fleet::machine::Reimage;
+use fleet::power::{Action, Bmc, Kind as BmcKind, Outcome, off_since};
 use fleet::profile::{Kind, Profile};
 use fleet::rack::Occupant;
 use fleet::site::{Adopt, Policy};
@@ -98,6 +100,51 @@ fn command() -> impl Strategy<Value = Command> {
         systems(),
         networks(),
         users(),
+        power(),
+    ]
+}
+
+/// BMCs, orders, fencing, reimaging, and what comes of them.
+fn power() -> impl Strategy<Value = Command> {
+    let machine = (1u64..6).prop_map(MachineId);
+    let action = proptest::sample::select(&[Action::On, Action::Off, Action::Cycle, Action::Netboot]);
+    let outcome = prop_oneof![
+        3 => Just(Outcome::Done("its BMC said so twice".into())),
+        1 => Just(Outcome::Failed("it does not answer".into())),
+    ];
+    prop_oneof![
+        (machine.clone(), 0u8..3).prop_map(|(machine, address)| Command::SetBmc {
+            machine,
+            bmc: Bmc {
+                kind: BmcKind::Redfish,
+                address: format!("10.0.0.{address}"),
+                pin: None,
+                options: BTreeMap::new(),
+            }
+        }),
+        machine.clone().prop_map(|machine| Command::RemoveBmc { machine }),
+        (machine.clone(), action, any::<bool>()).prop_map(|(machine, action, force)| Command::Power {
+            machine,
+            action,
+            force
+        }),
+        (machine.clone(), 1u64..80, outcome).prop_map(|(machine, since, outcome)| Command::ReportPower {
+            machine,
+            since: Timestamp(since),
+            outcome
+        }),
+        (machine.clone(), any::<bool>()).prop_map(|(machine, on)| Command::Light { machine, on }),
+        machine.clone().prop_map(|machine| Command::Fence { machine, why: "it hangs".into() }),
+        machine.clone().prop_map(|machine| Command::FenceSuspect { machine }),
+        machine.clone().prop_map(|machine| Command::AttestOff { machine, why: "its plug is out".into() }),
+        (machine.clone(), any::<bool>()).prop_map(|(machine, on)| Command::Unfence { machine, on }),
+        machine.clone().prop_map(|machine| Command::Suspect { machine, since: Timestamp(1) }),
+        machine.clone().prop_map(|machine| Command::ObserveHeard { machine }),
+        (1u64..5).prop_map(|vm| Command::RecoverVm { vm: VmId(vm) }),
+        (machine, any::<bool>(), any::<bool>()).prop_map(|(machine, wipe, force)| Command::Reimage {
+            machine,
+            how: Reimage { wipe, force, ..Reimage::default() }
+        }),
     ]
 }
 
@@ -309,7 +356,10 @@ fn roomiest(fleet: &Fleet, vm: &vm::Vm) -> Option<MachineId> {
             && host.volume_bytes.saturating_sub(taken(host.machine, |vm| vm.disk_gib << 30))
                 >= vm.disk_gib << 30
     };
-    let open = |host: &&host::Host| host.draining_since.is_none();
+    let open = |host: &&host::Host| {
+        let fenced = fleet.machines[&host.machine].power.fence.is_some();
+        host.draining_since.is_none() && host.suspected_since.is_none() && !fenced
+    };
     let hosts = fleet.hosts.values().map(AsRef::as_ref).filter(open).filter(fits);
     let most = hosts
         .max_by_key(|host| (!fleet.machines[&host.machine].appliance, free(host), Reverse(host.machine)));
@@ -332,6 +382,10 @@ proptest! {
             let leases = &world.fleet.leases;
             addresses_hold(&world.fleet, &before)?;
             for vm in world.fleet.vms.values() {
+                let was_on = before.vms.get(&vm.id).map(|vm| vm.host).filter(|host| *host != vm.host);
+                if let Some(host) = was_on {
+                    prop_assert!(off_since(&before, host).is_some(), "{} left a host that is not proven off", vm.name);
+                }
                 prop_assert!(world.fleet.hosts.contains_key(&vm.host), "a VM's host is there");
                 prop_assert!(leases.address(vm.mac).is_some(), "a VM has an address");
             }
@@ -491,7 +545,11 @@ fn happening() -> impl Strategy<Value = Happening> {
         Happening::Said(NodeId::Vm(VmId(vm)), Box::new(wire::Observed { software, ..silence() }))
     });
     let policy = any::<bool>().prop_map(|ask| Command::SetPolicy {
-        policy: Policy { adopt: if ask { Adopt::Ask } else { Adopt::Blank }, ssh_keys: vec![] },
+        policy: Policy {
+            adopt: if ask { Adopt::Ask } else { Adopt::Blank },
+            ssh_keys: vec![],
+            ..Default::default()
+        },
     });
     prop_oneof![
         6 => command().prop_map(|command| Happening::Command(Box::new(command))),

@@ -56,7 +56,9 @@ fn machines() -> Vec<World> {
     let report = || Command::Report { key: "k".into(), hardware: hardware(MAC, vec![blank_disk("A")]) };
     let ask = || {
         let mut world = World::founded();
-        world.does(Command::SetPolicy { policy: Policy { adopt: Adopt::Ask, ssh_keys: vec![] } });
+        world.does(Command::SetPolicy {
+            policy: Policy { adopt: Adopt::Ask, ssh_keys: vec![], ..Default::default() },
+        });
         world
     };
     let after = |mut world: World, commands: Vec<Command>| {
@@ -358,7 +360,7 @@ fn a_host_that_is_drained_gets_no_new_vm() {
     assert_eq!(world.fleet.machines[&MACHINE].late, None);
     world.does(Command::CreateVm { spec: new_vm("other", 512) });
     let refusal = machines().remove(1).refuses(Command::Drain { machine: MACHINE });
-    assert_eq!(refusal.to_string(), "host-1 is found; only a host can be drained");
+    assert_eq!(refusal.to_string(), "host-1 is found; it is no host");
 }
 
 #[test]

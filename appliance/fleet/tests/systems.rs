@@ -19,7 +19,9 @@ fn report() -> Command {
 /// m1 was found, and is adopted by nobody by itself.
 fn asked() -> World {
     let mut world = World::founded();
-    world.does(Command::SetPolicy { policy: Policy { adopt: Adopt::Ask, ssh_keys: vec![] } });
+    world.does(Command::SetPolicy {
+        policy: Policy { adopt: Adopt::Ask, ssh_keys: vec![], ..Default::default() },
+    });
     world.does(report());
     world
 }
@@ -154,7 +156,9 @@ fn values_that_could_leave_their_place_are_refused() {
 #[test]
 fn a_disk_that_is_named_is_the_one() {
     let mut world = World::founded();
-    world.does(Command::SetPolicy { policy: Policy { adopt: Adopt::Ask, ssh_keys: vec![] } });
+    world.does(Command::SetPolicy {
+        policy: Policy { adopt: Adopt::Ask, ssh_keys: vec![], ..Default::default() },
+    });
     let mut second = disk_with("B", "ext4", "data");
     second.path = "/dev/vdb".into();
     let disks = vec![blank_disk("A"), second];

@@ -46,6 +46,8 @@ fn host(fleet: &Fleet, sources: &Sources<'_>, id: MachineId) -> anyhow::Result<D
         vms: wanted.map(|vm| vm_spec(fleet, sources, vm)).collect::<anyhow::Result<_>>()?,
         gone: gone.collect(),
         software: Vec::new(),
+        // Where it has a BMC, that restarts it, whether its system still listens or not.
+        restart: (machine.before.is_some() && machine.power.bmc.is_none()).then_some(machine.since.0),
     })
 }
 
@@ -109,6 +111,7 @@ fn guest(fleet: &Fleet, sources: &Sources<'_>, id: VmId) -> anyhow::Result<Desir
         vms: Vec::new(),
         gone: Vec::new(),
         software,
+        restart: None,
     })
 }
 

@@ -14,6 +14,8 @@ pub enum SystemError {
     HostName(#[source] nix::Error),
     #[error(transparent)]
     Write(#[from] PlaceError),
+    #[error("restarting")]
+    Restart(#[source] std::io::Error),
 }
 
 /// Where a node keeps these facts.
@@ -21,6 +23,8 @@ pub enum SystemError {
 pub struct Files {
     pub hostname: PathBuf,
     pub authorized_keys: PathBuf,
+    /// The number of the last restart that it was told to make.
+    pub restarted: PathBuf,
 }
 
 impl Files {
@@ -30,6 +34,7 @@ impl Files {
         Self {
             hostname: Path::new(RUN).join("hostname"),
             authorized_keys: Path::new(places::STATE).join("ssh/authorized_keys"),
+            restarted: Path::new(places::STATE).join("node/restarted"),
         }
     }
 
@@ -38,6 +43,7 @@ impl Files {
         Self {
             hostname: PathBuf::from("/etc/hostname"),
             authorized_keys: PathBuf::from("/root/.ssh/authorized_keys"),
+            restarted: PathBuf::from("/var/lib/elisandra/restarted"),
         }
     }
 
@@ -66,6 +72,27 @@ impl Files {
             .map(|key| format!("{key}\n"))
             .collect();
         Ok(write_if_other(&self.authorized_keys, &lines, 0o600)?)
+    }
+
+    /// Restarts the machine, once for each number: one that comes up with its old system again is not restarted over
+    /// and over.
+    pub fn restart_once(&self, number: u64) -> Result<(), SystemError> {
+        if !self.is_first_time(number)? {
+            return Ok(());
+        }
+        tracing::info!("The appliance says to restart");
+        let done =
+            std::process::Command::new("systemctl").arg("reboot").status().map_err(SystemError::Restart)?;
+        if done.success() {
+            Ok(())
+        } else {
+            Err(SystemError::Restart(std::io::Error::other(done.to_string())))
+        }
+    }
+
+    /// Kept before the machine goes down.
+    fn is_first_time(&self, number: u64) -> Result<bool, SystemError> {
+        Ok(write_if_other(&self.restarted, &format!("{number}\n"), 0o600)?)
     }
 }
 
@@ -101,6 +128,7 @@ mod tests {
         let files = Files {
             hostname: dir.path().join("hostname"),
             authorized_keys: dir.path().join(".ssh/authorized_keys"),
+            restarted: dir.path().join("restarted"),
         };
         let keys = ["ssh-ed25519 AAAA me".to_owned(), "ssh-ed25519 BBBB\ncommand=\"x\" you".to_owned()];
         assert!(files.set_keys(&keys).unwrap());
@@ -109,6 +137,14 @@ mod tests {
         assert!(files.set_keys(&[]).unwrap());
         assert!(matches!(files.set_hostname("a b"), Err(SystemError::NotAName(_))));
         assert!(matches!(files.set_hostname(""), Err(SystemError::NotAName(_))));
+    }
+
+    #[test]
+    fn a_restart_is_made_once_for_each_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files { restarted: dir.path().join("node/restarted"), ..Files::of_a_guest() };
+        let times = [7, 7, 8, 8].map(|number| files.is_first_time(number).unwrap());
+        assert_eq!(times, [true, false, true, false]);
     }
 
     #[test]

@@ -85,7 +85,8 @@ impl World {
                 }
                 Event::Machine(
                     machine::Event::Removed { machine, .. }
-                    | machine::Event::Adopted { machine, by: machine::By::Person, .. },
+                    | machine::Event::Adopted { machine, by: machine::By::Person, .. }
+                    | machine::Event::Reimaging { machine, .. },
                 ) => {
                     self.installed.remove(machine);
                 }
@@ -98,7 +99,7 @@ impl World {
                 _ => {}
             }
         }
-        if let Command::Adopt { machine, wipe: true, .. } = command {
+        if let Command::Adopt { machine, wipe: true, .. } | Command::Reimage { machine, .. } = command {
             self.allow_wiping(*machine);
         }
     }

@@ -15,6 +15,7 @@ use hypervisor::{Fake, Hypervisor as _};
 use node::cmdline::{self, Mode};
 use rand::Rng as _;
 
+use super::bmc::Bmc;
 use super::dhcp::{self, Client, Offer, Said};
 use super::guest::Guest;
 use super::host::Host;
@@ -82,6 +83,13 @@ pub struct Computer {
     pub guests: BTreeMap<VmId, Guest>,
     /// A person has said that what is on its disk may go.
     pub may_be_wiped: bool,
+    pub bmc: Bmc,
+    /// When it was switched on or restarted last, in milliseconds since the beginning.
+    pub on_since: u64,
+    /// The restart that its system was told to make last.
+    pub restarted: Option<u64>,
+    /// It hangs: nothing happens on it any more.
+    pub frozen: bool,
 }
 
 pub enum State {
@@ -212,6 +220,7 @@ impl World {
         let computer = &mut self.computers[id];
         computer.life += 1;
         computer.state = State::Off;
+        computer.frozen = false;
         computer.address = None;
         for vm in computer.hypervisor.vms().unwrap_or_default() {
             computer.hypervisor.stop(vm.id);
@@ -221,12 +230,15 @@ impl World {
         }
     }
 
-    fn restart(&mut self, id: usize, pause: u64) {
+    pub fn restart(&mut self, id: usize, pause: u64) {
         self.power_off(id);
         self.stage(id, Stage::Firmware, pause + POST);
     }
 
     fn stage(&mut self, id: usize, stage: Stage, millis: u64) {
+        if stage == Stage::Firmware {
+            self.computers[id].on_since = self.clock.elapsed();
+        }
         self.computers[id].state = State::Starting(stage);
         self.alarm(self.speaker(id), millis, Alarm::Next);
     }

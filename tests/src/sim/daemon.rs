@@ -1,5 +1,6 @@
 //! A simulated appliance: the fleet in memory, the shared log, and what its handlers do around the pure functions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use appliance::dhcp;
@@ -15,6 +16,7 @@ use pxe::script::{self, ScriptFacts};
 
 use rand::Rng as _;
 
+use super::bmc::Attempt;
 use super::log::Log;
 use super::speech::{Answer, Loader, Question, Speaker};
 use super::{Happening, World};
@@ -45,6 +47,9 @@ pub struct Daemon {
     held: Vec<Held>,
     held_due: bool,
     seen: dhcp::Seen,
+    /// What is under way through BMCs.
+    pub attempts: BTreeSet<Attempt>,
+    started: Timestamp,
 }
 
 struct Held {
@@ -75,6 +80,8 @@ impl Daemon {
             held: Vec::new(),
             held_due: false,
             seen: dhcp::Seen::since(now),
+            attempts: BTreeSet::new(),
+            started: now,
         }
     }
 
@@ -167,10 +174,12 @@ impl World {
         }
         let due = daemon.planner.next_due().map(|due| due.0.saturating_sub(self.clock.now().0));
         self.check_waiting(id);
-        for command in commands {
+        let up_secs = self.clock.now().secs_since(self.daemons[id].started);
+        for command in commands.into_iter().filter(|command| !fleet::is_early(command, up_secs)) {
             // Refused when the fleet has moved on since; the next look sees it as it is.
             let _ = self.execute(id, "appliance", &command);
         }
+        self.switch_power(id);
         self.look_within(id, due.unwrap_or(EVERY).clamp(SETTLE, EVERY));
     }
 

@@ -1,7 +1,8 @@
 //! What a person types: the words of `eli`, given as commands to an appliance of the simulated world.
 
 use fleet::package::{Bundle, Deb, Health, Manifest, Nodes, Requires, Unit};
-use fleet::site::{Adopt, Policy};
+use fleet::power::{self, Bmc};
+use fleet::site::{Adopt, Fencing, Policy};
 use fleet::switch::Plugged;
 use fleet::{Command, Ctx, Forecast, MachineId, ServiceId, Subject, VmId, machine, simulate, vm};
 
@@ -65,6 +66,7 @@ impl World {
                     memory_mib: number("--memory", 512)?,
                     disk_gib: number("--disk", 4)?,
                     image: image(),
+                    recover: if flag("--anew") { vm::Recover::Anew } else { vm::Recover::Wait },
                 },
             },
             ["vm", "delete", name, ..] => Command::RemoveVm {
@@ -86,6 +88,47 @@ impl World {
             ["host", "undrain", name] => {
                 Command::Undrain { machine: self.machine(name).ok_or_else(|| missing("machine", name))? }
             }
+            ["vm", "recover", name] => {
+                Command::RecoverVm { vm: self.vm(name).ok_or_else(|| missing("VM", name))? }
+            }
+            ["machine", "bmc", name] => Command::SetBmc {
+                machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
+                bmc: Bmc {
+                    kind: power::Kind::Redfish,
+                    address: format!("bmc-of-{name}"),
+                    pin: None,
+                    options: std::collections::BTreeMap::new(),
+                },
+            },
+            ["machine", "power", name, action, ..] => Command::Power {
+                machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
+                action: match *action {
+                    "on" => power::Action::On,
+                    "off" => power::Action::Off,
+                    "cycle" => power::Action::Cycle,
+                    other => return Err(format!("{other}?")),
+                },
+                force: flag("--force"),
+            },
+            ["machine", "reimage", name, ..] => Command::Reimage {
+                machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
+                how: machine::Reimage {
+                    wipe: flag("--wipe"),
+                    force: flag("--force"),
+                    ..machine::Reimage::default()
+                },
+            },
+            ["host", "fence", name, rest @ ..] => {
+                let machine = self.machine(name).ok_or_else(|| missing("machine", name))?;
+                match rest {
+                    ["--off"] => Command::AttestOff { machine, why: "its plug is pulled".to_owned() },
+                    _ => Command::Fence { machine, why: "a person wants it".to_owned() },
+                }
+            }
+            ["host", "unfence", name] => Command::Unfence {
+                machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
+                on: true,
+            },
             ["adopt", name, ..] => Command::Adopt {
                 machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
                 wipe: flag("--wipe"),
@@ -103,6 +146,11 @@ impl World {
                 policy: Policy {
                     adopt: if flag("--ask") { Adopt::Ask } else { Adopt::Blank },
                     ssh_keys: Vec::new(),
+                    fencing: Fencing {
+                        automatic: !flag("--no-fencing"),
+                        per_hour: u32::try_from(number("--per-hour", 4)?).map_err(|_| "too many")?,
+                        ..Fencing::default()
+                    },
                 },
             },
             ["install", name, ..] => {

@@ -89,6 +89,13 @@ impl World {
         let now = self.clock.elapsed();
         let speaker = self.speaker(id);
         let computer = &mut self.computers[id];
+        if let State::Host(host) = &computer.state
+            && let Some(number) = host.member.desired.as_ref().and_then(|desired| desired.restart)
+            && computer.restarted.replace(number) != Some(number)
+        {
+            self.say(format!("{} restarts as it was told", self.computers[id].name));
+            return self.restart(id, 0);
+        }
         let here = look(computer);
         let State::Host(host) = &mut computer.state else { return };
         if host.next_settle <= now {

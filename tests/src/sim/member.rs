@@ -105,7 +105,7 @@ impl World {
         let nothing = Observed {
             revision: 0,
             version: "simulated".to_owned(),
-            uptime_secs: 0,
+            uptime_secs: (self.clock.elapsed() - computer.on_since) / 1000,
             capacity: None,
             vms: Vec::new(),
             software: Vec::new(),

@@ -5,6 +5,7 @@ use std::fmt;
 use fleet::machine;
 use hypervisor::Fake;
 
+use super::bmc::Bmc;
 use super::clock::duration;
 use super::computer::{Computer, Content, Firmware, Stage, State};
 use super::daemon::Daemon;
@@ -167,6 +168,22 @@ fn carry_out(world: &mut World, line: &str) -> Result<(), String> {
             }
             world.computers[id].install_fails = None;
         }),
+        ["hang", name] => world.with(name, World::freeze),
+        ["unhang", name] => world.with(name, |world, id| {
+            if world.computers[id].frozen {
+                world.power_off(id);
+            }
+        }),
+        ["bmc", name, how] => {
+            let id = world.computer(name)?;
+            world.computers[id].bmc = match *how {
+                "well" => Bmc::Well,
+                "silent" => Bmc::Silent,
+                "lying" => Bmc::Lying,
+                other => return Err(format!("{other}?")),
+            };
+            Ok(())
+        }
         ["crash", vm] => {
             if let Some(id) = world.vm(vm) {
                 for computer in 0..world.computers.len() {
@@ -230,6 +247,10 @@ impl World {
             images: std::collections::BTreeSet::new(),
             guests: std::collections::BTreeMap::new(),
             may_be_wiped: false,
+            bmc: Bmc::Well,
+            on_since: 0,
+            restarted: None,
+            frozen: false,
         };
         let mut rest = rest.iter();
         while let Some(word) = rest.next() {
@@ -295,7 +316,8 @@ impl World {
                 State::Foreign | State::Host(_) => wanted,
                 State::Asking(asking) => wanted && asking.stage == Stage::System,
                 State::Initrd(_) => system && !wanted,
-                State::Off | State::Starting(_) | State::Fetching { .. } => false,
+                State::Starting(stage) => wanted && matches!(stage, Stage::Disk | Stage::System),
+                State::Off | State::Fetching { .. } => false,
             };
             if restart {
                 self.say(format!("a person restarts {}", self.computers[id].name));

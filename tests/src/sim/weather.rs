@@ -36,9 +36,14 @@ pub fn script(seed: u64) -> String {
     lines.push("# The faults stop.".to_owned());
     lines.push("network good".to_owned());
     for name in &names {
-        lines.extend([format!("unblock {name}"), format!("mend {name}"), format!("power on {name}")]);
+        lines.extend(
+            ["bmc {} well", "unblock {}", "mend {}", "unhang {}", "power on {}"]
+                .map(|line| line.replace("{}", name)),
+        );
     }
-    lines.extend(["wait 30s".to_owned(), "forgive".to_owned()]);
+    lines.push("wait 30s".to_owned());
+    lines.extend(names.iter().map(|name| format!("try eli host unfence {name}")));
+    lines.extend(["wait 10s".to_owned(), "forgive".to_owned()]);
     // With NICs in other machines, some things wait for a person who says which machine is which.
     let swapped = lines.iter().any(|line| line.starts_with("swap nics"));
     let rest = if swapped { "quiet" } else { "settled" };
@@ -76,7 +81,7 @@ fn deed(chance: &mut ChaCha8Rng, names: &[String], off: &mut Vec<String>) -> Str
     let vm = ["web", "db", "mail"].choose(chance).copied().unwrap_or("web");
     let eli = if chance.random_bool(0.3) { "eli@b" } else { "eli" };
     let request = super::scenario::REQUESTS.choose(chance).copied().unwrap_or("ensure_vm");
-    match chance.random_range(0..24) {
+    match chance.random_range(0..30) {
         0 | 1 => format!("power cycle {name}"),
         2 => {
             off.push(name.clone());
@@ -105,6 +110,14 @@ fn deed(chance: &mut ChaCha8Rng, names: &[String], off: &mut Vec<String>) -> Str
             let other = names.iter().find(|other| **other != name).cloned().unwrap_or_default();
             format!("swap nics {name} {other}")
         }
-        _ => format!("crash {vm}"),
+        23 => format!("crash {vm}"),
+        24 => format!("hang {name}"),
+        25 | 26 => format!("try {eli} machine bmc {name}"),
+        27 => format!("try {eli} vm create {vm} --anew"),
+        28 if chance.random_bool(0.3) => format!("bmc {name} silent"),
+        28 if chance.random_bool(0.5) => format!("try {eli} machine reimage {name}"),
+        28 => format!("try {eli} machine power {name} cycle --force"),
+        _ if chance.random_bool(0.5) => format!("try {eli} host fence {name}"),
+        _ => format!("try {eli} host unfence {name}"),
     }
 }

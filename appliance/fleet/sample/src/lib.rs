@@ -137,6 +137,8 @@ impl Log {
             volume_bytes: (self.room + 8) * (40 << 30),
             ready_since: self.at(),
             draining_since: None,
+            suspected_since: None,
+            patience_until: None,
         };
         self.next.push_back(Event::Host(host::Event::Ready(ready)));
     }
@@ -161,6 +163,7 @@ impl Log {
             phase: vm::Phase::Wanted,
             since: self.at(),
             late: None,
+            recover: vm::Recover::Wait,
         };
         self.lease(mac);
         self.next.push_back(Event::Vm(vm::Event::Created { vm, host_name: format!("host-{}", host.0) }));

@@ -93,6 +93,7 @@ impl Work {
         let policy = Policy {
             adopt: part.adopt.unwrap_or(self.after.policy.adopt),
             ssh_keys: part.ssh_keys.clone().unwrap_or_else(|| self.after.policy.ssh_keys.clone()),
+            fencing: part.fencing.unwrap_or(self.after.policy.fencing),
         };
         self.order("policy", Command::SetPolicy { policy });
     }
@@ -498,6 +499,7 @@ impl VmPart {
                 memory_mib: self.memory_mib.unwrap_or(USUAL_MEMORY_MIB),
                 disk_gib: self.disk_gib.unwrap_or(USUAL_DISK_GIB),
                 image: image.clone(),
+                recover: self.recover.unwrap_or_default(),
             },
         }
     }
@@ -518,10 +520,12 @@ impl VmPart {
         let memory = self.memory_mib.filter(|wanted| *wanted != vm.memory_mib);
         let disk = self.disk_gib.filter(|wanted| *wanted != vm.disk_gib);
         let image = self.image.as_ref().filter(|wanted| **wanted != vm.image.name);
+        let recover = self.recover.filter(|wanted| *wanted != vm.recover);
         let differences: Vec<String> = [
             vcpus.map(|wanted| format!("{} vCPU and not {wanted}", vm.vcpus)),
             memory.map(|wanted| format!("{} MiB memory and not {wanted} MiB", vm.memory_mib)),
             disk.map(|wanted| format!("a disk of {} GiB and not {wanted} GiB", vm.disk_gib)),
+            recover.map(|_| "another way to be recovered".to_owned()),
             image.map(|wanted| format!("a disk made from {} and not from {wanted}", vm.image.name)),
         ]
         .into_iter()

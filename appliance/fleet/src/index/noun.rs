@@ -16,6 +16,7 @@ pub(super) struct Machine {
     macs: Vec<Mac>,
     key: Option<u64>,
     appliance: bool,
+    fenced: bool,
 }
 
 impl Machine {
@@ -25,6 +26,7 @@ impl Machine {
             macs: machine.macs.clone(),
             key: machine.key.as_deref().map(digest),
             appliance: machine.appliance,
+            fenced: machine.power.fence.is_some(),
         }
     }
 }
@@ -160,9 +162,14 @@ impl Fleet {
 
     /// Puts a host at its place among the others; to be called when its room may have changed.
     pub(super) fn rank(&mut self, id: MachineId) {
-        let open = self.hosts.get(&id).filter(|host| host.draining_since.is_none());
-        let room = open.map(|host| Room {
-            preferred: self.machines.get(&id).is_none_or(|machine| !machine.appliance),
+        let machine = self.machines.get(&id);
+        let is_open = |host: &&Arc<host::Host>| {
+            host.draining_since.is_none()
+                && host.suspected_since.is_none()
+                && machine.is_none_or(|machine| machine.power.fence.is_none())
+        };
+        let room = self.hosts.get(&id).filter(is_open).map(|host| Room {
+            preferred: machine.is_none_or(|machine| !machine.appliance),
             free_memory_mib: host::free_memory_mib(self, host),
         });
         let index = &mut self.index;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Machine;
 use crate::Refusal;
 use crate::wire::{Disk, DiskContent, Hardware};
 
@@ -46,18 +47,20 @@ pub fn contents(disk: &Disk) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
     Nothing,
-    /// What an installation leaves that was begun and did not end.
+    /// What an installation of ours leaves, whether it came to its end or not.
     OurTraces,
     /// A person has seen it and said that it may go.
     Anything,
 }
 
 impl Expected {
-    pub(super) fn of(wipe: bool, attempts: u32) -> Expected {
-        match (wipe, attempts) {
+    /// On the disk of a machine that may be wiped or not.
+    pub(super) fn on(machine: &Machine, wipe: bool) -> Expected {
+        let had_ours = machine.before.as_ref().is_some_and(|before| before.system.is_none());
+        match (wipe, machine.attempts > 0 || had_ours) {
             (true, _) => Expected::Anything,
-            (false, 0) => Expected::Nothing,
-            (false, _) => Expected::OurTraces,
+            (false, false) => Expected::Nothing,
+            (false, true) => Expected::OurTraces,
         }
     }
 

@@ -4,7 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Machine, Once, Phase, TargetDisk};
+use super::{Before, Machine, Once, Phase, TargetDisk};
+use crate::host::Host;
+use crate::power::{Action, Order, Power};
 use crate::profile::System;
 use crate::wire::{Firmware, Hardware};
 use crate::{Fleet, Mac, MachineId, NodeId, Timestamp, rack, switch};
@@ -41,6 +43,20 @@ pub enum Event {
         /// What it is installed with; our own system, if it is not said.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         system: Option<System>,
+        at: Timestamp,
+    },
+    /// It is installed, and is to be again.
+    Reimaging {
+        machine: MachineId,
+        disk: TargetDisk,
+        wipe: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        system: Option<System>,
+        at: Timestamp,
+    },
+    /// It was to be installed again and stays what it is.
+    Kept {
+        machine: MachineId,
         at: Timestamp,
     },
     InstallStarted {
@@ -122,6 +138,8 @@ impl Event {
             | Event::Reported { machine, .. }
             | Event::ApplianceRecorded { machine, .. }
             | Event::Adopted { machine, .. }
+            | Event::Reimaging { machine, .. }
+            | Event::Kept { machine, .. }
             | Event::InstallStarted { machine, .. }
             | Event::KickstartServed { machine, .. }
             | Event::AnswersServed { machine, .. }
@@ -145,6 +163,8 @@ impl Event {
             | Event::Reported { .. }
             | Event::ApplianceRecorded { .. }
             | Event::Adopted { .. }
+            | Event::Reimaging { .. }
+            | Event::Kept { .. }
             | Event::InstallStarted { .. }
             | Event::KickstartServed { .. }
             | Event::AnswersServed { .. }
@@ -186,6 +206,13 @@ impl fmt::Display for Event {
                 system.as_ref().map(|system| format!("with {system} ")).unwrap_or_default(),
                 if *wipe { ", whose data may be wiped" } else { "" }
             ),
+            Event::Reimaging { disk, wipe, system, .. } => write!(
+                f,
+                "To be installed again, {}on {disk}{}",
+                system.as_ref().map(|system| format!("with {system} ")).unwrap_or_default(),
+                if *wipe { ", whatever is on it by now" } else { "" }
+            ),
+            Event::Kept { .. } => f.write_str("Not installed again: it stays what it is"),
             Event::InstallStarted { attempt: 1, .. } => f.write_str("Installation started"),
             Event::InstallStarted { attempt, .. } => {
                 write!(f, "Installation started over, attempt {attempt}")
@@ -251,11 +278,44 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
                 machine.system = system.clone();
                 machine.attempts = 0;
                 machine.held = false;
+                machine.disk = Some(disk.clone());
                 machine.phase = Phase::Adopted { disk: disk.clone(), wipe: *wipe };
             });
         }
+        Event::Reimaging { machine, disk, wipe, system, at } => {
+            let host = fleet.hosts.get(machine).map(|host| Host::clone(host));
+            enter(fleet, *machine, *at, |machine| {
+                let was =
+                    std::mem::replace(&mut machine.phase, Phase::Adopted { disk: disk.clone(), wipe: *wipe });
+                let before = Before { phase: was, system: machine.system.take(), host };
+                machine.before = Some(Box::new(before));
+                machine.system = system.clone();
+                machine.attempts = 0;
+                machine.disk = Some(disk.clone());
+                machine.power.fence = None;
+                let restart = Order { action: Action::Netboot, since: *at, trouble: None };
+                machine.power.order = machine.power.bmc.is_some().then_some(restart);
+            });
+            fleet.remove_host(*machine);
+        }
+        Event::Kept { machine: id, at } => {
+            let before = fleet.machines.get(id).and_then(|machine| machine.before.clone());
+            let Some(before) = before else { return };
+            let Before { phase, system, host } = *before;
+            enter(fleet, *id, *at, |machine| {
+                machine.phase = phase;
+                machine.system = system;
+                machine.before = None;
+            });
+            if let Some(host) = host {
+                fleet.put_host(host);
+            }
+        }
         Event::InstallStarted { machine, attempt, at } => {
             enter(fleet, *machine, *at, |machine| {
+                machine.before = None;
+                // It has started from the network, which is all that was wanted of its power.
+                machine.power.order = None;
                 if let Phase::Adopted { disk, wipe } | Phase::Installing { disk, wipe, .. } =
                     machine.phase.clone()
                 {
@@ -281,6 +341,7 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         }
         Event::InstallFailed { machine, step, error, at, .. } => {
             enter(fleet, *machine, *at, |machine| {
+                machine.before = None;
                 machine.phase = Phase::Failed { step: step.clone(), error: error.clone() };
             });
         }
@@ -292,6 +353,7 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
             machine.attempts = 0;
             machine.held = true;
             machine.system = None;
+            machine.before = None;
         }),
         Event::Late { machine, at, .. } => {
             fleet.change_machine(*machine, |machine| machine.late = Some(*at));
@@ -338,6 +400,9 @@ fn first_seen(id: MachineId, name: &str, at: Timestamp) -> Machine {
         late: None,
         once: None,
         system: None,
+        disk: None,
+        before: None,
+        power: Power::default(),
     }
 }
 

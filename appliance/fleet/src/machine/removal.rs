@@ -1,16 +1,27 @@
 //! Cancelling what goes on with a machine, and forgetting a machine with all that is left over said.
 
 use super::{Event, Machine, Phase, find};
-use crate::{Ctx, Fleet, MachineId, Refusal, host, lease, service, vm};
+use crate::{Ctx, Fleet, MachineId, Refusal, host, lease, power, service, vm};
 
 pub(crate) fn cancel(fleet: &Fleet, id: MachineId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
     let machine = find(fleet, id)?;
+    let power = power::cancel(machine, ctx);
     let leftovers = match &machine.phase {
+        // Until it has begun, it is what it was.
+        Phase::Adopted { .. } if machine.before.is_some() => {
+            let kept = crate::Event::Machine(Event::Kept { machine: id, at: ctx.now });
+            return Ok(power.into_iter().chain([kept]).collect());
+        }
         Phase::Adopted { .. } => Vec::new(),
         Phase::Installing { disk, .. } => vec![
             format!("an installation that is under way on {} ends by itself and is not taken", machine.name),
             format!("what it wrote stays on {disk}"),
         ],
+        Phase::Sighted | Phase::Reported | Phase::Installed | Phase::Ready | Phase::Failed { .. }
+            if power.is_some() =>
+        {
+            return Ok(power.into_iter().collect());
+        }
         Phase::Ready if fleet.hosts.get(&id).is_some_and(|host| host.draining_since.is_some()) => {
             return host::undrain(fleet, id, ctx);
         }
@@ -22,7 +33,8 @@ pub(crate) fn cancel(fleet: &Fleet, id: MachineId, ctx: Ctx) -> Result<Vec<crate
             )));
         }
     };
-    Ok(vec![crate::Event::Machine(Event::Cancelled { machine: id, leftovers, at: ctx.now })])
+    let cancelled = crate::Event::Machine(Event::Cancelled { machine: id, leftovers, at: ctx.now });
+    Ok(power.into_iter().chain([cancelled]).collect())
 }
 
 /// By force, the VMs on it are forgotten with it, and services that had no other node.
@@ -31,9 +43,23 @@ pub(crate) fn remove(fleet: &Fleet, id: MachineId, force: bool) -> Result<Vec<cr
     if !force {
         nothing_in_the_way(fleet, machine)?;
     }
+    let (after, mut events) = forget_vms(fleet, machine);
+    // It may have claimed the MAC address of a VM that runs elsewhere.
+    let released = machine
+        .macs
+        .iter()
+        .filter(|mac| after.leases.address(**mac).is_some() && vm::by_mac(&after, **mac).is_none());
+    events
+        .extend(released.map(|mac| crate::Event::Lease(lease::Event::Released { mac: *mac, address: None })));
+    events.push(crate::Event::Machine(Event::Removed { machine: id, leftovers: leftovers(machine) }));
+    Ok(events)
+}
+
+/// The VMs on a machine go, and the services that had no other node; and the fleet without them.
+pub(super) fn forget_vms(fleet: &Fleet, machine: &Machine) -> (Fleet, Vec<crate::Event>) {
     let mut after = fleet.clone();
     let mut events = Vec::new();
-    let vms: Vec<_> = vm::on_host(fleet, id).collect();
+    let vms: Vec<_> = vm::on_host(fleet, machine.id).collect();
     for vm in vms {
         let mut leftovers =
             vec![format!("volume {} of VM {} stays on {}'s disk", vm.volume_name(), vm.name, machine.name)];
@@ -52,15 +78,7 @@ pub(crate) fn remove(fleet: &Fleet, id: MachineId, force: bool) -> Result<Vec<cr
             events.push(event);
         }
     }
-    // It may have claimed the MAC address of a VM that runs elsewhere.
-    let released = machine
-        .macs
-        .iter()
-        .filter(|mac| after.leases.address(**mac).is_some() && vm::by_mac(&after, **mac).is_none());
-    events
-        .extend(released.map(|mac| crate::Event::Lease(lease::Event::Released { mac: *mac, address: None })));
-    events.push(crate::Event::Machine(Event::Removed { machine: id, leftovers: leftovers(machine) }));
-    Ok(events)
+    (after, events)
 }
 
 fn nothing_in_the_way(fleet: &Fleet, machine: &Machine) -> Result<(), Refusal> {
@@ -112,7 +130,8 @@ pub(crate) fn record_late(
 ) -> Result<Vec<crate::Event>, Refusal> {
     let machine = find(fleet, id)?;
     let draining = fleet.hosts.get(&id).is_some_and(|host| host.draining_since.is_some());
-    if machine.late.is_some() || (machine.limit_secs().is_none() && !draining) {
+    let passes = machine.limit_secs().is_some() || draining || power::wanted(machine).is_some();
+    if machine.late.is_some() || !passes {
         return Ok(Vec::new());
     }
     Ok(vec![crate::Event::Machine(Event::Late { machine: id, what: what.to_owned(), at: ctx.now })])

@@ -48,7 +48,7 @@ pub(crate) fn report(
         && matches!(machine.phase, Phase::Installed | Phase::Ready)
     {
         return Err(Refusal::Conflict(format!(
-            "{} is installed already; remove it first if it is to be installed again",
+            "{} is installed already; reimage it if it is to be installed again",
             machine.name
         )));
     }
@@ -84,13 +84,13 @@ pub(crate) fn report(
         happen(&mut fleet, crate::Event::Machine(adopted));
     }
 
-    let attempts = fleet.machines.get(&id).map_or(0, |machine| machine.attempts);
-    let other_system = fleet.machines.get(&id).is_some_and(|machine| machine.system.is_some());
-    match fleet.machines.get(&id).map(|machine| &machine.phase) {
+    let Some(machine) = fleet.machines.get(&id).cloned() else { return Ok(events) };
+    let attempts = machine.attempts;
+    match &machine.phase {
         // Told to restart into the installer, it has not done so yet.
-        Some(Phase::Installing { .. }) if other_system => {}
+        Phase::Installing { .. } if machine.system.is_some() => {}
         // Reporting while installing means that it was restarted in the middle.
-        Some(Phase::Adopted { .. } | Phase::Installing { .. }) if attempts >= MAX_ATTEMPTS => {
+        Phase::Adopted { .. } | Phase::Installing { .. } if attempts >= MAX_ATTEMPTS => {
             let failed = Event::InstallFailed {
                 machine: id,
                 attempt: attempts,
@@ -100,13 +100,13 @@ pub(crate) fn report(
             };
             happen(&mut fleet, crate::Event::Machine(failed));
         }
-        Some(Phase::Adopted { disk, wipe } | Phase::Installing { disk, wipe, .. })
-            if still_there(hardware, disk, Expected::of(*wipe, attempts)) =>
+        Phase::Adopted { disk, wipe } | Phase::Installing { disk, wipe, .. }
+            if still_there(hardware, disk, Expected::on(&machine, *wipe)) =>
         {
             let started = Event::InstallStarted { machine: id, attempt: attempts + 1, at: ctx.now };
             happen(&mut fleet, crate::Event::Machine(started));
         }
-        Some(Phase::Adopted { disk, .. } | Phase::Installing { disk, .. }) => {
+        Phase::Adopted { disk, .. } | Phase::Installing { disk, .. } => {
             let failed = Event::InstallFailed {
                 machine: id,
                 attempt: attempts,
@@ -116,8 +116,7 @@ pub(crate) fn report(
             };
             happen(&mut fleet, crate::Event::Machine(failed));
         }
-        Some(Phase::Sighted | Phase::Reported | Phase::Installed | Phase::Ready | Phase::Failed { .. })
-        | None => {}
+        Phase::Sighted | Phase::Reported | Phase::Installed | Phase::Ready | Phase::Failed { .. } => {}
     }
     Ok(events)
 }

@@ -1,13 +1,16 @@
 //! Which subjects a difference can matter to: the other side of what the functions of plan.rs look at.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
+use crate::host::Host;
 use crate::machine::{Machine, Phase};
 use crate::switch::{Port, Switch};
-use crate::{Fleet, Mac, NodeId, Observed, ObservedNode, Subject, VmId, vm};
+use crate::vm::Vm;
+use crate::{Fleet, Mac, MachineId, NodeId, Observed, ObservedNode, Subject, VmId, vm};
 
 pub(super) fn by_change(
     before: &Fleet,
@@ -20,15 +23,21 @@ pub(super) fn by_change(
     for (id, old, new) in differences(&before.machines, &after.machines) {
         touched.subjects.insert(Subject::Machine(*id));
         touched.machine(old.map(AsRef::as_ref), new.map(AsRef::as_ref));
+        touched.power(*id, old.map(AsRef::as_ref), new.map(AsRef::as_ref));
     }
-    for (id, _, _) in differences(&before.hosts, &after.hosts) {
+    for (id, old, new) in differences(&before.hosts, &after.hosts) {
         touched.subjects.insert(Subject::Machine(*id));
+        let suspected = |host: Option<&Arc<Host>>| host.map(|host| host.suspected_since);
+        if suspected(old) != suspected(new) {
+            touched.suspects();
+        }
     }
     for (id, old, new) in differences(&before.vms, &after.vms) {
         touched.subjects.insert(Subject::Vm(*id));
-        if old.is_none() || new.is_none() {
+        let stands = |vm: Option<&Arc<Vm>>| vm.map(|vm| (vm.host, vm.phase));
+        if stands(old) != stands(new) {
             touched.services(*id);
-            // It says what is still on it when it is drained.
+            // It says what is still on it when it is drained, and is fenced for what would run elsewhere.
             touched.subjects.extend([old, new].into_iter().flatten().map(|vm| Subject::Machine(vm.host)));
         }
     }
@@ -51,13 +60,34 @@ struct Touched<'a> {
 }
 
 impl Touched<'_> {
-    /// Whether machines are adopted by themselves is what those wait for that nobody wants yet.
+    /// Whether machines are adopted by themselves is what those wait for that nobody wants yet; how long hosts may be
+    /// silent is asked of all.
     fn policy(&mut self) {
+        if self.before.policy.fencing != self.after.policy.fencing {
+            self.subjects.extend(self.after.hosts.keys().map(|host| Subject::Machine(*host)));
+        }
         if self.before.policy.adopt == self.after.policy.adopt {
             return;
         }
         let reported = self.after.machines.values().filter(|machine| machine.phase == Phase::Reported);
         self.subjects.extend(reported.map(|machine| Subject::Machine(machine.id)));
+    }
+
+    /// VMs wait for a host that is fenced; and how many are fenced is what suspected ones wait for.
+    fn power(&mut self, id: MachineId, before: Option<&Machine>, after: Option<&Machine>) {
+        let fence =
+            |machine: Option<&Machine>| machine.map(|it| (it.power.fence.clone(), it.power.fenced_alone));
+        if fence(before) == fence(after) {
+            return;
+        }
+        let vms = vm::on_host(self.after, id).map(|vm| Subject::Vm(vm.id));
+        self.subjects.extend(vms);
+        self.suspects();
+    }
+
+    fn suspects(&mut self) {
+        let suspected = self.after.hosts.values().filter(|host| host.suspected_since.is_some());
+        self.subjects.extend(suspected.map(|host| Subject::Machine(host.machine)));
     }
 
     /// What is in the same ports may be called after this machine.
@@ -119,7 +149,13 @@ impl Touched<'_> {
                 let vms = vm::on_host(self.after, host).filter(|vm| !same || vm.phase == vm::Phase::Removing);
                 self.subjects.extend(vms.map(|vm| Subject::Vm(vm.id)));
             }
-            NodeId::Vm(vm) => self.services(vm),
+            NodeId::Vm(vm) => {
+                self.services(vm);
+                // That a VM speaks shows that its silent host runs.
+                let host = self.after.vms.get(&vm).and_then(|vm| self.after.hosts.get(&vm.host));
+                let silent = host.filter(|host| host.suspected_since.is_some());
+                self.subjects.extend(silent.map(|host| Subject::Machine(host.machine)));
+            }
         }
     }
 }

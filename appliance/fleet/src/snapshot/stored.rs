@@ -5,7 +5,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use crate::vm::{Image, Phase, Vm};
+use crate::vm::{Image, Phase, Recover, Vm};
 use crate::{Mac, MachineId, Timestamp, VmId};
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub(super) struct StoredVm {
     since: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     late: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Recover::is_wait")]
+    recover: Recover,
 }
 
 impl StoredVm {
@@ -43,9 +45,12 @@ impl StoredVm {
             phase,
             since,
             late,
+            recover,
         } = self;
         let image = Arc::clone(image);
-        (number, Vm { id, name, host, vcpus, memory_mib, disk_gib, image, mac, key, phase, since, late })
+        let vm =
+            Vm { id, name, host, vcpus, memory_mib, disk_gib, image, mac, key, phase, since, late, recover };
+        (number, vm)
     }
 }
 
@@ -62,7 +67,8 @@ impl<'a> Numbers<'a> {
     }
 
     pub(super) fn store(&mut self, vm: &'a Vm) -> StoredVm {
-        let Vm { id, name, host, vcpus, memory_mib, disk_gib, image, mac, key, phase, since, late } = vm;
+        let Vm { id, name, host, vcpus, memory_mib, disk_gib, image, mac, key, phase, since, late, recover } =
+            vm;
         let last = self.last.filter(|(last, _)| Arc::ptr_eq(last, image));
         let number = last.or_else(|| Some((image, *self.numbers.get(&image)?)));
         self.last = number;
@@ -80,6 +86,7 @@ impl<'a> Numbers<'a> {
             phase: *phase,
             since: *since,
             late: *late,
+            recover: *recover,
         }
     }
 }

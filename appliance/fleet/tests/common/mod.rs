@@ -127,7 +127,14 @@ pub fn image() -> vm::Image {
 }
 
 pub fn new_vm(name: &str, memory_mib: u64) -> vm::NewVm {
-    vm::NewVm { name: name.into(), vcpus: 1, memory_mib, disk_gib: 2, image: image() }
+    vm::NewVm {
+        name: name.into(),
+        vcpus: 1,
+        memory_mib,
+        disk_gib: 2,
+        image: image(),
+        recover: vm::Recover::Wait,
+    }
 }
 
 pub fn bundle(name: &str, memory_mib: u64) -> Bundle {

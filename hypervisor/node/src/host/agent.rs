@@ -76,6 +76,11 @@ impl Agent {
     /// while an image comes down; the download goes on where it was if it is still wanted then.
     async fn settle(&self, desired: &Desired, news: &mut watch::Receiver<Option<Desired>>) {
         self.introduce(desired);
+        if let Some(number) = desired.restart
+            && let Err(error) = self.files.restart_once(number)
+        {
+            warn!("This host is to restart and cannot: {:#}", anyhow::Error::from(error));
+        }
         if let Err(error) = consoles::trim(&self.consoles) {
             warn!("{error:#}");
         }

@@ -22,8 +22,11 @@ struct World {
 fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let hypervisor = Arc::new(Fake::default());
-    let files =
-        Files { hostname: dir.path().join("hostname"), authorized_keys: dir.path().join("authorized_keys") };
+    let files = Files {
+        hostname: dir.path().join("hostname"),
+        authorized_keys: dir.path().join("authorized_keys"),
+        restarted: dir.path().join("restarted"),
+    };
     let (agent, _changed) = Agent::new(
         Arc::clone(&hypervisor) as Arc<dyn Hypervisor>,
         Images::at(dir.path().join("images")),
@@ -78,6 +81,7 @@ fn desired(revision: u64, vms: Vec<VmSpec>) -> Desired {
         vms,
         gone: vec![],
         software: vec![],
+        restart: None,
     }
 }
 

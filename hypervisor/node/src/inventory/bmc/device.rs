@@ -19,9 +19,12 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// The driver asks the controller who it is before there is a device.
 const APPEARS: Duration = Duration::from_secs(3);
 
-/// A way to ask the controller. Loads the drivers where the firmware `promises` one, the first time only: an inventory
+/// A way to ask the controller: function, command, data; None for no answer.
+pub type Ask = Box<dyn FnMut(u8, u8, &[u8]) -> Option<Vec<u8>>>;
+
+/// Loads the drivers where the firmware `promises` one, the first time only: an inventory
 /// is taken again and again.
-pub fn open(sys: &Sys, promises: bool) -> Option<impl FnMut(u8, u8, &[u8]) -> Option<Vec<u8>> + use<>> {
+pub fn open(sys: &Sys, promises: bool) -> Option<Ask> {
     static LOAD: Once = Once::new();
     let path = sys.path("dev/ipmi0");
     if !path.exists() && promises && *sys == Sys::default() {
@@ -29,10 +32,10 @@ pub fn open(sys: &Sys, promises: bool) -> Option<impl FnMut(u8, u8, &[u8]) -> Op
     }
     let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
     let mut number = 0;
-    Some(move |function, command, data: &[u8]| {
+    Some(Box::new(move |function, command, data: &[u8]| {
         number += 1;
         ask(&file, number, function, command, data)
-    })
+    }))
 }
 
 fn load(path: &Path) {
