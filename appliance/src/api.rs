@@ -13,6 +13,7 @@ pub mod networks;
 pub mod packages;
 pub mod plan;
 pub mod policy;
+pub mod power;
 pub mod query;
 pub mod racks;
 pub mod replay;

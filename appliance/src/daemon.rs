@@ -18,7 +18,9 @@ use crate::network::{Found, Wires};
 use crate::store::Store;
 use crate::tokens::Tokens;
 use crate::vault::Vault;
-use crate::{App, api, auth, console, core, dhcp, mirror, network, node_api, reconcile, systems, tls, web};
+use crate::{
+    App, api, auth, bmc, console, core, dhcp, mirror, network, node_api, power, reconcile, systems, tls, web,
+};
 
 /// Runs until a signal comes or a task fails; systemd starts it again.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -49,6 +51,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         core: core.clone(),
         rehearsal: config.rehearsal,
         seen: Arc::new(dhcp::Seen::since(core::now())),
+        bmcs: Arc::new(bmc::Bmcs::new(bmc::Settings::default())),
+        powers: Arc::default(),
         wires: Arc::new(Wires::of(&found)),
     };
     if let Some(served) = &found.serve
@@ -69,6 +73,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     start_servers(&config, &found, &app, &mut tasks, &shutdown).await?;
     if !config.rehearsal {
         tasks.spawn(reconcile::run(core.clone(), shutdown.clone()));
+        tasks.spawn(power::run(app.clone(), shutdown.clone()));
         tasks.spawn(record_own_machine(app.clone(), config.clone(), shutdown.clone()));
     }
     tasks.spawn(api::packages::run(app.clone(), shutdown.clone()));

@@ -13,6 +13,7 @@ mod nouns;
 mod package;
 mod pin;
 mod plan;
+mod power;
 mod query;
 mod replay;
 mod settings;
@@ -27,6 +28,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use fleet::site::{Adopt, Policy};
+use fleet::vm::Recover;
 use serde_json::json;
 
 use crate::api::Changed;
@@ -199,10 +201,15 @@ enum Vm {
         /// GiB
         #[arg(long, default_value_t = 4)]
         disk: u64,
+        /// When its host is fenced, make it anew elsewhere: nothing on its disk is missed
+        #[arg(long)]
+        anew: bool,
         /// Until it runs
         #[arg(long)]
         wait: bool,
     },
+    /// Make it anew on another host, as its own is fenced and off; what is on its disk stays there
+    Recover(nouns::Names),
     /// Stop its making or its removal
     Cancel(nouns::Names),
     /// Delete a VM with its disk; by force without its host's word
@@ -280,8 +287,9 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
             nouns::each(machines, async |machine| adopt(client, machine, &how).await).await
         }
         Command::Delete(names) => nouns::each(names, async |name| delete(client, name).await).await,
-        Command::Vm(Vm::Create { name, memory, cpus, disk, wait }) => {
-            let new = NewVm { name, memory_mib: memory, vcpus: cpus, disk_gib: disk };
+        Command::Vm(Vm::Create { name, memory, cpus, disk, anew, wait }) => {
+            let recover = if anew { Recover::Anew } else { Recover::Wait };
+            let new = NewVm { name, memory_mib: memory, vcpus: cpus, disk_gib: disk, recover };
             let created: Changed = client.send("POST", "/vms", &new).await?;
             say(&created);
             match created.id {
@@ -289,6 +297,7 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
                 _ => Ok(()),
             }
         }
+        Command::Vm(Vm::Recover(names)) => nouns::post(client, names, "vms", "recover").await,
         Command::Vm(Vm::Cancel(names)) => nouns::post(client, names, "vms", "cancel").await,
         Command::Vm(Vm::Remove(remove)) => nouns::remove(client, remove, "vms").await,
         Command::Machine(verb) => nouns::machine(client, verb).await,

@@ -21,6 +21,7 @@ pub mod netboot;
 pub mod network;
 pub mod node_api;
 pub mod packages;
+pub mod power;
 pub mod query;
 pub mod reconcile;
 pub mod store;
@@ -53,6 +54,10 @@ pub struct App {
     pub rehearsal: bool,
     /// When addresses were last asked for.
     pub seen: Arc<dhcp::Seen>,
+    /// The BMCs of machines.
+    pub bmcs: Arc<bmc::Bmcs>,
+    /// What they said last.
+    pub powers: Arc<power::Powers>,
     /// How each NIC is served, and who else answers there.
     pub wires: Arc<network::Wires>,
 }

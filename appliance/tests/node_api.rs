@@ -65,6 +65,8 @@ impl Site {
             tokens: Arc::new(Tokens::open(&dir.path().join("secret")).unwrap()),
             auth: Arc::new(auth::Auth::open(core.store().clone()).await.unwrap()),
             vault: Arc::new(Vault::open(core.store().clone(), &dir.path().join("seal-key")).await.unwrap()),
+            bmcs: Arc::new(appliance::bmc::Bmcs::new(appliance::bmc::Settings::default())),
+            powers: Arc::default(),
             core,
         };
         artifacts(&app.files);
@@ -377,6 +379,7 @@ async fn a_vm_reaches_its_host_and_its_guest_enrols_once() {
         memory_mib: 512,
         disk_gib: 2,
         image: fleet::vm::Image { name: "guest.img".into(), sha256: "a".repeat(64), bytes: 1 },
+        recover: fleet::vm::Recover::Wait,
     };
     site.core().execute(&Actor::admin("admin"), Command::CreateVm { spec }).await.unwrap();
     let (desired, node) = waiting.await.unwrap();

@@ -44,6 +44,16 @@ const WHO: &str = "
     viewer   GET    /api/v1/machines/{id}/timeline
     operator POST   /api/v1/machines/{id}/cancel
     operator POST   /api/v1/machines/{id}/boot
+    viewer   GET    /api/v1/machines/{id}
+    operator POST   /api/v1/machines/{id}/power
+    operator POST   /api/v1/machines/{id}/identify
+    operator PUT    /api/v1/machines/{id}/bmc
+    operator DELETE /api/v1/machines/{id}/bmc
+    operator POST   /api/v1/machines/{id}/fence
+    operator POST   /api/v1/machines/{id}/unfence
+    operator POST   /api/v1/machines/{id}/reimage
+    viewer   POST   /api/v1/hosts/{id}/fail
+    operator POST   /api/v1/vms/{id}/recover
     operator PUT    /api/v1/machines/{id}/place
     operator DELETE /api/v1/machines/{id}/place
     viewer   GET    /api/v1/hosts

@@ -13,7 +13,7 @@ use pxe::diagnosis::{Facts, Journal};
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
-use super::{Changed, Force, Wait, switches, waiting};
+use super::{Changed, Force, Wait, power, switches, waiting};
 use crate::core::now;
 use crate::{App, web};
 
@@ -57,6 +57,26 @@ pub struct Machine {
     pub place: Option<String>,
     /// The switch ports that its NICs are in: `port 7 of sw1`.
     pub ports: Vec<String>,
+    /// Serial or path of the disk that its system is on, or is to be.
+    #[serde(default)]
+    pub system_disk: Option<String>,
+    /// What switches its power.
+    #[serde(default)]
+    pub bmc: Option<power::BmcShown>,
+    /// What that said last.
+    #[serde(default)]
+    pub power: Option<power::PowerShown>,
+    /// What is wanted of its power and is not so yet.
+    #[serde(default)]
+    pub order: Option<power::OrderShown>,
+    #[serde(default)]
+    pub fence: Option<power::FenceShown>,
+    /// Its identify LED is to be lit.
+    #[serde(default)]
+    pub light: bool,
+    /// What can be done with it, and why what cannot; only where one machine is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<power::ActionShown>,
 }
 
 /// Why a machine does not boot, as docs/booting.md has it.
@@ -177,15 +197,29 @@ pub async fn boot(
     person.gives(&app, Command::BootOnce { machine, once }).await
 }
 
+pub async fn get(State(app): State<App>, Path(id): Path<String>) -> Result<axum::Json<Machine>, web::Error> {
+    Ok(axum::Json(one(&app, find(&app.core.fleet(), &id)?)))
+}
+
+/// One machine, with what can be done with it.
+pub fn one(app: &App, machine: &machine::Machine) -> Machine {
+    let (fleet, observed, plan) = (app.core.fleet(), app.core.observed(), app.core.plan());
+    let (journal, others) = (app.core.journal(), app.wires.others());
+    let trouble = trouble(&fleet, machine, &observed, journal, &others);
+    let actions = power::actions(&fleet, machine);
+    Machine { actions, ..document(app, &fleet, machine, &observed, &plan, trouble) }
+}
+
 pub fn all(app: &App, fleet: &Fleet, observed: &Observed, plan: &Plan) -> Vec<Machine> {
     let (journal, others) = (app.core.journal(), app.wires.others());
     let document = |machine| {
-        document(fleet, machine, observed, plan, trouble(fleet, machine, observed, journal, &others))
+        document(app, fleet, machine, observed, plan, trouble(fleet, machine, observed, journal, &others))
     };
     fleet.machines.values().map(|machine| document(machine)).collect()
 }
 
 fn document(
+    app: &App,
     fleet: &Fleet,
     machine: &machine::Machine,
     observed: &Observed,
@@ -210,11 +244,22 @@ fn document(
         adoptable: adoptable(machine),
         question: question(machine),
         seen_at: observed.get(&NodeId::Machine(machine.id)).map(|node| node.at),
-        cancellable: matches!(machine.phase, Phase::Adopted { .. } | Phase::Installing { .. }),
+        cancellable: matches!(machine.phase, Phase::Adopted { .. } | Phase::Installing { .. })
+            || fleet::power::wanted(machine).is_some(),
         late: machine.late,
         once: machine.once,
         place: rack::place_of(fleet, &rack::Occupant::Machine(machine.id)).map(|place| place.to_string()),
         ports: switches::of_machine(fleet, machine),
+        system_disk: machine
+            .disk
+            .as_ref()
+            .map(|disk| disk.serial.clone().unwrap_or_else(|| disk.path.clone())),
+        bmc: power::bmc(app, machine),
+        power: power::power(app, machine),
+        order: power::order(machine),
+        fence: power::fence_of(machine),
+        light: machine.power.light,
+        actions: Vec::new(),
     }
 }
 

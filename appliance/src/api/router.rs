@@ -9,7 +9,7 @@ use fleet::user::Role;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
-    document, events, guard, history, hosts, machines, networks, packages, plan, policy, query, racks,
+    document, events, guard, history, hosts, machines, networks, packages, plan, policy, power, query, racks,
     replay, services, session, sessions, state, switches, systems, timeline, users, vms,
 };
 use crate::{App, web};
@@ -77,14 +77,24 @@ pub fn routes() -> Vec<Route> {
         route(VIEW, "GET",    "/api/v1/machines/{id}/timeline", get(timeline::get)),
         route(WORK, "POST",   "/api/v1/machines/{id}/cancel",   post(machines::cancel)),
         route(WORK, "POST",   "/api/v1/machines/{id}/boot",     post(machines::boot)),
+        route(VIEW, "GET",    "/api/v1/machines/{id}",          get(machines::get)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/power",    post(power::switch)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/identify", post(power::light)),
+        route(WORK, "PUT",    "/api/v1/machines/{id}/bmc",      put(power::set_bmc)),
+        route(WORK, "DELETE", "/api/v1/machines/{id}/bmc",      delete(power::remove_bmc)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/fence",    post(power::fence)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/unfence",  post(power::unfence)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/reimage",  post(power::reimage)),
         route(WORK, "PUT",    "/api/v1/machines/{id}/place",    put(racks::place_machine)),
         route(WORK, "DELETE", "/api/v1/machines/{id}/place",    delete(racks::unplace_machine)),
         route(VIEW, "GET",    "/api/v1/hosts",                  get(hosts::list)),
         route(WORK, "POST",   "/api/v1/hosts/{id}/drain",       post(hosts::drain)),
         route(WORK, "POST",   "/api/v1/hosts/{id}/undrain",     post(hosts::undrain)),
+        route(VIEW, "POST",   "/api/v1/hosts/{id}/fail",        post(power::fail)),
         route(VIEW, "GET",    "/api/v1/vms",                    get(vms::list)),
         route(WORK, "POST",   "/api/v1/vms",                    post(vms::create)),
         route(WORK, "DELETE", "/api/v1/vms/{id}",               delete(vms::remove)),
+        route(WORK, "POST",   "/api/v1/vms/{id}/recover",       post(power::recover_vm)),
         route(WORK, "POST",   "/api/v1/vms/{id}/cancel",        post(vms::cancel)),
         route(VIEW, "GET",    "/api/v1/vms/{id}/timeline",      get(timeline::get)),
         route(VIEW, "GET",    "/api/v1/services",               get(services::list)),

@@ -34,6 +34,9 @@ pub struct Vm {
     pub late: Option<Timestamp>,
     /// The service that it carries.
     pub service: Option<String>,
+    /// wait, anew: what becomes of it when its host is fenced.
+    #[serde(default)]
+    pub recover: vm::Recover,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,6 +46,9 @@ pub struct NewVm {
     pub memory_mib: u64,
     pub vcpus: u32,
     pub disk_gib: u64,
+    /// What becomes of it when its host is fenced: it waits for its disk, or is made anew elsewhere.
+    #[serde(default)]
+    pub recover: vm::Recover,
 }
 
 pub async fn list(State(app): State<App>) -> axum::Json<Vec<Vm>> {
@@ -60,6 +66,7 @@ pub async fn create(
         memory_mib: new.memory_mib,
         disk_gib: new.disk_gib,
         image: guest_image(&app)?,
+        recover: new.recover,
     };
     let events = app.core.execute(&person.actor(), Command::CreateVm { spec }).await?;
     let mut changed = Changed::by(&events);
@@ -118,6 +125,7 @@ fn document(fleet: &Fleet, vm: &vm::Vm, plan: &Plan) -> Vm {
         cancellable: service.is_none() && vm.phase.limit_secs().is_some(),
         late: vm.late,
         service: service.map(|service| service.name.clone()),
+        recover: vm.recover,
     }
 }
 

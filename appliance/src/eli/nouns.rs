@@ -11,7 +11,7 @@ use fleet::switch::Plugged;
 use serde_json::json;
 
 use super::client::{Client, PlanMade};
-use super::{Output, list, say};
+use super::{Output, list, power, say};
 use crate::api::Changed;
 use crate::api::machines::Machine as Found;
 
@@ -57,6 +57,16 @@ pub enum Machine {
         #[command(flatten)]
         how: HowInstalled,
     },
+    /// Install it again: a host, or the system of a profile
+    Reimage(power::Reimage),
+    /// Switch it on, off, or off and on, by its BMC
+    Power(power::Switch),
+    /// Show or set what switches its power, and the login for it
+    Bmc(power::Bmc),
+    /// Light its identify LED
+    Identify(Names),
+    /// Put its identify LED out
+    Dark(Names),
     /// Stop what goes on with it; it is left alone until it is adopted
     Cancel(Names),
     /// Forget it
@@ -83,6 +93,12 @@ pub enum Host {
     Drain(Names),
     /// Place VMs on it again
     Undrain(Names),
+    /// Cut it off by its BMC; then what ran on it can run elsewhere
+    Fence(power::Fence),
+    /// Switch a fenced host on and let it run again
+    Unfence(power::Unfence),
+    /// What would come of it if it hung: only with eli plan -- host fail NAME
+    Fail(Names),
     /// Forget it; with --force together with all that is on it
     Remove(Remove),
 }
@@ -188,6 +204,11 @@ pub async fn machine(client: &Client, verb: Machine) -> anyhow::Result<()> {
         Machine::Install { names, how } => {
             each(names, async |name| super::adopt(client, name, &how).await).await
         }
+        Machine::Reimage(reimage) => power::reimage(client, reimage).await,
+        Machine::Power(switch) => power::switch(client, switch).await,
+        Machine::Bmc(bmc) => power::bmc(client, bmc).await,
+        Machine::Identify(names) => power::identify(client, names, true).await,
+        Machine::Dark(names) => power::identify(client, names, false).await,
         Machine::Cancel(names) => post(client, names, "machines", "cancel").await,
         Machine::Remove(remove) => self::remove(client, remove, "machines").await,
     }
@@ -197,6 +218,9 @@ pub async fn host(client: &Client, verb: Host) -> anyhow::Result<()> {
     match verb {
         Host::Drain(names) => post(client, names, "hosts", "drain").await,
         Host::Undrain(names) => post(client, names, "hosts", "undrain").await,
+        Host::Fence(fence) => power::fence(client, fence).await,
+        Host::Unfence(unfence) => power::unfence(client, unfence).await,
+        Host::Fail(names) => post(client, names, "hosts", "fail").await,
         Host::Remove(remove) => self::remove(client, remove, "machines").await,
     }
 }

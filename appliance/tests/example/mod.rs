@@ -71,6 +71,8 @@ async fn site_or_rehearsal(dir: &Path, store: Store, rehearsal: bool) -> Site {
         tokens: Arc::new(Tokens::open(&dir.join("secret")).unwrap()),
         auth: Arc::new(auth::Auth::open(core.store().clone()).await.unwrap()),
         vault: Arc::new(Vault::open(core.store().clone(), &dir.join("seal-key")).await.unwrap()),
+        bmcs: Arc::new(appliance::bmc::Bmcs::new(appliance::bmc::Settings::default())),
+        powers: Arc::default(),
         core: core.clone(),
         rehearsal,
         seen: Arc::new(appliance::dhcp::Seen::since(appliance::core::now())),
@@ -78,6 +80,7 @@ async fn site_or_rehearsal(dir: &Path, store: Store, rehearsal: bool) -> Site {
     };
     if !rehearsal {
         tasks.spawn(reconcile::run(core, shutdown.clone()));
+        tasks.spawn(appliance::power::run(app.clone(), shutdown.clone()));
     }
     Site { app, tasks, shutdown }
 }
