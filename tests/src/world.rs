@@ -177,7 +177,7 @@ impl World {
         let appliance = self.appliance.iter().map(|appliance| &appliance.machine);
         for machine in appliance.chain(self.machines.values()) {
             let tail = crate::console::plain(&machine.console_tail(25));
-            text.push_str(&format!("\n── serial log of {}\n{tail}\n", machine.spec.name));
+            text.push_str(&format!("\n── serial log of {}\n{tail}\n", machine.name));
         }
         let Some(Ok(state)) = self.api.as_ref().map(Api::state) else { return text };
         text.push_str(&format!("\n── the appliance's state\n{}\n", state.summary()));
