@@ -54,16 +54,9 @@ pub struct Machine {
     pub question: Option<Question>,
     /// Milliseconds since 1970, by the appliance's clock.
     pub seen_at: Option<u64>,
-    pub bmc: Option<Bmc>,
+    /// Absent while its BMC does not answer.
     pub power: Option<Power>,
     pub fence: Option<Fence>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub struct Bmc {
-    pub kind: String,
-    /// Whether it answered when it was asked last.
-    pub ok: Option<bool>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -201,6 +194,7 @@ impl Api {
             "address": bmc.address_from_appliance(),
             "user": bmc.user,
             "password": bmc.password,
+            "options": bmc.options(),
         });
         accepted(self.with_token(self.client.put(path)).json(&body).send()?).map(drop)
     }

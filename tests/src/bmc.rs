@@ -14,6 +14,7 @@ mod ipmi;
 mod panel;
 mod redfish;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -86,6 +87,15 @@ impl Bmc {
     /// How the appliance reaches it, over its uplink.
     pub fn address_from_appliance(&self) -> SocketAddr {
         SocketAddr::from((THIS_COMPUTER, self.address.port()))
+    }
+
+    /// What a client has to know beside address and login, as fence agents name it.
+    pub fn options(&self) -> BTreeMap<&'static str, &'static str> {
+        match self.kind {
+            // ipmi_sim says nothing when it is asked for the suites that it knows; ipmitool gives up after 14 s.
+            Kind::Ipmi => BTreeMap::from([("cipher", "3")]),
+            Kind::Redfish => BTreeMap::new(),
+        }
     }
 
     /// It hears nothing and answers nothing, until [`Bmc::resume`]. What was sent to it meanwhile it reads then,

@@ -169,8 +169,7 @@ fn agent(bmc: &Bmc, machine: &Machine, action: &str, password: &str) -> Command 
     let mut command = match bmc.kind {
         Kind::Ipmi => {
             let mut command = Command::new("fence_ipmilan");
-            // Asked for the suites that it knows, ipmi_sim says nothing; ipmitool gives up after 14 s.
-            command.args(["--lanplus", "--cipher", "3"]);
+            command.arg("--lanplus");
             command
         }
         Kind::Redfish => {
@@ -183,6 +182,9 @@ fn agent(bmc: &Bmc, machine: &Machine, action: &str, password: &str) -> Command 
     command
         .args(["--ip", &bmc.address.ip().to_string(), "--ipport", &bmc.address.port().to_string()])
         .args(["--username", bmc.user, "--password", password, "--action", action]);
+    for (name, value) in bmc.options() {
+        command.arg(format!("--{name}={value}"));
+    }
     command
 }
 
