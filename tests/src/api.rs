@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use crate::bmc;
 use crate::lan::Mac;
 use crate::machine::mac_text;
 use crate::trust::{self, SERVER_NAME};
@@ -53,6 +54,22 @@ pub struct Machine {
     pub question: Option<Question>,
     /// Milliseconds since 1970, by the appliance's clock.
     pub seen_at: Option<u64>,
+    /// Absent while its BMC does not answer.
+    pub power: Option<Power>,
+    pub fence: Option<Fence>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Power {
+    /// on, off
+    pub is: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub struct Fence {
+    /// cutting, off
+    pub phase: String,
+    pub why: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -167,6 +184,32 @@ impl Api {
     pub fn adopt(&self, machine: &str, wipe: &[&str]) -> Result<()> {
         let path = format!("{}/machines/{machine}/adopt", self.base);
         accepted(self.with_token(self.client.post(path)).json(&json!({ "wipe": wipe })).send()?).map(drop)
+    }
+
+    /// Tells the appliance how a machine is switched.
+    pub fn set_bmc(&self, machine: &str, bmc: &bmc::Bmc) -> Result<()> {
+        let path = format!("{}/machines/{machine}/bmc", self.base);
+        let body = json!({
+            "kind": bmc.kind.word(),
+            "address": bmc.address_from_appliance(),
+            "user": bmc.user,
+            "password": bmc.password,
+            "options": bmc.options(),
+        });
+        accepted(self.with_token(self.client.put(path)).json(&body).send()?).map(drop)
+    }
+
+    /// An order about one machine: `fence`, `unfence`, `power`, `reimage`.
+    pub fn order(&self, machine: &str, order: &str, body: &Value) -> Result<()> {
+        let path = format!("{}/machines/{machine}/{order}", self.base);
+        accepted(self.with_token(self.client.post(path)).json(body).send()?).map(drop)
+    }
+
+    /// A VM that may be started anew on another host, without what was on its disk.
+    pub fn create_vm_anew(&self, name: &str) -> Result<()> {
+        let path = format!("{}/vms", self.base);
+        let body = json!({ "name": name, "memory_mib": 512, "vcpus": 1, "disk_gib": 3, "recover": "anew" });
+        accepted(self.with_token(self.client.post(path)).json(&body).send()?).map(drop)
     }
 
     /// Lets this key in as root wherever the site's policy reaches.

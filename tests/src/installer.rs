@@ -223,7 +223,7 @@ impl Scene {
         let mut text = String::new();
         if let Some(machine) = &self.machine {
             let tail = console::plain(&machine.console_tail(40));
-            text += &format!("\n── serial log of {}\n{tail}\n", machine.spec.name);
+            text += &format!("\n── serial log of {}\n{tail}\n", machine.name);
         }
         let machines = self.api.as_ref().and_then(|api| api.state().ok()).map(|state| state.machines);
         for machine in machines.unwrap_or_default() {

@@ -17,6 +17,7 @@ pub mod accelerator;
 pub mod api;
 pub mod appliance;
 pub mod bench;
+pub mod bmc;
 pub mod child;
 pub mod console;
 pub mod eli;

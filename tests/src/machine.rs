@@ -9,27 +9,27 @@
 //!             screen.png   the last screenshot
 //! ```
 
+mod chassis;
 mod command_line;
 mod disk;
 
+pub(crate) use self::chassis::{Chassis, First};
 pub use self::command_line::mac_text;
 
-use std::fs::{self, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{str, thread};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::accelerator::Accelerator;
-use crate::child;
-use crate::lan::{Cable, Lan, Mac};
-use crate::qmp::Qmp;
+use crate::lan::{Lan, Mac};
 
 /// What a machine is made of.
 #[derive(Debug, Clone)]
@@ -202,21 +202,11 @@ fn uuid_of(name: &str) -> uuid::Uuid {
 /// A machine that exists; it starts switched off. Dropping it pulls its plug
 /// and leaves its folder.
 pub struct Machine {
-    pub spec: Spec,
+    pub name: String,
+    pub uuid: uuid::Uuid,
+    mac: Mac,
     folder: PathBuf,
-    control_socket: PathBuf,
-    cables: Vec<Cable>,
-    accelerator: Accelerator,
-    running: Option<Running>,
-    times_on: u32,
-    /// Where in the serial log the current power cycle begins.
-    cycle_start: u64,
-}
-
-struct Running {
-    qemu: Child,
-    control: Qmp,
-    since: Instant,
+    chassis: Arc<Mutex<Chassis>>,
 }
 
 /// Where the things of one lab are, which every machine shares.
@@ -248,90 +238,62 @@ impl Machine {
             }
         }
         Ok(Machine {
-            control_socket: place.sockets.join(format!("{}.qmp", spec.name)),
-            accelerator: place.accelerator,
-            spec,
-            folder,
-            cables,
-            running: None,
-            times_on: 0,
-            cycle_start: 0,
+            name: spec.name.clone(),
+            uuid: spec.uuid,
+            mac: spec.nics[0].mac,
+            folder: folder.clone(),
+            chassis: Arc::new(Mutex::new(Chassis::new(spec, folder, place, cables))),
         })
     }
 
     /// Presses the power button of a machine that is off.
     pub fn power_on(&mut self) -> Result<()> {
-        let name = &self.spec.name;
-        if self.running.is_some() {
-            bail!("{name} is on already");
-        }
-        self.times_on += 1;
-        self.cycle_start = self.mark_serial_log()?;
-        let complaints = OpenOptions::new().create(true).append(true).open(self.qemu_log())?;
-        let program = self.spec.firmware.emulator();
-        let mut command = child::command(program);
-        command
-            .args(command_line::arguments(
-                &self.spec,
-                &self.folder,
-                &self.control_socket,
-                &self.cables,
-                &self.accelerator,
-            ))
-            .stdout(Stdio::null())
-            .stderr(complaints);
-        let since = Instant::now();
-        let mut qemu = child::spawn(command).with_context(|| format!("starting {program}"))?;
-        let control = match self.reach_control(&mut qemu) {
-            Ok(control) => control,
-            Err(error) => {
-                child::kill(&mut qemu);
-                return Err(error.context(format!("switching {name} on")));
-            }
-        };
-        self.running = Some(Running { qemu, control, since });
-        Ok(())
+        self.chassis().power_on()
     }
 
     /// Pulls the plug: no warning, nothing flushed inside the machine.
     pub fn power_off(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            child::kill(&mut running.qemu);
-        }
+        self.chassis().power_off();
     }
 
     pub fn power_cycle(&mut self) -> Result<()> {
-        self.power_off();
-        self.power_on()
+        self.chassis().power_cycle()
     }
 
     /// Presses the reset button.
     pub fn reset(&mut self) -> Result<()> {
-        self.control("system_reset", Value::Null).map(drop)
+        self.chassis().reset()
+    }
+
+    /// Stops its processors in the middle of what they do, as a machine that
+    /// hangs: it stays on and says nothing.
+    pub fn freeze(&mut self) -> Result<()> {
+        self.control("stop", Value::Null).map(drop)
+    }
+
+    /// Lets a frozen machine go on where it was.
+    pub fn thaw(&mut self) -> Result<()> {
+        self.control("cont", Value::Null).map(drop)
     }
 
     /// Takes the ISO or the stick out; it stays out at the next power on.
     pub fn take_medium_out(&mut self) -> Result<()> {
-        if self.running.is_some() {
-            bail!("{} is on; its medium is taken out when it is off", self.spec.name);
-        }
-        self.spec.medium = None;
-        Ok(())
+        self.chassis().take_medium_out()
     }
 
     /// False also when QEMU has ended on its own.
     pub fn is_on(&mut self) -> bool {
-        self.running.as_mut().is_some_and(|running| matches!(running.qemu.try_wait(), Ok(None)))
+        self.chassis().is_on()
     }
 
-    /// The process that is this machine.
+    /// The process that is this machine, or was until it ended on its own.
     pub fn pid(&self) -> Option<u32> {
-        self.running.as_ref().map(|running| running.qemu.id())
+        self.chassis().pid()
     }
 
     /// Time since the last power on.
     pub fn on_since(&self) -> Option<Instant> {
-        self.running.as_ref().map(|running| running.since)
+        self.chassis().on_since()
     }
 
     /// What the screen shows, as a PNG file in the machine's folder.
@@ -343,12 +305,15 @@ impl Machine {
 
     /// Carries out a command of QEMU's machine protocol.
     pub fn control(&mut self, command: &str, arguments: Value) -> Result<Value> {
-        let running = self.running.as_mut().with_context(|| format!("{} is off", self.spec.name))?;
-        running.control.execute(command, arguments)
+        self.chassis().control(command, arguments)
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub fn serial_log(&self) -> PathBuf {
-        self.folder.join("serial.log")
+        chassis::serial_log(&self.folder)
     }
 
     pub fn disk(&self, number: usize) -> PathBuf {
@@ -356,13 +321,13 @@ impl Machine {
     }
 
     pub fn mac(&self) -> Mac {
-        self.spec.nics[0].mac
+        self.mac
     }
 
     /// Everything on the serial console since the last power on.
     pub fn console(&self) -> Result<String> {
         let mut log = fs::File::open(self.serial_log())?;
-        log.seek(SeekFrom::Start(self.cycle_start))?;
+        log.seek(SeekFrom::Start(self.chassis().cycle_start()))?;
         let mut bytes = Vec::new();
         log.read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
@@ -386,12 +351,12 @@ impl Machine {
             if !self.is_on() {
                 bail!(
                     "{} went off while waiting for {text:?} on its console:\n{}",
-                    self.spec.name,
+                    self.name,
                     self.console_tail(30)
                 );
             }
             if Instant::now() > end {
-                let (name, seconds) = (&self.spec.name, limit.as_secs());
+                let (name, seconds) = (&self.name, limit.as_secs());
                 bail!(
                     "{name} did not show {text:?} within {seconds} s; its console ends with:\n{}",
                     self.console_tail(30)
@@ -401,37 +366,13 @@ impl Machine {
         }
     }
 
-    /// Writes a line that divides power cycles; gives the length after it.
-    fn mark_serial_log(&self) -> Result<u64> {
-        let mut log = OpenOptions::new().create(true).append(true).open(self.serial_log())?;
-        writeln!(log, "\n===== {}: power on number {} =====", self.spec.name, self.times_on)?;
-        Ok(log.metadata()?.len())
+    /// For a BMC, which presses the same buttons. It is gone with the machine.
+    pub(crate) fn buttons(&self) -> Weak<Mutex<Chassis>> {
+        Arc::downgrade(&self.chassis)
     }
 
-    fn reach_control(&self, qemu: &mut Child) -> Result<Qmp> {
-        let end = Instant::now() + Duration::from_secs(20);
-        loop {
-            match Qmp::connect(&self.control_socket) {
-                Ok(control) => return Ok(control),
-                Err(error) if Instant::now() > end => return Err(error),
-                Err(_) => {}
-            }
-            if let Some(status) = qemu.try_wait()? {
-                let said = fs::read_to_string(self.qemu_log()).unwrap_or_default();
-                bail!("QEMU ended at once ({status}): {}", said.lines().last().unwrap_or("it said nothing"));
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    fn qemu_log(&self) -> PathBuf {
-        self.folder.join("qemu.log")
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        self.power_off();
+    fn chassis(&self) -> MutexGuard<'_, Chassis> {
+        self.chassis.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

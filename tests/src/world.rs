@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::api::Api;
 use crate::appliance::Appliance;
+use crate::bmc::{self, Bmc};
 use crate::lab::Lab;
 use crate::lan::Mac;
 use crate::laptop::Laptop;
@@ -27,6 +28,8 @@ pub struct Products {
 
 /// Fields are dropped in this order: machines before the LAN they are on.
 pub struct World {
+    /// By the names of their machines.
+    pub bmcs: BTreeMap<String, Bmc>,
     pub machines: BTreeMap<String, Machine>,
     pub appliance: Option<Appliance>,
     pub api: Option<Api>,
@@ -52,6 +55,7 @@ pub fn rank(phase: &str) -> Option<usize> {
 impl World {
     pub fn new(lab: Lab, products: Products, progress: Progress, measuring: bool) -> World {
         World {
+            bmcs: BTreeMap::new(),
             machines: BTreeMap::new(),
             appliance: None,
             api: None,
@@ -111,6 +115,30 @@ impl World {
         let mac = machine.mac();
         self.machines.insert(name, machine);
         Ok(mac)
+    }
+
+    /// The same with a machine that has a BMC.
+    pub fn plug_in_with_bmc(&mut self, spec: Spec, kind: bmc::Kind) -> Result<Mac> {
+        let name = spec.name.clone();
+        let machine = self.lab.build(spec)?;
+        self.bmcs.insert(name.clone(), Bmc::connect(kind, &machine)?);
+        let machine = self.machines.entry(name).insert_entry(machine).into_mut();
+        machine.power_on()?;
+        Ok(machine.mac())
+    }
+
+    pub fn bmc(&self, name: &str) -> Result<&Bmc> {
+        self.bmcs.get(name).with_context(|| format!("{name} has no BMC in the lab"))
+    }
+
+    /// Pulls a machine's cable out of the LAN; the machine goes on.
+    pub fn cut_off(&self, name: &str) -> Result<()> {
+        self.lab.lan.port(name).map(|port| port.cut())
+    }
+
+    /// Undoes [`World::cut_off`].
+    pub fn connect_again(&self, name: &str) -> Result<()> {
+        self.lab.lan.port(name).map(|port| port.mend())
     }
 
     /// Waits until a machine has come as far as `phase`, and fails early when
@@ -177,7 +205,7 @@ impl World {
         let appliance = self.appliance.iter().map(|appliance| &appliance.machine);
         for machine in appliance.chain(self.machines.values()) {
             let tail = crate::console::plain(&machine.console_tail(25));
-            text.push_str(&format!("\n── serial log of {}\n{tail}\n", machine.spec.name));
+            text.push_str(&format!("\n── serial log of {}\n{tail}\n", machine.name));
         }
         let Some(Ok(state)) = self.api.as_ref().map(Api::state) else { return text };
         text.push_str(&format!("\n── the appliance's state\n{}\n", state.summary()));

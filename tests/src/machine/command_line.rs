@@ -47,13 +47,14 @@ pub(super) fn arguments(
     control: &Path,
     cables: &[Cable],
     accelerator: &Accelerator,
+    first: Option<BootFrom>,
 ) -> Vec<String> {
-    let mut line = Line(Vec::new());
+    let mut line = Line { words: Vec::new(), first };
     line.add("-name", format!("{},process=lab-{}", spec.name, spec.name));
     if spec.firmware == Firmware::UefiArm64 {
-        line.0.extend(["-accel", "tcg,thread=multi", "-cpu", "cortex-a57"].map(String::from));
+        line.words.extend(["-accel", "tcg,thread=multi", "-cpu", "cortex-a57"].map(String::from));
     } else {
-        line.0.extend(accelerator.arguments().map(String::from));
+        line.words.extend(accelerator.arguments().map(String::from));
         line.add("-vga", "std");
     }
     line.add("-nodefaults", "");
@@ -84,18 +85,31 @@ pub(super) fn arguments(
         };
         line.add("-fw_cfg", format!("name={name},{value}"));
     }
-    line.0
+    line.words
 }
 
-struct Line(Vec<String>);
+struct Line {
+    words: Vec<String>,
+    /// What is tried before what the machine tries by itself.
+    first: Option<BootFrom>,
+}
 
 impl Line {
     fn add(&mut self, option: &str, value: impl Into<String>) {
         let value = value.into();
-        self.0.push(option.to_string());
+        self.words.push(option.to_string());
         if !value.is_empty() {
-            self.0.push(value);
+            self.words.push(value);
         }
+    }
+
+    /// Nothing for a device that is not to be booted.
+    fn boot_index(&self, spec: &Spec, kind: BootFrom, number: usize) -> String {
+        let place = match self.first {
+            Some(first) if first == kind => i32::try_from(number).ok(),
+            Some(_) | None => place(spec, kind, number),
+        };
+        place.map(|place| format!(",bootindex={place}")).unwrap_or_default()
     }
 
     fn machine(&mut self, spec: &Spec, folder: &Path) {
@@ -140,8 +154,15 @@ impl Line {
                 Bus::Sata => ("ide-hd", format!(",bus=ide.{number}")),
                 Bus::Nvme => ("nvme", String::new()),
             };
-            let index = boot_index(spec, BootFrom::Disk, number);
-            self.add("-device", format!("{driver}{bus},drive=disk{number},serial={}{index}", disk.serial));
+            let index = self.boot_index(spec, BootFrom::Disk, number);
+            self.add(
+                "-device",
+                format!(
+                    "{driver}{bus},id={},drive=disk{number},serial={}{index}",
+                    device(BootFrom::Disk, number),
+                    disk.serial
+                ),
+            );
         }
     }
 
@@ -165,7 +186,7 @@ impl Line {
                 }
             }
             let index = match nic.link {
-                Link::Lan | Link::Tap { .. } => boot_index(spec, BootFrom::Lan, number),
+                Link::Lan | Link::Tap { .. } => self.boot_index(spec, BootFrom::Lan, number),
                 Link::User { .. } => String::new(),
             };
             // An iPXE ROM would put its own network stack in OVMF's place.
@@ -178,36 +199,62 @@ impl Line {
                 Model::Rtl8139 => "rtl8139",
                 Model::Vmxnet3 => "vmxnet3",
             };
-            self.add("-device", format!("{model},netdev=nic{number},mac={}{index}{rom}", mac_text(nic.mac)));
+            self.add(
+                "-device",
+                format!(
+                    "{model},id={},netdev=nic{number},mac={}{index}{rom}",
+                    device(BootFrom::Lan, number),
+                    mac_text(nic.mac)
+                ),
+            );
         }
     }
 
     fn medium(&mut self, spec: &Spec) {
         let Some(medium) = &spec.medium else { return };
-        let index = boot_index(spec, BootFrom::Medium, 0);
+        let index = self.boot_index(spec, BootFrom::Medium, 0);
+        let id = device(BootFrom::Medium, 0);
         let drive =
             |path: &PathBuf| format!("if=none,id=medium,format=raw,readonly=on,file={}", path.display());
         match medium {
             Medium::Cdrom(path) => {
                 self.add("-drive", format!("{},media=cdrom", drive(path)));
-                self.add("-device", format!("ide-cd,bus=ide.5,drive=medium{index}"));
+                self.add("-device", format!("ide-cd,bus=ide.5,id={id},drive=medium{index}"));
             }
             Medium::Usb(path) => {
                 self.add("-drive", drive(path));
                 self.add("-device", "qemu-xhci");
-                self.add("-device", format!("usb-storage,drive=medium{index}"));
+                self.add("-device", format!("usb-storage,id={id},drive=medium{index}"));
             }
         }
     }
 }
 
-/// A device's place in the boot order, or nothing if it is not to be booted.
-/// Devices of one kind follow each other: ten places are kept for each kind.
-fn boot_index(spec: &Spec, kind: BootFrom, number: usize) -> String {
-    match spec.boot.iter().position(|from| *from == kind) {
-        Some(place) => format!(",bootindex={}", place * 10 + number),
-        None => String::new(),
+/// The devices that a machine boots from when it boots from `kind`, and their places in its usual order.
+pub(super) fn usual_order(spec: &Spec, kind: BootFrom) -> Vec<(String, i32)> {
+    let count = match kind {
+        BootFrom::Lan => spec.nics.len(),
+        BootFrom::Disk => spec.disks.len(),
+        BootFrom::Medium => spec.medium.iter().len(),
+    };
+    // QEMU takes a device whose place is below zero out of the order.
+    (0..count).map(|number| (device(kind, number), place(spec, kind, number).unwrap_or(-1))).collect()
+}
+
+/// QEMU's name for a device that can be booted from.
+fn device(kind: BootFrom, number: usize) -> String {
+    match kind {
+        BootFrom::Lan => format!("boot-nic{number}"),
+        BootFrom::Disk => format!("boot-disk{number}"),
+        BootFrom::Medium => "boot-medium".to_string(),
     }
+}
+
+/// A device's place in the boot order. Devices of one kind follow each other: ten places are kept for each kind,
+/// and ten more before all others, for the kind that is to be first for once.
+fn place(spec: &Spec, kind: BootFrom, number: usize) -> Option<i32> {
+    let kinds_before = spec.boot.iter().position(|from| *from == kind)?;
+    i32::try_from((kinds_before + 1) * 10 + number).ok()
 }
 
 fn cable_backend(number: usize, cable: &Cable) -> String {

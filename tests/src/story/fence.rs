@@ -1,0 +1,192 @@
+//! Hosts that hang, and hosts that are made anew: what the appliance does to
+//! them through their BMCs, on machines that are seen to lose their power.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::{Chapter, Story, path};
+use crate::api;
+use crate::bmc::Kind;
+use crate::machine::{Firmware, Spec, mac_of};
+use crate::progress::seconds;
+use crate::world::World;
+
+pub const STORY: Story = Story {
+    name: "fence",
+    about: "hosts with BMCs hang, are cut off before their VMs start elsewhere, and are made anew",
+    chapters: &[
+        Chapter { name: "the ISO boots and becomes an appliance", tell: appliance },
+        Chapter { name: "two machines with BMCs, IPMI and Redfish, become hosts", tell: hosts },
+        Chapter { name: "the appliance reaches both BMCs and knows that the hosts are on", tell: bmcs },
+        Chapter { name: "a VM that may start anew elsewhere runs", tell: vm },
+        Chapter { name: "its host hangs: it is cut off, and then the VM runs on the other", tell: hangs },
+        Chapter { name: "the host is let in again and is a host as before", tell: let_in_again },
+        Chapter { name: "it is made anew: wiped, installed, and ready", tell: reimaged },
+        Chapter {
+            name: "the other hangs, and so does its BMC: nothing moves until it is known to be off",
+            tell: hangs_with_its_bmc,
+        },
+    ],
+};
+
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Twice as long as an appliance takes with a BMC that answers.
+const WATCHED: Duration = Duration::from_secs(120);
+
+const BIOS: &str = "bios";
+const UEFI: &str = "uefi";
+const VM: &str = "moves";
+
+fn appliance(world: &mut World) -> Result<()> {
+    path::start(world, 0)
+}
+
+/// One after the other: how long each takes is compared later.
+fn hosts(world: &mut World) -> Result<()> {
+    for (name, firmware, kind) in [(BIOS, Firmware::Bios, Kind::Ipmi), (UEFI, Firmware::Uefi, Kind::Redfish)]
+    {
+        world.plug_in_with_bmc(Spec::blank(name, firmware), kind)?;
+        world.is_found(name, LIMIT)?;
+        world.becomes_host(name, LIMIT)?;
+    }
+    Ok(())
+}
+
+fn bmcs(world: &mut World) -> Result<()> {
+    for name in [BIOS, UEFI] {
+        let id = machine(world, name)?.id;
+        world.api()?.set_bmc(&id, world.bmc(name)?)?;
+    }
+    for name in [BIOS, UEFI] {
+        is_known_to_be(world, name, "on")?;
+    }
+    Ok(())
+}
+
+fn vm(world: &mut World) -> Result<()> {
+    world.api()?.create_vm_anew(VM)?;
+    let vm = runs_on(world, &[BIOS, UEFI])?;
+    world.progress.say(format_args!("The VM {VM} runs on {vm}"));
+    Ok(())
+}
+
+fn hangs(world: &mut World) -> Result<()> {
+    let hung = host_of_vm(world)?;
+    let other = other_than(&hung);
+    let process = world.machine(&hung)?.pid().context("the host is off already")?;
+    let since = Instant::now();
+    world.machine(&hung)?.freeze()?;
+    world.progress.say(format_args!("{hung} hangs"));
+    is_fenced(world, &hung)?;
+    world.progress.say(format_args!("{hung} is cut off after {}", seconds(since.elapsed())));
+    ensure!(!world.machine(&hung)?.is_on(), "{hung} is said to be off, but its process {process} is there");
+    runs_on(world, &[other])?;
+    world.times.push(("hung host to its VM running elsewhere".into(), since.elapsed()));
+    world.progress.say(format_args!("{VM} runs on {other} after {}", seconds(since.elapsed())));
+    ensure!(!world.machine(&hung)?.is_on(), "{hung} was switched on although nobody let it in again");
+    Ok(())
+}
+
+fn let_in_again(world: &mut World) -> Result<()> {
+    let name = other_than(&host_of_vm(world)?);
+    let before = machine(world, name)?;
+    world.api()?.order(&before.id, "unfence", &json!({}))?;
+    world.api()?.wait_until(&format!("{name} is a host again"), LIMIT, |state| {
+        let machine = state.machine(mac_of(name, 0))?;
+        let has_spoken = machine.seen_at > before.seen_at;
+        (machine.fence.is_none() && machine.phase == "ready" && has_spoken).then_some(())
+    })?;
+    ensure!(world.machine(name)?.is_on(), "{name} is said to be a host again, but it is off");
+    Ok(())
+}
+
+fn reimaged(world: &mut World) -> Result<()> {
+    let name = other_than(&host_of_vm(world)?);
+    let id = machine(world, name)?.id;
+    let process = world.machine(name)?.pid();
+    let clicked = Instant::now();
+    world.api()?.order(&id, "reimage", &json!({ "wipe": [], "profile": null, "force": false }))?;
+    world.api()?.wait_until(&format!("{name} is no host for now"), LIMIT, |state| {
+        state.machine(mac_of(name, 0)).filter(|machine| machine.phase != "ready").map(drop)
+    })?;
+    world.comes_to(name, "ready", LIMIT)?;
+    let took = clicked.elapsed();
+    ensure!(world.machine(name)?.pid() != process, "{name} was made anew without a power cycle");
+    let first = world.times.iter().find(|(what, _)| *what == format!("{name}: power-on to ready"));
+    let first = first.context("the first installation was not measured")?.1;
+    world.progress.say(format_args!(
+        "{name} was made anew in {}, {:.2} times its first installation ({})",
+        seconds(took),
+        took.as_secs_f64() / first.as_secs_f64(),
+        seconds(first)
+    ));
+    world.times.push((format!("{name}: click to ready, made anew"), took));
+    Ok(())
+}
+
+fn hangs_with_its_bmc(world: &mut World) -> Result<()> {
+    let hung = host_of_vm(world)?;
+    let other = other_than(&hung);
+    world.bmc(&hung)?.hang()?;
+    world.machine(&hung)?.freeze()?;
+    world.progress.say(format_args!("{hung} and its BMC hang"));
+    let before = machine(world, &hung)?.name;
+    let end = Instant::now() + WATCHED;
+    while Instant::now() < end {
+        let vm = world.api()?.state()?.vm(VM).cloned().context("the VM is gone")?;
+        ensure!(vm.host_name == before, "{VM} was moved to {} although {hung} may be on", vm.host_name);
+        thread::sleep(Duration::from_secs(1));
+    }
+    ensure!(world.machine(&hung)?.is_on(), "{hung} went off although nothing reached its BMC");
+    let fence = machine(world, &hung)?.fence;
+    ensure!(fence.is_none_or(|fence| fence.phase != "off"), "{hung} is said to be off, but it is on");
+
+    world.bmc(&hung)?.resume()?;
+    world.progress.say("The BMC answers again");
+    is_fenced(world, &hung)?;
+    ensure!(!world.machine(&hung)?.is_on(), "{hung} is said to be off, but it is on");
+    runs_on(world, &[other]).map(drop)
+}
+
+fn is_known_to_be(world: &World, name: &str, power: &str) -> Result<()> {
+    world.api()?.wait_until(&format!("the BMC of {name} says that it is {power}"), LIMIT, |state| {
+        let known = state.machine(mac_of(name, 0))?.power.as_ref()?;
+        (known.is == power).then_some(())
+    })
+}
+
+fn is_fenced(world: &World, name: &str) -> Result<()> {
+    let why = world.api()?.wait_until(&format!("{name} is cut off"), LIMIT, |state| {
+        let fence = state.machine(mac_of(name, 0))?.fence.clone()?;
+        (fence.phase == "off").then_some(fence.why)
+    })?;
+    world.progress.say(format_args!("{name} was cut off: {why}"));
+    Ok(())
+}
+
+/// The host on which the VM runs, once it is one of these.
+fn runs_on(world: &World, hosts: &[&str]) -> Result<String> {
+    let names: Vec<(&str, String)> =
+        hosts.iter().map(|host| Ok((*host, machine(world, host)?.name))).collect::<Result<_>>()?;
+    world.api()?.wait_until(&format!("{VM} runs on one of {hosts:?}"), LIMIT, |state| {
+        let vm = state.vm(VM).filter(|vm| vm.phase == "running")?;
+        names.iter().find(|(_, name)| *name == vm.host_name).map(|(host, _)| (*host).to_string())
+    })
+}
+
+fn host_of_vm(world: &World) -> Result<String> {
+    runs_on(world, &[BIOS, UEFI])
+}
+
+fn other_than(host: &str) -> &'static str {
+    if host == BIOS { UEFI } else { BIOS }
+}
+
+fn machine(world: &World, name: &str) -> Result<api::Machine> {
+    let state = world.api()?.state()?;
+    state.machine(mac_of(name, 0)).cloned().with_context(|| format!("the appliance has forgotten {name}"))
+}
