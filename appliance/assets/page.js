@@ -258,14 +258,16 @@ function say(text, tone = 'good') {
   saying = setTimeout(() => { said.hidden = true; }, tone === 'bad' ? 12000 : 5000);
 }
 
-// Asks a person, and on yes sends `order`. Once it was shown what would come of it, exactly that is done.
-async function ask(title, text, yes, danger, order) {
+// Asks a person, and on yes sends `order`. Once it was shown what would come of it, exactly that is done; `atOnce`
+// shows it without being asked to.
+async function ask(title, text, yes, danger, order, atOnce = false) {
   const forecast = $('#ask .forecast');
   let shown;
   forecast.hidden = true;
   $('#ask-no').hidden = false;
   $('#ask-what-if').hidden = false;
   $('#ask-what-if').onclick = async () => { shown = await show(forecast, order); };
+  if (atOnce) show(forecast, order).then(planned => { shown = planned; });
   if (!await answered(title, text, yes, danger)) return;
   return shown ? apply(shown) : order();
 }
@@ -357,6 +359,34 @@ const commands = {
   async drain({ id, name }) {
     const text = 'No new VM is placed on it from now on. Those that are on it stay and go on; remove them when you like. This can be undone.';
     return ask(`Drain ${name}?`, text, 'Drain it', false, headers => send('POST', `/hosts/${id}/drain`, undefined, headers));
+  },
+  act({ path, body, label, name, text, danger }) {
+    const order = headers => send('POST', path, JSON.parse(body), headers);
+    return ask(`${label}: ${name}?`, text, label, danger !== undefined, order, true);
+  },
+  async reimage({ id, name }, button) {
+    commands.open({ dialog: 'reimage' }, button);
+    const form = $('#reimage form');
+    form.dataset.id = id;
+    $('#reimage-title').textContent = `Reimage ${name}`;
+    $('#reimage-disks').replaceChildren(...[...document.querySelectorAll('[data-disk]')].map(({ dataset, innerText }) => {
+      const label = document.createElement('label');
+      const box = Object.assign(document.createElement('input'), { type: 'checkbox', name: 'wipe', value: dataset.disk });
+      label.className = 'check';
+      label.append(box, ` ${innerText.replace(/\s+/g, ' ')}`);
+      return label;
+    }));
+    const choice = form.elements.profile;
+    for (const { name: profile, kind } of await send('GET', '/profiles')) {
+      if (kind !== 'elisandra' && ![...choice.options].some(({ value }) => value === profile)) choice.add(new Option(profile, profile));
+    }
+  },
+  bmc({ id, name, address }, button) {
+    commands.open({ dialog: 'bmc' }, button);
+    const form = $('#bmc form');
+    form.dataset.id = id;
+    form.elements.address.value = address;
+    $('#bmc-title').textContent = `The BMC of ${name}`;
   },
   boot({ id, name, phase, asked }) {
     const dialog = $('#boot-once');
@@ -523,6 +553,15 @@ const forms = {
     await send('POST', '/users', { name: name.value, role: role.value });
     await send('PUT', `/users/${encodeURIComponent(name.value)}/password`, { password: password.value });
     return { changed: [`${name.value} can log in now`] };
+  },
+  reimage(form, headers) {
+    const wipe = [...form.querySelectorAll('[name=wipe]:checked')].map(({ value }) => value);
+    const { profile, force } = form.elements;
+    return send('POST', `/machines/${form.dataset.id}/reimage`, { wipe, profile: profile.value || null, force: force.checked }, headers);
+  },
+  bmc(form, headers) {
+    const body = Object.fromEntries(['kind', 'address', 'user', 'password'].map(name => [name, form.elements[name].value]));
+    return send('PUT', `/machines/${form.dataset.id}/bmc`, body, headers);
   },
   role(form, headers) {
     const { name, role } = form.elements;

@@ -3,6 +3,7 @@
 //! Pages are rendered here from the same documents that the REST API gives out (`templates/`), of no more than is
 //! shown, and a little plain JavaScript (`assets/page.js`) swaps in what has changed and sends commands to the REST API.
 
+pub mod actions;
 pub mod assets;
 mod error;
 pub mod gantt;

@@ -10,7 +10,7 @@ use crate::store::Entry;
 /// Bars of one picture; of a boot that fetches more there is the timeline.
 const MOST: usize = 40;
 
-/// A phase that lasted longer than this waited for a person, and is not a part of what went on.
+/// What was found longer ago than this waited for a person, and that is not a part of what went on.
 const LONG_MS: u64 = 30 * 60 * 1000;
 
 /// The width of a bar's picture.
@@ -109,17 +109,16 @@ fn last_work(entries: &[Entry]) -> &[Entry] {
     let Some(last) = entries.iter().rposition(is_work) else { return entries };
     let begin = entries[..last].iter().rposition(is_end).map_or(0, |end| end + 1);
     let end = entries[last..].iter().position(is_end).map_or(entries.len(), |end| last + end + 1);
-    let mut work = &entries[begin..end];
-    // Begins at a phase, or at the packets that led to the first one.
-    while let Some(first) = work.iter().position(|entry| entry.phase.is_some()) {
-        let next = work[first + 1..].iter().position(|entry| entry.phase.is_some());
-        let Some(next) = next.map(|next| first + 1 + next) else { break };
-        if work[next].at.0.saturating_sub(work[first].at.0) <= LONG_MS {
-            return &work[first..];
-        }
-        work = &work[next..];
-    }
-    work
+    let work = &entries[begin..end];
+    let phases: Vec<usize> = (0..work.len()).filter(|place| work[*place].phase.is_some()).collect();
+    let waited = |from: &Entry, to: &Entry| {
+        matches!(from.phase.as_deref(), Some("sighted" | "found"))
+            && to.at.0.saturating_sub(from.at.0) > LONG_MS
+    };
+    let after_wait =
+        phases.windows(2).rev().find(|two| waited(&work[two[0]], &work[two[1]])).map(|two| two[1]);
+    let first = after_wait.or(phases.first().copied()).unwrap_or(0);
+    &work[first..]
 }
 
 /// What was done in a phase. A line about a file is written when it has been fetched; one about a step, when it begins.

@@ -12,12 +12,13 @@ use fleet::site::Policy;
 use fleet::user::{self, User};
 use fleet::{Fleet, MachineId, Observed, Plan, Timestamp, vm};
 
+use super::actions::Offers;
 use super::gantt::Chart;
 use super::list::{Frame, Scene};
 use super::look::{Look, View};
 use super::overview::{Capacity, Counts, Lines};
 use super::thing::Compared;
-use super::{Error, assets, history, list, nouns, overview, thing};
+use super::{Error, actions, assets, history, list, nouns, overview, thing};
 use crate::api::guard::Person;
 use crate::api::hosts::{self, Host};
 use crate::api::machines::{self, Machine};
@@ -157,7 +158,12 @@ section!(Runs, "runs.html", {
     events: i64,
     folders: Vec<(&'static str, String)>,
 });
-section!(MachineOf<'a>, "machine.html", { machine: &'a Machine, compared: Vec<Compared>, host: Option<HostOf> });
+section!(MachineOf<'a>, "machine.html", {
+    machine: &'a Machine,
+    compared: Vec<Compared>,
+    host: Option<HostOf>,
+    offers: Offers,
+});
 section!(Hardware<'a>, "hardware.html", { machine: &'a Machine });
 section!(VmOf<'a>, "vm.html", { vm: &'a Vm, compared: Vec<Compared> });
 section!(ServiceOf<'a>, "service.html", { service: &'a Service, compared: Vec<Compared> });
@@ -409,7 +415,7 @@ fn machine_of(app: &App, scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
         Some(_) => Section::of("hardware", &Hardware { machine })?,
         None => Section::empty("hardware"),
     };
-    let thing = Section::of("thing", &MachineOf { machine, compared, host })?;
+    let thing = Section::of("thing", &MachineOf { machine, compared, host, offers: actions::of(machine) })?;
     Ok(Some((machine.name.clone(), vec![thing, hardware])))
 }
 

@@ -8,7 +8,7 @@ use crate::api::hosts::Host;
 use crate::api::machines::{Machine, Question};
 use crate::api::networks::Network;
 use crate::api::packages::Package;
-use crate::api::racks::Rack;
+use crate::api::racks::{Held, Rack};
 use crate::api::services::Service;
 use crate::api::switches::{Port, Switch};
 use crate::api::systems::Listed;
@@ -241,6 +241,31 @@ impl Network {
 impl Rack {
     pub fn free(&self) -> u32 {
         self.units.saturating_sub(self.holds.iter().map(|held| held.height).sum())
+    }
+}
+
+/// Of one unit in the picture of a rack.
+const UNIT: u32 = 8;
+
+impl Rack {
+    pub fn picture_height(&self) -> u32 {
+        self.units * UNIT
+    }
+}
+
+impl Held {
+    /// From the top of the picture; units are counted from the bottom.
+    pub fn y(&self, rack: &Rack) -> u32 {
+        (rack.units + 1).saturating_sub(self.unit + self.height) * UNIT
+    }
+
+    pub fn picture_height(&self) -> u32 {
+        self.height * UNIT - 1
+    }
+
+    /// Where its text stands.
+    pub fn middle(&self, rack: &Rack) -> u32 {
+        self.y(rack) + self.height * UNIT / 2
     }
 }
 
