@@ -179,7 +179,7 @@ fn a_list_follows_what_is_typed_and_can_be_kept_by_its_address() {
     browser.eval("document.querySelector('#machines thead th a').focus()").unwrap();
     browser.press("Enter").unwrap();
     browser.wait_for("location.search === '?sort=-name'").unwrap();
-    assert_eq!(browser.eval("document.querySelector('#machines tbody[id]').id").unwrap(), "m6");
+    browser.wait_for("document.querySelector('#machines tbody[id]')?.id === 'm6'").unwrap();
 }
 
 #[test]
