@@ -2,6 +2,8 @@
 // the old ones node by node, so that focus, scroll position and open timelines stay where they are.
 'use strict';
 
+document.documentElement.classList.add('js');
+
 const $ = selector => document.querySelector(selector);
 const skew = Date.now() - Number(document.body.dataset.now);
 
@@ -10,17 +12,18 @@ const skew = Date.now() - Number(document.body.dataset.now);
 let stream;
 
 function connect() {
-  const names = ['head', 'machines', 'hosts', 'services', 'vms', 'racks', 'switches', 'systems', 'networks', 'addresses', 'users']
-    .filter(name => document.getElementById(name)); // those of this page
-  stream = new EventSource('/live?show=' + names);
+  stream?.close();
+  const sections = [...document.querySelectorAll('[data-sum]')];
+  const have = sections.map(({ id, dataset }) => `${id}:${dataset.sum}`).join();
+  stream = new EventSource(`/live?of=${encodeURIComponent(document.body.dataset.live)}&have=${have}`);
   stream.onopen = () => link('good', 'live');
   stream.onerror = () => {
     link('bad', 'reconnecting');
     // A browser gives up for good when the answer is not a stream: the session is over, or the appliance restarts.
     if (stream.readyState === EventSource.CLOSED) setTimeout(again, 2000);
   };
-  for (const name of names) {
-    stream.addEventListener(name, event => { lay(name, event.data); age(); });
+  for (const { id } of sections) {
+    stream.addEventListener(id, event => lay(id, event.data, event.lastEventId));
   }
   stream.addEventListener('tick', () => refreshTimelines());
   stream.addEventListener('over', () => location.replace('/login'));
@@ -40,12 +43,19 @@ function link(tone, word) {
   $('#link b').textContent = word;
 }
 
-function lay(name, html) {
+function lay(name, html, sum) {
   const old = document.getElementById(name);
   if (!old) return; // another page's
+  const past = old.querySelector('.past');
+  const atEnd = past && past.scrollTop + past.clientHeight >= past.scrollHeight - 8;
   const fresh = old.cloneNode(false);
   fresh.innerHTML = html;
+  fresh.dataset.sum = sum;
   merge(old, fresh);
+  written(old);
+  age();
+  picked(old);
+  if (atEnd) past.scrollTop = past.scrollHeight;
 }
 
 // Makes `old` like `fresh` without replacing what is the same. Elements with an id are found again by it; a button
@@ -57,7 +67,7 @@ function merge(old, fresh) {
   for (const { name, value } of fresh.attributes) {
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
-  if (old.hasAttribute('data-keep') || old.hasAttribute('data-since')) return;
+  if (['data-keep', 'data-since', 'data-at'].some(name => old.hasAttribute(name))) return;
   let next = old.firstChild;
   for (const child of [...fresh.childNodes]) {
     let match = null;
@@ -105,6 +115,24 @@ function span(secs) {
 
 setInterval(age, 1000);
 
+// Moments of the log, in the time of this place; and in a timeline what each line took.
+function written(place) {
+  let before = 0;
+  for (const time of place.querySelectorAll('time[data-at]')) {
+    const at = Number(time.dataset.at);
+    const date = new Date(at + skew);
+    const today = date.toDateString() === new Date().toDateString();
+    const text = (today ? '' : date.toLocaleDateString() + ' ') + date.toLocaleTimeString();
+    if (time.textContent !== text) time.textContent = text;
+    time.dateTime = new Date(at).toISOString();
+    // What took its time is worth seeing; what came at once is not.
+    const spent = (at - before) / 1000;
+    const next = time.nextElementSibling;
+    if (next?.classList.contains('spent')) next.textContent = before && spent >= 2 ? `+${span(spent)}` : '';
+    before = at;
+  }
+}
+
 // ---- timelines ----
 
 document.addEventListener('toggle', event => {
@@ -136,19 +164,65 @@ async function fill(details) {
   const at = list() ? list().scrollTop : 0;
   place.source = html;
   place.innerHTML = html;
-  let before = 0;
-  for (const time of place.querySelectorAll('time[data-at]')) {
-    const at = Number(time.dataset.at);
-    const date = new Date(at + skew);
-    const today = date.toDateString() === new Date().toDateString();
-    time.textContent = (today ? '' : date.toLocaleDateString() + ' ') + date.toLocaleTimeString();
-    time.dateTime = new Date(at).toISOString();
-    // What took its time is worth seeing; what came at once is not.
-    const spent = (at - before) / 1000;
-    if (before && spent >= 2) time.nextElementSibling.textContent = `+${span(spent)}`;
-    before = at;
-  }
+  written(place);
   if (list()) list().scrollTop = end ? list().scrollHeight : at;
+}
+
+// ---- lists ----
+
+// The list follows what is typed: its address says what is looked for, and the page is live for that.
+let typing = 0;
+
+document.addEventListener('input', event => {
+  const form = event.target.closest('form[data-search]');
+  if (!form) return;
+  clearTimeout(typing);
+  typing = setTimeout(() => search(form), 120);
+});
+
+function search(form) {
+  const asked = [...new FormData(form)].filter(([, value]) => value.trim());
+  const query = asked.map(([name, value]) => `${name}=${encodeURIComponent(value.trim())}`).join('&');
+  const address = form.getAttribute('action') + (query ? `?${query}` : '');
+  if (address === document.body.dataset.live) return;
+  document.body.dataset.live = address;
+  history.replaceState(null, '', address);
+  for (const box of boxes()) box.checked = false;
+  connect();
+}
+
+const boxes = () => [...document.querySelectorAll('[data-pick]:not([data-pick=page])')];
+const chosen = () => boxes().filter(box => box.checked).map(box => box.dataset.pick);
+
+// Once all that match are chosen, also those on other pages, they are so until another choice is made.
+let whole = false;
+
+document.addEventListener('change', event => {
+  if (!event.target.matches('[data-pick]')) return;
+  whole = false;
+  if (event.target.dataset.pick === 'page') {
+    for (const box of boxes()) box.checked = event.target.checked;
+  }
+  picked(event.target.closest('.panel'));
+});
+
+// Says how many are chosen, and offers what can be done with them.
+function picked(panel) {
+  const table = panel?.querySelector('table[data-total]');
+  const bar = panel?.querySelector('.many');
+  if (!table || !bar) return;
+  const total = Number(table.dataset.total);
+  const here = chosen().length;
+  const count = whole ? total : here;
+  panel.classList.toggle('picking', count > 0);
+  const text = count ? `${count.toLocaleString('en')} chosen` : '';
+  const said = bar.querySelector('[role=status]');
+  if (said.textContent !== text) said.textContent = text;
+  bar.querySelector('[data-do=all]').hidden = whole || here >= total;
+  bar.querySelector('[data-do=all]').textContent = `Choose all ${total.toLocaleString('en')} that match`;
+  const all = table.querySelector('[data-pick=page]');
+  all.checked = boxes().length > 0 && here === boxes().length;
+  all.indeterminate = here > 0 && !all.checked;
 }
 
 // ---- commands ----
@@ -184,14 +258,16 @@ function say(text, tone = 'good') {
   saying = setTimeout(() => { said.hidden = true; }, tone === 'bad' ? 12000 : 5000);
 }
 
-// Asks a person, and on yes sends `order`. Once it was shown what would come of it, exactly that is done.
-async function ask(title, text, yes, danger, order) {
+// Asks a person, and on yes sends `order`. Once it was shown what would come of it, exactly that is done; `atOnce`
+// shows it without being asked to.
+async function ask(title, text, yes, danger, order, atOnce = false) {
   const forecast = $('#ask .forecast');
   let shown;
   forecast.hidden = true;
   $('#ask-no').hidden = false;
   $('#ask-what-if').hidden = false;
   $('#ask-what-if').onclick = async () => { shown = await show(forecast, order); };
+  if (atOnce) show(forecast, order).then(planned => { shown = planned; });
   if (!await answered(title, text, yes, danger)) return;
   return shown ? apply(shown) : order();
 }
@@ -237,10 +313,15 @@ async function show(place, order) {
     const planned = await order(plan);
     if (!planned.steps) return void (place.hidden = true); // the dialog was closed meanwhile
     const effects = planned.steps.flatMap(step => step.effects);
+    // Of thousands nobody reads all.
+    const most = 100;
+    const more = effects.length - most;
+    effects.length = Math.min(effects.length, most);
     const lines = [
       ...effects.map(({ name, sentence }) => sentence.includes(name) ? sentence : `${name}: ${sentence}`),
-      ...planned.placements.map(({ vm, host, address }) => `${vm} would be on ${host}${address ? `, at ${address}` : ''}`),
-      ...planned.waiting.map(({ name, what }) => `${name} would wait: ${what}`),
+      ...(more > 0 ? [`and ${more.toLocaleString('en')} more like these`] : []),
+      ...planned.placements.slice(0, most).map(({ vm, host, address }) => `${vm} would be on ${host}${address ? `, at ${address}` : ''}`),
+      ...planned.waiting.slice(0, most).map(({ name, what }) => `${name} would wait: ${what}`),
     ];
     list(place, lines.length ? ['Nothing is changed yet. This would happen:', ...lines] : ['Nothing would have to be changed.'], 'lead');
     place.scrollIntoView({ block: 'nearest' });
@@ -279,6 +360,34 @@ const commands = {
     const text = 'No new VM is placed on it from now on. Those that are on it stay and go on; remove them when you like. This can be undone.';
     return ask(`Drain ${name}?`, text, 'Drain it', false, headers => send('POST', `/hosts/${id}/drain`, undefined, headers));
   },
+  act({ path, body, label, name, text, danger }) {
+    const order = headers => send('POST', path, JSON.parse(body), headers);
+    return ask(`${label}: ${name}?`, text, label, danger !== undefined, order, true);
+  },
+  async reimage({ id, name }, button) {
+    commands.open({ dialog: 'reimage' }, button);
+    const form = $('#reimage form');
+    form.dataset.id = id;
+    $('#reimage-title').textContent = `Reimage ${name}`;
+    $('#reimage-disks').replaceChildren(...[...document.querySelectorAll('[data-disk]')].map(({ dataset, innerText }) => {
+      const label = document.createElement('label');
+      const box = Object.assign(document.createElement('input'), { type: 'checkbox', name: 'wipe', value: dataset.disk });
+      label.className = 'check';
+      label.append(box, ` ${innerText.replace(/\s+/g, ' ')}`);
+      return label;
+    }));
+    const choice = form.elements.profile;
+    for (const { name: profile, kind } of await send('GET', '/profiles')) {
+      if (kind !== 'elisandra' && ![...choice.options].some(({ value }) => value === profile)) choice.add(new Option(profile, profile));
+    }
+  },
+  bmc({ id, name, address }, button) {
+    commands.open({ dialog: 'bmc' }, button);
+    const form = $('#bmc form');
+    form.dataset.id = id;
+    form.elements.address.value = address;
+    $('#bmc-title').textContent = `The BMC of ${name}`;
+  },
   boot({ id, name, phase, asked }) {
     const dialog = $('#boot-once');
     Object.assign(dialog.dataset, { id, name, phase });
@@ -311,6 +420,8 @@ const commands = {
       machines: 'It is forgotten and its address becomes free. Its disk stays as it is. When it starts from the network again, it is found again.',
       vms: 'It is stopped, and its disk is deleted with all that is on it.',
       services: 'It stops answering, and its VM is deleted with all that is on it.',
+      packages: 'Its bundle is not kept any more. What is installed from it goes on.',
+      media: 'Nothing can be installed from it any more. Its files are deleted.',
       racks: 'What stands in it stays known, and stands nowhere.',
       switches: 'What is plugged in stays known. If a machine hears it over LLDP, it appears again.',
       subnets: 'Machines behind its relay are given no address any more.',
@@ -338,6 +449,31 @@ const commands = {
     const done = await send('DELETE', `/sessions/${id}`);
     button.closest('article').remove();
     return done;
+  },
+  async many({ order: what, word }) {
+    const bar = document.querySelector('.many');
+    const ids = chosen();
+    const body = { do: what, ...(whole ? { of: document.body.dataset.live } : { ids }) };
+    const count = whole ? Number(document.querySelector('table[data-total]').dataset.total) : ids.length;
+    const text = {
+      remove: 'What is on them is treated as it is when one is removed. Those that cannot be removed now are left as they are.',
+      adopt: 'Those whose disks hold data are left as they are.',
+      drain: 'No new VM is placed on them from now on. Those that are on them stay and go on.',
+    }[what] || 'Those with which this cannot be done are left as they are.';
+    const order = headers => send('POST', '/many', body, headers);
+    const done = await ask(`${word} ${count.toLocaleString('en')}?`, text, word.split(' ')[0], what === 'remove' || what === 'cancel', order);
+    if (done) commands.none({}, bar.querySelector('button'));
+    return done;
+  },
+  all(_, button) {
+    whole = true;
+    for (const box of boxes()) box.checked = true;
+    picked(button.closest('.panel'));
+  },
+  none(_, button) {
+    whole = false;
+    for (const box of boxes()) box.checked = false;
+    picked(button.closest('.panel'));
   },
   open({ dialog, for: name }) {
     const it = document.getElementById(dialog);
@@ -418,6 +554,15 @@ const forms = {
     await send('PUT', `/users/${encodeURIComponent(name.value)}/password`, { password: password.value });
     return { changed: [`${name.value} can log in now`] };
   },
+  reimage(form, headers) {
+    const wipe = [...form.querySelectorAll('[name=wipe]:checked')].map(({ value }) => value);
+    const { profile, force } = form.elements;
+    return send('POST', `/machines/${form.dataset.id}/reimage`, { wipe, profile: profile.value || null, force: force.checked }, headers);
+  },
+  bmc(form, headers) {
+    const body = Object.fromEntries(['kind', 'address', 'user', 'password'].map(name => [name, form.elements[name].value]));
+    return send('PUT', `/machines/${form.dataset.id}/bmc`, body, headers);
+  },
   role(form, headers) {
     const { name, role } = form.elements;
     return send('PUT', `/users/${encodeURIComponent(name.value)}/role`, { role: role.value }, headers);
@@ -470,5 +615,9 @@ document.addEventListener('submit', async event => {
   button.disabled = false;
 });
 
+written(document.body);
 age();
+for (const past of document.querySelectorAll('.past')) past.scrollTop = past.scrollHeight;
+// On a phone the navigation is wider than the window.
+$('#head [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' });
 connect();

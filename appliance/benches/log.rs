@@ -111,7 +111,8 @@ async fn follow() {
         .set_first_password(from, &code, "correct horse", appliance::auth::Client::Page, core::now())
         .await
         .unwrap();
-    let request = Request::get("/live").header(header::AUTHORIZATION, format!("Bearer {token}"));
+    let request = Request::get("/live?of=/machines%3Fsort%3D-since")
+        .header(header::AUTHORIZATION, format!("Bearer {token}"));
     let answer = web::router(two.app.clone()).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     assert!(answer.status().is_success());
     let mut page = answer.into_body().into_data_stream();

@@ -9,6 +9,7 @@ pub mod guard;
 pub mod history;
 pub mod hosts;
 pub mod machines;
+pub mod many;
 pub mod networks;
 pub mod packages;
 pub mod plan;

@@ -1,13 +1,23 @@
-//! The page: everything there is on one page, kept live by server-sent events.
+//! The pages: lists, things, and what stands above them, kept live by server-sent events.
 //!
-//! Pages are rendered here from the same documents that the REST API gives out (`templates/`), and a little
-//! plain JavaScript (`assets/page.js`) swaps in what has changed and sends commands to the REST API.
+//! Pages are rendered here from the same documents that the REST API gives out (`templates/`), of no more than is
+//! shown, and a little plain JavaScript (`assets/page.js`) swaps in what has changed and sends commands to the REST API.
 
+pub mod actions;
 pub mod assets;
 mod error;
+pub mod gantt;
+pub mod history;
+pub mod list;
 pub mod live;
+pub mod look;
+pub mod nouns;
+pub mod order;
+pub mod overview;
 pub mod pages;
 pub mod show;
+pub mod thing;
+pub mod views;
 
 pub use error::Error;
 

@@ -455,7 +455,7 @@ async fn what_a_node_says_about_itself_is_only_text_on_the_page() {
     let command = Command::Report { key: "k".into(), hardware };
     let core = &client.site.app.core;
     core.execute(&Actor::Wire(mac(3)), command).await.unwrap();
-    let home = client.get("/").await.text;
+    let home = client.get("/machines").await.text;
     assert!(home.contains("&#60;script&#62;") || home.contains("&lt;script&gt;"), "{home}");
     for raw in ["<script>alert", "<b>'", "<i>'", "\" onclick=\""] {
         assert!(!home.contains(raw), "{raw}");
@@ -465,7 +465,7 @@ async fn what_a_node_says_about_itself_is_only_text_on_the_page() {
 #[tokio::test]
 async fn the_live_page_brings_what_has_changed_and_ends_with_the_session() {
     let client = logged_in().await;
-    let request = Request::get("/live")
+    let request = Request::get("/live?of=/machines")
         .header(header::AUTHORIZATION, format!("Bearer {}", client.token))
         .body(Body::empty())
         .unwrap();
@@ -482,7 +482,7 @@ async fn the_live_page_brings_what_has_changed_and_ends_with_the_session() {
         std::mem::take(&mut heard)
     };
     let first = hear("event: tick").await;
-    for section in ["head", "machines", "hosts", "services", "vms"] {
+    for section in ["head", "banners", "machines"] {
         assert!(first.contains(&format!("event: {section}\n")), "{section}");
     }
     assert!(first.contains("No machines yet"));
@@ -490,7 +490,7 @@ async fn the_live_page_brings_what_has_changed_and_ends_with_the_session() {
     sight(&client.site.app.core, mac(4)).await;
     let second = hear("event: tick").await;
     assert!(second.contains("event: machines\n") && second.contains("52:54:00:4a:10:04"), "{second}");
-    assert!(!second.contains("event: vms\n"), "only what has changed is sent");
+    assert!(!second.contains("event: banners\n"), "only what has changed is sent");
 
     client.post("/api/v1/logout", json!({})).await;
     sight(&client.site.app.core, mac(5)).await;
@@ -500,7 +500,7 @@ async fn the_live_page_brings_what_has_changed_and_ends_with_the_session() {
 #[tokio::test]
 async fn a_page_is_brought_its_own_sections_only() {
     let client = logged_in().await;
-    let request = Request::get("/live?show=head,racks,nothing")
+    let request = Request::get("/live?of=/racks")
         .header(header::AUTHORIZATION, format!("Bearer {}", client.token))
         .body(Body::empty())
         .unwrap();
@@ -511,8 +511,8 @@ async fn a_page_is_brought_its_own_sections_only() {
         heard.push_str(std::str::from_utf8(&chunk.unwrap().unwrap().unwrap()).unwrap());
     }
     let events: Vec<&str> = heard.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
-    assert_eq!(events, ["head", "racks", "tick"]);
-    for (page, its) in [("/", "machines"), ("/racks", "racks"), ("/networks", "networks")] {
+    assert_eq!(events, ["head", "banners", "racks", "switches", "tick"]);
+    for (page, its) in [("/machines", "machines"), ("/racks", "racks"), ("/networks", "networks")] {
         let text = client.get(page).await.text;
         for section in ["machines", "racks", "networks"] {
             assert_eq!(

@@ -20,9 +20,19 @@ const WHO: &str = "
     open     POST   /api/v1/password
     open     POST   /api/v1/login
     viewer   GET    /
+    viewer   GET    /machines
+    viewer   GET    /machines/{id}
+    viewer   GET    /hosts
+    viewer   GET    /vms
+    viewer   GET    /vms/{id}
+    viewer   GET    /services
+    viewer   GET    /services/{id}
+    viewer   GET    /systems
     viewer   GET    /racks
     viewer   GET    /networks
     viewer   GET    /users
+    viewer   GET    /log
+    viewer   GET    /settings
     viewer   GET    /live
     viewer   GET    /timeline/{id}
     viewer   GET    /api/v1/users
@@ -98,6 +108,7 @@ const WHO: &str = "
     operator DELETE /api/v1/reservations/{id}
     viewer   GET    /api/v1/leases
     operator DELETE /api/v1/leases/{id}
+    operator POST   /api/v1/many
     viewer   GET    /api/v1/timeline/{id}
     viewer   GET    /api/v1/policy
     admin    PUT    /api/v1/policy

@@ -1,11 +1,10 @@
-//! What the page and `/api/v1/state` cost with a large fleet: 10,000 machines, 100,000 addresses.
+//! What `/api/v1/state` costs with a large fleet: 10,000 machines, 100,000 addresses.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use appliance::api::state;
 use appliance::core::{Actor, Core};
-use appliance::web::pages;
 use fleet::{Command, Mac, subnet};
 
 use crate::example;
@@ -56,11 +55,6 @@ async fn page() {
     measure("state", || state::state(&site.app).machines.len() as u64);
     let state = state::state(&site.app);
     measure("state as JSON", || serde_json::to_string(&state).unwrap().len() as u64);
-    let all = pages::sections(&state, |_| true).unwrap();
-    measure("all sections", || pages::sections(&state, |_| true).unwrap().len() as u64);
-    for section in &all {
-        println!("    {}: {} bytes", section.name, section.html.len());
-    }
     let mut tasks = site.tasks;
     site.shutdown.cancel();
     tasks.shutdown().await;

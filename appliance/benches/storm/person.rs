@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use appliance::web::show;
 use futures::StreamExt as _;
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -56,11 +57,12 @@ impl Person {
         }
     }
 
-    /// When the overview, which is open, shows so many machines as found.
+    /// When the list of machines, which is open, shows so many as found.
     pub async fn page_has(&self, machines: usize) -> anyhow::Result<Instant> {
-        let home = self.get("/").await?.text().await?;
-        anyhow::ensure!(home.contains("id=\"machines\""), "{home}");
-        let mut stream = self.get("/live").await?.bytes_stream();
+        let page = self.get("/machines").await?.text().await?;
+        anyhow::ensure!(page.contains("id=\"machines\""), "{page}");
+        let mut stream = self.get("/live?of=/machines").await?.bytes_stream();
+        let wanted = format!("found <small>{}</small>", show::count(machines as u64));
         let mut heard = Vec::new();
         loop {
             let chunk = stream.next().await.ok_or_else(|| anyhow::anyhow!("the page's stream ended"))??;
@@ -70,10 +72,8 @@ impl Person {
             let Some(end) = heard[from..].windows(2).rposition(|two| two == b"\n\n") else { continue };
             let rest = heard.split_off(from + end + 2);
             let events = String::from_utf8(std::mem::replace(&mut heard, rest))?;
-            for event in events.split("\n\n").filter(|event| event.starts_with("event: machines\n")) {
-                if event.matches("<b>found</b>").count() >= machines {
-                    return Ok(Instant::now());
-                }
+            if events.contains(&wanted) {
+                return Ok(Instant::now());
             }
         }
     }

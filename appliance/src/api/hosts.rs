@@ -56,7 +56,7 @@ pub fn all(fleet: &Fleet, observed: &Observed) -> Vec<Host> {
     fleet.hosts.values().map(|host| document(fleet, host, observed)).collect()
 }
 
-fn document(fleet: &Fleet, host: &host::Host, observed: &Observed) -> Host {
+pub fn document(fleet: &Fleet, host: &host::Host, observed: &Observed) -> Host {
     let seen = observed.get(&NodeId::Machine(host.machine));
     let machine = fleet.machines.get(&host.machine);
     Host {

@@ -155,7 +155,7 @@ pub async fn adopt(
         .into());
     }
     // Asking whether to wipe would be idle where wiping does not help.
-    if let Some(hardware) = machine.hardware.as_ref().filter(|_| adoptable(machine) && disk.is_none()) {
+    if let Some(hardware) = machine.hardware.as_ref().filter(|_| is_adoptable(machine) && disk.is_none()) {
         machine::target_disk(hardware, true)?;
     }
     let wipe = match &disk {
@@ -211,11 +211,30 @@ pub fn one(app: &App, machine: &machine::Machine) -> Machine {
 }
 
 pub fn all(app: &App, fleet: &Fleet, observed: &Observed, plan: &Plan) -> Vec<Machine> {
+    documents(app, fleet, observed, plan, fleet.machines.values().map(Arc::as_ref))
+}
+
+pub fn documents<'a>(
+    app: &App,
+    fleet: &Fleet,
+    observed: &Observed,
+    plan: &Plan,
+    machines: impl IntoIterator<Item = &'a machine::Machine>,
+) -> Vec<Machine> {
     let (journal, others) = (app.core.journal(), app.wires.others());
     let document = |machine| {
         document(app, fleet, machine, observed, plan, trouble(fleet, machine, observed, journal, &others))
     };
-    fleet.machines.values().map(|machine| document(machine)).collect()
+    machines.into_iter().map(document).collect()
+}
+
+pub fn trouble_of(
+    app: &App,
+    fleet: &Fleet,
+    machine: &machine::Machine,
+    observed: &Observed,
+) -> Option<Trouble> {
+    trouble(fleet, machine, observed, app.core.journal(), &app.wires.others())
 }
 
 fn document(
@@ -241,7 +260,7 @@ fn document(
         profile: machine.system.as_ref().map(|system| system.profile.clone()),
         waiting: waiting(plan, Subject::Machine(machine.id)),
         trouble,
-        adoptable: adoptable(machine),
+        adoptable: is_adoptable(machine),
         question: question(machine),
         seen_at: observed.get(&NodeId::Machine(machine.id)).map(|node| node.at),
         cancellable: matches!(machine.phase, Phase::Adopted { .. } | Phase::Installing { .. })
@@ -319,12 +338,17 @@ pub fn addresses(fleet: &Fleet, machine: &machine::Machine) -> Vec<Ipv4Addr> {
     own.into_iter().chain(machine.macs.iter().flat_map(|mac| fleet.leases.given.of(*mac))).collect()
 }
 
-fn adoptable(machine: &machine::Machine) -> bool {
+pub fn is_adoptable(machine: &machine::Machine) -> bool {
     machine.hardware.is_some() && matches!(machine.phase, Phase::Reported | Phase::Failed { .. })
 }
 
+/// Whether adopting it takes somebody's word for a disk.
+pub fn needs_wiping(machine: &machine::Machine) -> bool {
+    question(machine).is_some()
+}
+
 fn question(machine: &machine::Machine) -> Option<Question> {
-    let hardware = machine.hardware.as_ref().filter(|_| adoptable(machine))?;
+    let hardware = machine.hardware.as_ref().filter(|_| is_adoptable(machine))?;
     if machine::target_disk(hardware, false).is_ok() {
         return None;
     }

@@ -211,12 +211,16 @@ fn reserved(fleet: &Fleet) -> Vec<Reservation> {
 
 /// In the order of addresses.
 pub fn given<'a>(app: &'a App, fleet: &'a Fleet) -> impl Iterator<Item = Lease> + 'a {
-    fleet.leases.given.by_address().map(|(address, mac)| Lease {
+    fleet.leases.given.by_address().map(|(address, mac)| document(app, fleet, address, mac))
+}
+
+pub fn document(app: &App, fleet: &Fleet, address: Ipv4Addr, mac: Mac) -> Lease {
+    Lease {
         address,
         mac,
         name: lease::holder_name(fleet, mac),
         subnet: subnet::of_address(fleet, address).map(|subnet| subnet.name),
         known: lease::is_known(fleet, mac),
         asked: app.seen.last(address),
-    })
+    }
 }

@@ -1,16 +1,18 @@
 //! Every route of the page and the REST API, and who may use it.
 
-use axum::Router;
+use std::sync::Arc;
+
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::{Extension, Router};
 use fleet::user::Role;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
-    document, events, guard, history, hosts, machines, networks, packages, plan, policy, power, query, racks,
-    replay, services, session, sessions, state, switches, systems, timeline, users, vms,
+    document, events, guard, history, hosts, machines, many, networks, packages, plan, policy, power, query,
+    racks, replay, services, session, sessions, state, switches, systems, timeline, users, vms,
 };
 use crate::{App, web};
 
@@ -51,10 +53,20 @@ pub fn routes() -> Vec<Route> {
         route(Open, "POST",   "/api/v1/password",               post(session::set_password)),
         route(Open, "POST",   "/api/v1/login",                  post(session::login)),
 
-        route(Page, "GET",    "/",                              get(web::pages::home)),
-        route(Page, "GET",    "/racks",                         get(web::pages::racks)),
-        route(Page, "GET",    "/networks",                      get(web::pages::networks)),
-        route(Page, "GET",    "/users",                         get(web::pages::users)),
+        route(Page, "GET",    "/",                              get(web::pages::page)),
+        route(Page, "GET",    "/machines",                      get(web::pages::page)),
+        route(Page, "GET",    "/machines/{id}",                 get(web::pages::page)),
+        route(Page, "GET",    "/hosts",                         get(web::pages::page)),
+        route(Page, "GET",    "/vms",                           get(web::pages::page)),
+        route(Page, "GET",    "/vms/{id}",                      get(web::pages::page)),
+        route(Page, "GET",    "/services",                      get(web::pages::page)),
+        route(Page, "GET",    "/services/{id}",                 get(web::pages::page)),
+        route(Page, "GET",    "/systems",                       get(web::pages::page)),
+        route(Page, "GET",    "/racks",                         get(web::pages::page)),
+        route(Page, "GET",    "/networks",                      get(web::pages::page)),
+        route(Page, "GET",    "/users",                         get(web::pages::page)),
+        route(Page, "GET",    "/log",                           get(web::pages::page)),
+        route(Page, "GET",    "/settings",                      get(web::pages::page)),
         route(VIEW, "GET",    "/live",                          get(web::live::get)),
         route(VIEW, "GET",    "/timeline/{id}",                 get(web::pages::timeline)),
 
@@ -131,6 +143,7 @@ pub fn routes() -> Vec<Route> {
         route(WORK, "DELETE", "/api/v1/reservations/{id}",      delete(networks::unreserve)),
         route(VIEW, "GET",    "/api/v1/leases",                 get(networks::leases)),
         route(WORK, "DELETE", "/api/v1/leases/{id}",            delete(networks::free)),
+        route(WORK, "POST",   "/api/v1/many",                   post(many::post)),
         route(VIEW, "GET",    "/api/v1/timeline/{id}",          get(timeline::get)),
         route(VIEW, "GET",    "/api/v1/policy",                 get(policy::get)),
         route(RULE, "PUT",    "/api/v1/policy",                 put(policy::put)),
@@ -166,6 +179,7 @@ pub fn router(app: App) -> Router {
     };
     router
         .fallback(async || web::Error::refused(StatusCode::NOT_FOUND, "there is no such page"))
+        .layer(Extension(Arc::new(web::views::Views::default())))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(header(header::CACHE_CONTROL, "no-store"))
         .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))

@@ -68,7 +68,7 @@ pub fn all(fleet: &Fleet, plan: &Plan) -> Vec<Service> {
     fleet.services.values().map(|service| document(fleet, service, plan)).collect()
 }
 
-fn document(fleet: &Fleet, service: &service::Service, plan: &Plan) -> Service {
+pub fn document(fleet: &Fleet, service: &service::Service, plan: &Plan) -> Service {
     let package = fleet.packages.get(&service.name);
     let nodes = service.nodes.iter().map(|id| {
         let vm = fleet.vms.get(id);

@@ -107,12 +107,12 @@ pub fn state(app: &App) -> State {
     }
 }
 
-fn site(fleet: &Fleet) -> Option<Site> {
+pub fn site(fleet: &Fleet) -> Option<Site> {
     let site = fleet.site.as_ref()?;
     Some(Site { id: site.id, network: site.network, address: site.address, domain: site.domain.clone() })
 }
 
-fn daemon(app: &App) -> Daemon {
+pub fn daemon(app: &App) -> Daemon {
     Daemon {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         resident_bytes: resident_bytes(),

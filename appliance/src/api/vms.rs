@@ -106,7 +106,7 @@ pub fn all(fleet: &Fleet, plan: &Plan) -> Vec<Vm> {
     fleet.vms.values().map(|vm| document(fleet, vm, plan)).collect()
 }
 
-fn document(fleet: &Fleet, vm: &vm::Vm, plan: &Plan) -> Vm {
+pub fn document(fleet: &Fleet, vm: &vm::Vm, plan: &Plan) -> Vm {
     let host = fleet.machines.get(&vm.host);
     let service = service::of_vm(fleet, vm.id).next();
     Vm {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleet::{NodeId, Observed, ObservedNode, Timestamp};
+use fleet::{Event, NodeId, Observed, ObservedNode, Timestamp, host, machine, service, vm};
 use serde::{Deserialize, Serialize};
 use sqlx::{QueryBuilder, Row as _};
 
@@ -27,6 +27,9 @@ pub struct Entry {
     pub kind: String,
     pub subject: String,
     pub text: String,
+    /// The phase that its subject has come into by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
 }
 
 /// Notes beyond so many are forgotten, the oldest first. Events never are.
@@ -131,6 +134,7 @@ impl Store {
                     kind: "event".to_owned(),
                     subject: row.get(2),
                     text: event.sentence(),
+                    phase: phase_after(&event).map(str::to_owned),
                 });
             }
 
@@ -147,6 +151,7 @@ impl Store {
                     kind: row.get(2),
                     subject: row.get(1),
                     text: row.get(3),
+                    phase: None,
                 });
             }
             entries
@@ -158,4 +163,27 @@ impl Store {
         entries.drain(..surplus);
         Ok(entries)
     }
+}
+
+/// In the words of the nouns' own phases.
+fn phase_after(event: &Event) -> Option<&'static str> {
+    Some(match event {
+        Event::Machine(machine::Event::Sighted { .. }) => "sighted",
+        Event::Machine(machine::Event::Reported { .. } | machine::Event::Cancelled { .. }) => "found",
+        Event::Machine(machine::Event::Adopted { .. }) => "adopted",
+        Event::Machine(machine::Event::InstallStarted { .. }) => "installing",
+        Event::Machine(machine::Event::Installed { .. } | machine::Event::ApplianceRecorded { .. }) => {
+            "installed"
+        }
+        Event::Machine(machine::Event::InstallFailed { .. }) => "failed",
+        Event::Host(host::Event::Ready(_)) => "ready",
+        Event::Vm(vm::Event::Created { .. } | vm::Event::Kept { .. }) => "starting",
+        Event::Vm(vm::Event::Running { .. }) => "running",
+        Event::Vm(vm::Event::Removing { .. }) | Event::Service(service::Event::Removing { .. }) => {
+            "being removed"
+        }
+        Event::Service(service::Event::Created(_) | service::Event::Kept { .. }) => "installing",
+        Event::Service(service::Event::Answering { .. }) => "answering",
+        _ => return None,
+    })
 }

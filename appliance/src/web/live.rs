@@ -1,70 +1,62 @@
-//! `GET /live`: what has changed on the page, as server-sent events.
+//! `GET /live?of=/machines%3Fq%3Dweb&have=head:0123456789abcdef`: what has changed on a page, as server-sent events.
 //!
-//! An event named after a section brings its new HTML; `tick` says that timelines may have new lines; `over`
-//! says that the session has ended. With `?show=head,machines` only these sections are looked at: a page names those
-//! that it has.
+//! An event named after a section brings its new HTML, with the sum of it as its id; `tick` says that timelines may
+//! have new lines; `over` says that the session has ended. A page names the sections that it has by their sums, and is
+//! not brought these again.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures::{Stream, stream};
 use serde::Deserialize;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-use super::{Error, pages};
+use super::Error;
+use super::look::View;
+use super::views::{Sight, Views};
 use crate::App;
-use crate::api::{events, guard, state};
+use crate::api::guard;
 
 #[derive(Debug, Deserialize)]
 pub struct Wanted {
-    /// Names of sections with commas between them; all, if it is not said.
-    show: Option<String>,
-}
-
-impl Wanted {
-    fn has(&self, section: &str) -> bool {
-        self.show.as_ref().is_none_or(|show| show.split(',').any(|name| name == section))
-    }
+    /// The page's address; the overview, if it is not said.
+    of: Option<String>,
+    /// Sections with their sums: `head:0123456789abcdef,machines:…`.
+    #[serde(default)]
+    have: String,
 }
 
 struct Live {
     app: App,
     token: String,
-    wanted: Wanted,
-    changes: watch::Receiver<u64>,
-    /// Each section as the browser has it.
-    sent: BTreeMap<&'static str, String>,
-    /// Nothing is sent before this moment.
-    calm: Instant,
+    sights: watch::Receiver<Sight>,
+    /// Sums of the sections as the browser has them.
+    sent: BTreeMap<String, String>,
     ready: VecDeque<Event>,
     over: bool,
 }
 
 pub async fn get(
     State(app): State<App>,
+    Extension(views): Extension<Arc<Views>>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Error> {
     let token = guard::token(&headers).ok_or_else(Error::not_logged_in)?.to_owned();
-    let mut changes = app.core.changes();
+    let view = View::at_address(wanted.of.as_deref().unwrap_or("/"));
+    let view = view.ok_or_else(|| Error::refused(StatusCode::NOT_FOUND, "there is no such page"))?;
+    let mut sights = views.watch(&app, view);
     // The page may be older than this connection.
-    changes.mark_changed();
-    let live = Live {
-        app,
-        token,
-        wanted,
-        changes,
-        sent: BTreeMap::new(),
-        calm: Instant::now(),
-        ready: VecDeque::new(),
-        over: false,
-    };
+    sights.mark_changed();
+    let sent = wanted.have.split(',').filter_map(|pair| pair.split_once(':'));
+    let sent = sent.map(|(name, sum)| (name.to_owned(), sum.to_owned())).collect();
+    let live = Live { app, token, sights, sent, ready: VecDeque::new(), over: false };
     let stream = stream::unfold(live, |mut live| async move {
         let event = live.next().await?;
         Some((Ok(event), live))
@@ -78,35 +70,26 @@ impl Live {
             if self.over {
                 return None;
             }
-            self.changes.changed().await.ok()?;
-            tokio::time::sleep_until(self.calm).await;
-            let revision = *self.changes.borrow_and_update();
-            self.look(revision).await;
-            self.calm = Instant::now() + events::DEBOUNCE;
+            self.sights.changed().await.ok()?;
+            let sight = self.sights.borrow_and_update().clone();
+            self.look(sight).await;
         }
         self.ready.pop_front()
     }
 
-    async fn look(&mut self, revision: u64) {
+    async fn look(&mut self, Sight { seen, revision }: Sight) {
+        let Some(seen) = seen else { return };
         // Logging out elsewhere, or a session that ran out, ends what this one sees.
         if !matches!(guard::of_token(&self.app, &self.token).await, Ok(Some(_))) {
             self.ready.push_back(Event::default().event("over").data("logged out"));
             self.over = true;
             return;
         }
-        let state = state::state(&self.app);
-        let sections = match pages::sections(&state, |name| self.wanted.has(name)) {
-            Ok(sections) => sections,
-            Err(error) => {
-                tracing::error!(%error, "A section of the page could not be rendered");
-                self.over = true;
-                return;
-            }
-        };
-        for section in sections {
-            if self.sent.get(section.name) != Some(&section.html) {
-                self.ready.push_back(Event::default().event(section.name).data(&section.html));
-                self.sent.insert(section.name, section.html);
+        for section in seen.sections() {
+            if self.sent.get(section.name) != Some(&section.sum) {
+                let event = Event::default().event(section.name).id(&section.sum);
+                self.ready.push_back(event.data(&section.html));
+                self.sent.insert(section.name.to_owned(), section.sum.clone());
             }
         }
         self.ready.push_back(Event::default().event("tick").data(revision.to_string()));

@@ -1,42 +1,97 @@
-//! The pages: home, login, first password; and the fragments that home is made of.
+//! The pages, each made of sections that are rendered and swapped in by themselves; login and first password.
+
+use std::sync::Arc;
 
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Path, State as Extract};
+use axum::http::{StatusCode, Uri};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
-use fleet::user;
+use fleet::medium::Medium;
+use fleet::site::Policy;
+use fleet::user::{self, User};
+use fleet::{Fleet, MachineId, Observed, Plan, Timestamp, vm};
 
-use super::{Error, assets};
-use crate::App;
+use super::actions::Offers;
+use super::gantt::Chart;
+use super::list::{Frame, Scene};
+use super::look::{Look, View};
+use super::overview::{Capacity, Counts, Lines};
+use super::thing::Compared;
+use super::{Error, actions, assets, history, list, nouns, overview, thing};
 use crate::api::guard::Person;
-use crate::api::sessions;
-use crate::api::state::{self, State};
-use crate::api::timeline;
-use crate::store::Entry;
+use crate::api::hosts::{self, Host};
+use crate::api::machines::{self, Machine};
+use crate::api::networks::{self, Lease, Networks};
+use crate::api::packages::{self, Package};
+use crate::api::racks::{self, Rack};
+use crate::api::services::{self, Service};
+use crate::api::state::{self, Daemon, Site};
+use crate::api::switches::{self, Switch};
+use crate::api::systems::{self, Listed};
+use crate::api::vms::{self, Vm};
+use crate::api::{sessions, timeline};
+use crate::store::{Entry, Pool};
+use crate::{App, core};
 
 /// Lines of a timeline on the page; the REST API has the rest.
 const LINES: u32 = 300;
 
-#[derive(Template)]
-#[template(path = "home.html")]
-struct Home<'a> {
-    version: String,
-    person: &'a Person,
-    state: &'a State,
-    sections: Vec<Section>,
+/// A part of the page that is rendered and swapped in by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// Its element's id, and the name of the server-sent event that brings it anew.
+    pub name: &'static str,
+    pub html: String,
+    /// Tells whether a page has it as it is: FNV-1a of 64 bits.
+    pub sum: String,
 }
 
-/// A page of some of the sections, one below the other.
+impl Section {
+    fn of(name: &'static str, template: &impl Template) -> Result<Section, Error> {
+        let html = template.render()?;
+        let sum = html.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Ok(Section { name, html, sum: format!("{sum:016x}") })
+    }
+
+    /// There is nothing to show in it now; it has its place on the page all the same.
+    fn empty(name: &'static str) -> Section {
+        Section { name, html: "<!-- -->".to_owned(), sum: "0".to_owned() }
+    }
+}
+
+/// What is seen of a view. Nothing in it depends on the time of day, so that it differs only when there is something
+/// to see; and nothing on who looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    pub title: String,
+    /// Navigation and warnings, which all pages have.
+    pub frame: Vec<Section>,
+    /// From left to right, where there is room.
+    pub columns: Vec<Vec<Section>>,
+    /// Whether there is the thing that is looked at.
+    pub found: bool,
+}
+
+impl Seen {
+    pub fn sections(&self) -> impl Iterator<Item = &Section> {
+        self.frame.iter().chain(self.columns.iter().flatten())
+    }
+}
+
 #[derive(Template)]
-#[template(path = "sections_page.html")]
-struct SectionsPage<'a> {
+#[template(path = "page.html")]
+struct Page<'a> {
     version: String,
+    now: Timestamp,
     person: &'a Person,
-    /// Which of the pages in the navigation this is; its first section has the same name.
-    here: &'static str,
-    title: &'static str,
-    state: &'a State,
-    sections: Vec<Section>,
+    address: String,
+    path: &'static str,
+    layout: &'static str,
+    seen: Seen,
+    daemon: Daemon,
 }
 
 #[derive(Template)]
@@ -65,124 +120,337 @@ struct Sessions {
     sessions: Vec<sessions::Listed>,
 }
 
-/// A part of the page that is rendered and swapped in by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Section {
-    /// Its element's id, and the name of the server-sent event that brings it anew.
-    pub name: &'static str,
-    pub html: String,
-}
-
-/// The sections of the overview, besides the head that all pages have.
-const HOME: [&str; 5] = ["machines", "hosts", "services", "vms", "systems"];
-
 macro_rules! section {
-    ($name:ident, $path:literal) => {
+    ($name:ident $(<$life:lifetime>)?, $path:literal, { $($field:ident: $kind:ty),* $(,)? }) => {
         #[derive(Template)]
         #[template(path = $path)]
-        struct $name<'a> {
-            state: &'a State,
+        struct $name $(<$life>)? {
+            $($field: $kind),*
         }
     };
 }
 
-section!(Head, "head.html");
-section!(Machines, "machines.html");
-section!(Hosts, "hosts.html");
-section!(Services, "services.html");
-section!(Vms, "vms.html");
-section!(Racks, "racks.html");
-section!(Switches, "switches.html");
-section!(Systems, "systems.html");
-section!(Networks, "networks.html");
-section!(Addresses, "addresses.html");
-section!(Users, "users.html");
+section!(Head<'a>, "head.html", { here: &'a str, items: [Item; 11] });
+section!(Banners, "banners.html", { daemon: Daemon });
+section!(Needs, "needs.html", { lines: Lines, empty: bool });
+section!(Doing, "doing.html", { lines: Lines });
+section!(Room, "capacity.html", { site: Option<Site>, capacity: Capacity, answering: usize, services: usize });
+section!(Newest, "newest.html", { rows: Vec<history::Row> });
+section!(Machines, "machines.html", { rows: Vec<Machine>, frame: Frame, policy: Policy });
+section!(Hosts, "hosts.html", { rows: Vec<Host>, frame: Frame });
+section!(Vms, "vms.html", { rows: Vec<Vm>, frame: Frame, hosts: bool, on: Option<(String, String)> });
+section!(Services, "services.html", { rows: Vec<Service>, frame: Frame });
+section!(Packages, "packages.html", { packages: Vec<Package> });
+section!(Racks, "racks.html", { racks: Vec<Rack> });
+section!(Switches, "switches.html", { switches: Vec<Switch> });
+section!(Systems, "systems.html", { profiles: Vec<Listed>, media: Vec<Medium> });
+section!(Media, "media.html", { media: Vec<Medium> });
+section!(NetworksOf, "networks.html", { networks: Networks });
+section!(Addresses, "addresses.html", { networks: Networks, leases: Vec<Lease>, frame: Frame });
+section!(Users, "users.html", { users: Vec<User> });
+section!(Log, "log.html", { page: history::Page });
+section!(PolicyOf, "policy.html", { policy: Policy });
+section!(Runs, "runs.html", {
+    daemon: Daemon,
+    site: Option<Site>,
+    networks: Networks,
+    database: &'static str,
+    events: i64,
+    folders: Vec<(&'static str, String)>,
+});
+section!(MachineOf<'a>, "machine.html", {
+    machine: &'a Machine,
+    compared: Vec<Compared>,
+    host: Option<HostOf>,
+    offers: Offers,
+});
+section!(Hardware<'a>, "hardware.html", { machine: &'a Machine });
+section!(VmOf<'a>, "vm.html", { vm: &'a Vm, compared: Vec<Compared> });
+section!(ServiceOf<'a>, "service.html", { service: &'a Service, compared: Vec<Compared> });
+section!(Gone<'a>, "gone.html", { what: &'static str, id: &'a str });
+section!(Steps, "steps.html", { chart: Chart, progress: Option<overview::Progress> });
+section!(Past, "past.html", { entries: Vec<Entry>, limit: u32 });
 
-pub async fn home(
+/// A page in the navigation.
+struct Item {
+    href: &'static str,
+    word: &'static str,
+    count: usize,
+    /// What waits there for a person.
+    asking: usize,
+}
+
+fn items(counts: &Counts) -> [Item; 11] {
+    let item = |href, word, count, asking| Item { href, word, count, asking };
+    [
+        item("/", "Overview", 0, 0),
+        item("/machines", "Machines", counts.machines, counts.machines_asking),
+        item("/hosts", "Hosts", counts.hosts, 0),
+        item("/vms", "VMs", counts.vms, counts.vms_asking),
+        item("/services", "Services", counts.services, counts.services_asking),
+        item("/systems", "Systems", 0, 0),
+        item("/networks", "Networks", 0, 0),
+        item("/racks", "Racks", 0, 0),
+        item("/users", "Users", 0, 0),
+        item("/log", "Log", 0, 0),
+        item("/settings", "Settings", 0, 0),
+    ]
+}
+
+/// A machine that is a host, and some of what it carries.
+struct HostOf {
+    host: Host,
+    vms: Vec<Vm>,
+}
+
+pub async fn page(
     Extract(app): Extract<App>,
     Extension(person): Extension<Person>,
-) -> Result<Html<String>, Error> {
-    let state = state::state(&app);
-    let home = Home {
+    uri: Uri,
+) -> Result<Response, Error> {
+    let view = View::of(&uri);
+    let Some(view) = view else { return Err(Error::refused(StatusCode::NOT_FOUND, "there is no such page")) };
+    let mut seen = look(&app, &view).await?;
+    if view == View::Users {
+        let sessions = Sessions { sessions: sessions::of(&app, &person).await? };
+        seen.columns.push(vec![Section::of("sessions", &sessions)?]);
+    }
+    let status = if seen.found { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    let page = Page {
         version: assets::version(),
+        now: core::now(),
         person: &person,
-        sections: of_page(&state, &HOME)?,
-        state: &state,
+        address: view.address(),
+        path: view.path(),
+        layout: if seen.columns.len() > 1 { "two" } else { "one" },
+        daemon: state::daemon(&app),
+        seen,
     };
-    Ok(Html(home.render()?))
+    Ok((status, Html(page.render()?)).into_response())
 }
 
-/// Where machines and switches stand, and what is plugged in where.
-pub async fn racks(app: Extract<App>, person: Extension<Person>) -> Result<Html<String>, Error> {
-    sections_page(&app, &person, "racks", "Racks and switches", &["racks", "switches"])
+/// A moment of the core, which holds still while it is looked at.
+struct Moment {
+    fleet: Arc<Fleet>,
+    plan: Arc<Plan>,
+    observed: Arc<Observed>,
 }
 
-/// Which addresses are given where, and who else gives any.
-pub async fn networks(app: Extract<App>, person: Extension<Person>) -> Result<Html<String>, Error> {
-    sections_page(&app, &person, "networks", "Networks", &["networks", "addresses"])
+impl Moment {
+    fn of(app: &App) -> Moment {
+        Moment { fleet: app.core.fleet(), plan: app.core.plan(), observed: app.core.observed() }
+    }
+
+    fn scene(&self) -> Scene<'_> {
+        Scene { fleet: &self.fleet, plan: &self.plan, observed: &self.observed }
+    }
 }
 
-/// Who may do what, and who is logged in. Sessions are the person's own, so they are not among the sections that are
-/// the same for everybody.
-pub async fn users(app: Extract<App>, person: Extension<Person>) -> Result<Html<String>, Error> {
-    let sessions = sessions::of(&app, &person).await?;
-    let sessions = Section { name: "sessions", html: Sessions { sessions }.render()? };
-    render_page(&app, &person, "users", "Users", &["users"], Some(sessions))
+pub async fn look(app: &App, view: &View) -> Result<Seen, Error> {
+    let moment = Moment::of(app);
+    let scene = moment.scene();
+    let counts = Counts::of(scene);
+    let mut found = true;
+    let mut title = view.title().to_owned();
+    let columns = match view {
+        View::Overview => overview_of(app, scene, &counts).await?,
+        View::Machines(look) => vec![vec![machines_of(app, scene, look)?]],
+        View::Hosts(look) => vec![vec![hosts_of(scene, look)?]],
+        View::Vms(look) => vec![vec![vms_of(scene, look)?]],
+        View::Services(look) => vec![vec![services_of(scene, look)?, packages_of(scene)?]],
+        View::Systems => systems_of(scene.fleet)?,
+        View::Networks(look) => networks_of(app, scene, look)?,
+        View::Racks => racks_of(scene.fleet)?,
+        View::Users => {
+            let users = Users { users: user::all(scene.fleet).collect() };
+            vec![vec![Section::of("users", &users)?]]
+        }
+        View::Log(look) => {
+            let page = history::page(app, scene.fleet, look).await?;
+            vec![vec![Section::of("log", &Log { page })?]]
+        }
+        View::Settings => settings_of(app, scene.fleet)?,
+        View::Machine(id) | View::Vm(id) | View::Service(id) => {
+            let thing = match view {
+                View::Machine(_) => machine_of(app, scene, id)?,
+                View::Vm(_) => vm_of(scene, id)?,
+                _ => service_of(scene, id)?,
+            };
+            found = thing.is_some();
+            match thing {
+                Some((name, sections)) => {
+                    title = name;
+                    vec![sections, past(app, id).await?]
+                }
+                None => {
+                    let what = view.title();
+                    let mut sections = vec![Section::of("thing", &Gone { what, id })?];
+                    sections.extend(matches!(view, View::Machine(_)).then(|| Section::empty("hardware")));
+                    vec![sections, past(app, id).await.unwrap_or_default()]
+                }
+            }
+        }
+    };
+    let frame = vec![
+        Section::of("head", &Head { here: view.path(), items: items(&counts) })?,
+        Section::of("banners", &Banners { daemon: state::daemon(app) })?,
+    ];
+    Ok(Seen { title, frame, columns, found })
 }
 
-fn sections_page(
-    app: &App,
-    person: &Person,
-    here: &'static str,
-    title: &'static str,
-    shown: &[&'static str],
-) -> Result<Html<String>, Error> {
-    render_page(app, person, here, title, shown, None)
+async fn overview_of(app: &App, scene: Scene<'_>, counts: &Counts) -> Result<Vec<Vec<Section>>, Error> {
+    let needs = overview::needs(app, scene, counts);
+    let doing = overview::doing(app, scene).await?;
+    let answers = |service: &Arc<fleet::service::Service>| service.phase == fleet::service::Phase::Answering;
+    let room = Room {
+        site: state::site(scene.fleet),
+        capacity: Capacity::of(scene),
+        answering: scene.fleet.services.values().filter(|service| answers(service)).count(),
+        services: counts.services,
+    };
+    let newest = Newest { rows: overview::newest(app, scene.fleet).await? };
+    Ok(vec![
+        vec![
+            Section::of("needs", &Needs { lines: needs, empty: counts.machines == 0 })?,
+            Section::of("doing", &Doing { lines: doing })?,
+        ],
+        vec![Section::of("capacity", &room)?, Section::of("newest", &newest)?],
+    ])
 }
 
-fn render_page(
-    app: &App,
-    person: &Person,
-    here: &'static str,
-    title: &'static str,
-    shown: &[&'static str],
-    own: Option<Section>,
-) -> Result<Html<String>, Error> {
-    let state = state::state(app);
-    let mut sections = of_page(&state, shown)?;
-    sections.extend(own);
-    let version = assets::version();
-    let page = SectionsPage { version, person, here, title, state: &state, sections };
-    Ok(Html(page.render()?))
+fn machines_of(app: &App, scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
+    let (shown, frame) = nouns::machines(scene, look).page(scene, look, "/machines");
+    let rows = machines::documents(app, scene.fleet, scene.observed, scene.plan, shown);
+    Section::of("machines", &Machines { rows, frame, policy: scene.fleet.policy.clone() })
 }
 
-fn of_page(state: &State, names: &[&str]) -> Result<Vec<Section>, askama::Error> {
-    sections(state, |name| name == "head" || names.contains(&name))
+fn hosts_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
+    let (shown, frame) = nouns::hosts(scene, look).page(scene, look, "/hosts");
+    let rows = shown.into_iter().map(|host| hosts::document(scene.fleet, host, scene.observed));
+    Section::of("hosts", &Hosts { rows: rows.collect(), frame })
 }
 
-type Render = fn(&State) -> Result<String, askama::Error>;
+fn vms_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
+    let (shown, frame) = nouns::vms(scene, look).page(scene, look, "/vms");
+    let rows = shown.into_iter().map(|vm| vms::document(scene.fleet, vm, scene.plan)).collect();
+    let host = look.on.parse::<MachineId>().ok().and_then(|id| scene.fleet.machines.get(&id));
+    let on = host.map(|host| {
+        let all = Look { on: String::new(), page: 0, ..look.clone() };
+        (host.name.to_string(), format!("/vms{}", all.query()))
+    });
+    Section::of("vms", &Vms { rows, frame, hosts: !scene.fleet.hosts.is_empty(), on })
+}
 
-/// Every section there is, in the order of their events.
-const SECTIONS: [(&str, Render); 11] = [
-    ("head", |state| Head { state }.render()),
-    ("machines", |state| Machines { state }.render()),
-    ("hosts", |state| Hosts { state }.render()),
-    ("services", |state| Services { state }.render()),
-    ("vms", |state| Vms { state }.render()),
-    ("racks", |state| Racks { state }.render()),
-    ("switches", |state| Switches { state }.render()),
-    ("systems", |state| Systems { state }.render()),
-    ("networks", |state| Networks { state }.render()),
-    ("addresses", |state| Addresses { state }.render()),
-    ("users", |state| Users { state }.render()),
-];
+fn services_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
+    let (shown, frame) = nouns::services(scene, look).page(scene, look, "/services");
+    let rows = shown.into_iter().map(|service| services::document(scene.fleet, service, scene.plan));
+    Section::of("services", &Services { rows: rows.collect(), frame })
+}
 
-/// The sections that are shown; others cost nothing, and in a large fleet some are megabytes.
-///
-/// Nothing in here depends on the time of day, so that a section differs only when there is something to see.
-pub fn sections(state: &State, shown: impl Fn(&str) -> bool) -> Result<Vec<Section>, askama::Error> {
-    let shown = SECTIONS.iter().filter(|(name, _)| shown(name));
-    shown.map(|(name, render)| Ok(Section { name, html: render(state)? })).collect()
+fn packages_of(scene: Scene<'_>) -> Result<Section, Error> {
+    Section::of("packages", &Packages { packages: packages::all(scene.fleet) })
+}
+
+fn systems_of(fleet: &Fleet) -> Result<Vec<Vec<Section>>, Error> {
+    let media = systems::all_media(fleet);
+    let listed = Systems { profiles: systems::all_profiles(fleet), media: media.clone() };
+    Ok(vec![vec![Section::of("systems", &listed)?], vec![Section::of("media", &Media { media })?]])
+}
+
+fn racks_of(fleet: &Fleet) -> Result<Vec<Vec<Section>>, Error> {
+    let (racks, switches) = (racks::all(fleet), switches::all(fleet));
+    Ok(vec![
+        vec![Section::of("racks", &Racks { racks })?],
+        vec![Section::of("switches", &Switches { switches })?],
+    ])
+}
+
+fn networks_of(app: &App, scene: Scene<'_>, look: &Look) -> Result<Vec<Vec<Section>>, Error> {
+    let fleet = scene.fleet;
+    let networks = networks::all(app, fleet);
+    let found = list::addresses(fleet, look);
+    let frame = Frame::of(look, "/networks", found.len());
+    let shown = found.shown(frame.skipped(), look.size);
+    let leases =
+        shown.into_iter().map(|(address, mac)| networks::document(app, fleet, address, mac)).collect();
+    Ok(vec![
+        vec![Section::of("networks", &NetworksOf { networks: networks.clone() })?],
+        vec![Section::of("addresses", &Addresses { networks, leases, frame })?],
+    ])
+}
+
+fn settings_of(app: &App, fleet: &Fleet) -> Result<Vec<Vec<Section>>, Error> {
+    let database = match app.core.store().pool() {
+        Pool::Sqlite(_) => "SQLite, in the folder of its state",
+        Pool::Postgres(_) => "PostgreSQL",
+    };
+    let folders = [("What machines boot", &app.files), ("Bundles", &app.bundles), ("Media", &app.systems)];
+    let runs = Runs {
+        daemon: state::daemon(app),
+        site: state::site(fleet),
+        networks: networks::all(app, fleet),
+        database,
+        events: app.core.position(),
+        folders: folders.map(|(what, path)| (what, path.display().to_string())).into(),
+    };
+    let policy = PolicyOf { policy: fleet.policy.clone() };
+    Ok(vec![vec![Section::of("policy", &policy)?], vec![Section::of("runs", &runs)?]])
+}
+
+type Thing = Option<(String, Vec<Section>)>;
+
+fn machine_of(app: &App, scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
+    let Ok(noun) = machines::find(scene.fleet, id) else { return Ok(None) };
+    let documents = machines::documents(app, scene.fleet, scene.observed, scene.plan, [noun]);
+    let [machine] = &documents[..] else { return Ok(None) };
+    let host = scene.fleet.hosts.get(&noun.id).map(|host| {
+        let vms = vm::on_host(scene.fleet, noun.id).take(LOOKED_INTO);
+        HostOf {
+            host: hosts::document(scene.fleet, host, scene.observed),
+            vms: vms.map(|vm| vms::document(scene.fleet, vm, scene.plan)).collect(),
+        }
+    });
+    let compared = thing::of_machine(scene, noun);
+    let hardware = match machine.hardware {
+        Some(_) => Section::of("hardware", &Hardware { machine })?,
+        None => Section::empty("hardware"),
+    };
+    let thing = Section::of("thing", &MachineOf { machine, compared, host, offers: actions::of(machine) })?;
+    Ok(Some((machine.name.clone(), vec![thing, hardware])))
+}
+
+/// VMs that are named on the page of their host.
+const LOOKED_INTO: usize = 60;
+
+fn vm_of(scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
+    let Ok(noun) = vms::find(scene.fleet, id) else { return Ok(None) };
+    let vm = vms::document(scene.fleet, noun, scene.plan);
+    let section = Section::of("thing", &VmOf { vm: &vm, compared: thing::of_vm(scene, noun) })?;
+    Ok(Some((vm.name, vec![section])))
+}
+
+fn service_of(scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
+    let Ok(noun) = services::find(scene.fleet, id) else { return Ok(None) };
+    let service = services::document(scene.fleet, noun, scene.plan);
+    let compared = thing::of_service(scene, noun);
+    let section = Section::of("thing", &ServiceOf { service: &service, compared })?;
+    Ok(Some((service.name, vec![section])))
+}
+
+/// What happened to a thing: as a picture, and as lines.
+async fn past(app: &App, id: &str) -> Result<Vec<Section>, Error> {
+    let entries = match timeline::entries(app, id, LINES).await {
+        // The page says so already.
+        Err(_) if app.core.away().is_some() => Vec::new(),
+        entries => entries?,
+    };
+    let lines: Vec<&Entry> = entries.iter().collect();
+    let progress = overview::progress(&lines);
+    let steps = match Chart::of(&entries) {
+        Some(chart) => Section::of("steps", &Steps { chart, progress })?,
+        None => Section::empty("steps"),
+    };
+    Ok(vec![steps, Section::of("past", &Past { entries, limit: LINES })?])
 }
 
 pub async fn login(Extract(app): Extract<App>) -> Result<Response, Error> {

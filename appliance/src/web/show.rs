@@ -1,13 +1,15 @@
 //! Numbers and states in the words and colours of the page.
 
+use fleet::medium::Medium;
 use fleet::profile::Kind;
+use fleet::wire::Disk;
 
 use crate::api::hosts::Host;
 use crate::api::machines::{Machine, Question};
 use crate::api::networks::Network;
-use crate::api::racks::Rack;
+use crate::api::packages::Package;
+use crate::api::racks::{Held, Rack};
 use crate::api::services::Service;
-use crate::api::state::State;
 use crate::api::switches::{Port, Switch};
 use crate::api::systems::Listed;
 use crate::api::vms::Vm;
@@ -54,6 +56,35 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
+/// A length of time in the two largest of its units.
+pub fn span_ms(ms: u64) -> String {
+    let secs = ms / 1000;
+    let two = |large: u64, unit: &str, small: u64, rest: &str| match small {
+        0 => format!("{large} {unit}"),
+        small => format!("{large} {unit} {small} {rest}"),
+    };
+    match secs {
+        0 if ms > 0 => format!("{ms} ms"),
+        0..60 => format!("{secs} s"),
+        60..3600 => two(secs / 60, "min", secs % 60, "s"),
+        3600..86_400 => two(secs / 3600, "h", secs / 60 % 60, "min"),
+        _ => two(secs / 86_400, "d", secs / 3600 % 24, "h"),
+    }
+}
+
+/// `12,345`
+pub fn count(count: impl std::fmt::Display) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// A number of tenths, without `.0` and without what nobody reads beside three digits.
 fn tenths(tenths: u64) -> String {
     match (tenths / 10, tenths % 10) {
@@ -63,30 +94,17 @@ fn tenths(tenths: u64) -> String {
     }
 }
 
-impl State {
-    pub fn ready(&self) -> usize {
-        self.machines.iter().filter(|machine| machine.phase == "ready").count()
+pub fn size(disk: &Disk) -> String {
+    bytes(disk.bytes)
+}
+
+impl Package {
+    pub fn memory(&self) -> String {
+        mib(self.requires.memory_mib)
     }
 
-    pub fn running(&self) -> usize {
-        self.vms.iter().filter(|vm| vm.phase == "running").count()
-    }
-
-    pub fn answering(&self) -> usize {
-        self.services.iter().filter(|service| service.phase == "answering").count()
-    }
-
-    /// Machines that go no further without a person.
-    pub fn asking(&self) -> impl Iterator<Item = &Machine> {
-        self.machines.iter().filter(|machine| matches!(machine.tone(), Tone::Asks | Tone::Bad))
-    }
-
-    pub fn resident(&self) -> Option<String> {
-        self.daemon.resident_bytes.map(|resident| mib(resident >> 20))
-    }
-
-    pub fn vms_of<'a>(&'a self, host: &'a Host) -> impl Iterator<Item = &'a Vm> {
-        self.vms.iter().filter(|vm| vm.host == host.id)
+    pub fn size(&self) -> String {
+        bytes(self.bytes)
     }
 }
 
@@ -181,12 +199,12 @@ impl Host {
 
 impl Listed {
     /// What a profile that names no medium is installed from.
-    pub fn source(&self, state: &State) -> String {
+    pub fn source(&self, media: &[Medium]) -> String {
         let Some(family) = self.profile.kind.family() else {
             let own = self.profile.kind == Kind::Elisandra;
             return if own { "this appliance" } else { "its own text" }.to_owned();
         };
-        let fits = state.media.iter().filter(|medium| medium.family == family);
+        let fits = media.iter().filter(|medium| medium.family == family);
         let names: Vec<&str> = fits.map(|medium| medium.title.as_str()).collect();
         if names.is_empty() { "nothing yet".to_owned() } else { names.join(", ") }
     }
@@ -223,6 +241,31 @@ impl Network {
 impl Rack {
     pub fn free(&self) -> u32 {
         self.units.saturating_sub(self.holds.iter().map(|held| held.height).sum())
+    }
+}
+
+/// Of one unit in the picture of a rack.
+const UNIT: u32 = 8;
+
+impl Rack {
+    pub fn picture_height(&self) -> u32 {
+        self.units * UNIT
+    }
+}
+
+impl Held {
+    /// From the top of the picture; units are counted from the bottom.
+    pub fn y(&self, rack: &Rack) -> u32 {
+        (rack.units + 1).saturating_sub(self.unit + self.height) * UNIT
+    }
+
+    pub fn picture_height(&self) -> u32 {
+        self.height * UNIT - 1
+    }
+
+    /// Where its text stands.
+    pub fn middle(&self, rack: &Rack) -> u32 {
+        self.y(rack) + self.height * UNIT / 2
     }
 }
 
@@ -273,7 +316,7 @@ fn follows(before: &str, name: &str) -> bool {
     }
 }
 
-fn percent(part: u64, whole: u64) -> u64 {
+pub fn percent(part: u64, whole: u64) -> u64 {
     (part * 100).checked_div(whole).unwrap_or(0).min(100)
 }
 

@@ -26,10 +26,7 @@ pub fn read(sys: &Sys) -> Option<BmcSeen> {
 }
 
 /// `ask` puts one question (network function, command, data) to the controller; the answer is without its code.
-fn seen(
-    firmware: &smbios::Controllers,
-    ask: Option<impl FnMut(u8, u8, &[u8]) -> Option<Vec<u8>>>,
-) -> Option<BmcSeen> {
+fn seen(firmware: &smbios::Controllers, ask: Option<device::Ask>) -> Option<BmcSeen> {
     let kind = if firmware.redfish.is_some() { BmcKind::Redfish } else { BmcKind::Ipmi };
     let there = ask.is_some() || firmware.ipmi || firmware.redfish.is_some();
     let (address, mac) = ask.and_then(lan).unwrap_or_default();
@@ -88,11 +85,11 @@ mod tests {
 
     type Answers = Vec<((u8, u8), Vec<u8>)>;
 
-    fn answering(answers: Answers) -> Option<impl FnMut(u8, u8, &[u8]) -> Option<Vec<u8>>> {
-        Some(move |function: u8, command: u8, data: &[u8]| {
+    fn answering(answers: Answers) -> Option<device::Ask> {
+        Some(Box::new(move |function: u8, command: u8, data: &[u8]| {
             assert_eq!((function, command, &data[2..]), (0x0c, 2, &[0, 0][..]));
             answers.iter().find(|(asked, _)| *asked == (data[0], data[1])).map(|(_, answer)| answer.clone())
-        })
+        }))
     }
 
     const MAC: [u8; 7] = [0x11, 0x52, 0x54, 0, 1, 2, 3];
@@ -118,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_controller_that_says_nothing_is_there_all_the_same() {
-        let none = None::<fn(u8, u8, &[u8]) -> Option<Vec<u8>>>;
+        let none = None::<device::Ask>;
         assert_eq!(seen(&Controllers::default(), none), None);
         let bare = BmcSeen { address: None, mac: None, kind: BmcKind::Ipmi };
         assert_eq!(seen(&Controllers::default(), answering(Vec::new())), Some(bare.clone()));
@@ -134,7 +131,7 @@ mod tests {
         for (address, known) in
             [("169.254.95.118", None), ("fe80::1", None), ("", None), ("10.77.1.5", Some("10.77.1.5"))]
         {
-            let none = None::<fn(u8, u8, &[u8]) -> Option<Vec<u8>>>;
+            let none = None::<device::Ask>;
             let bmc = seen(&firmware(address), none).unwrap();
             assert_eq!((bmc.kind, bmc.address), (BmcKind::Redfish, known.map(|it| it.parse().unwrap())));
         }

@@ -47,6 +47,12 @@ impl World {
         format!("https://{}{path}", self.address)
     }
 
+    /// Opens a page and waits until it is live.
+    pub fn go(&self, browser: &mut Browser, path: &str) {
+        browser.open(&self.url(path)).unwrap();
+        browser.wait_for("document.querySelector('#link b')?.textContent === 'live'").unwrap();
+    }
+
     pub fn core(&self) -> &Core {
         &self.site.app.core
     }
