@@ -115,11 +115,10 @@ mod tests {
 
     #[test]
     fn a_controller_that_says_nothing_is_there_all_the_same() {
-        let none = None::<device::Ask>;
-        assert_eq!(seen(&Controllers::default(), none), None);
+        assert_eq!(seen(&Controllers::default(), None::<device::Ask>), None);
         let bare = BmcSeen { address: None, mac: None, kind: BmcKind::Ipmi };
         assert_eq!(seen(&Controllers::default(), answering(Vec::new())), Some(bare.clone()));
-        assert_eq!(seen(&Controllers { ipmi: true, redfish: None }, none), Some(bare));
+        assert_eq!(seen(&Controllers { ipmi: true, redfish: None }, None::<device::Ask>), Some(bare));
         let nonsense =
             vec![((1, 5), vec![]), ((2, 5), vec![0x11, 0, 0, 0, 0, 0, 0]), ((3, 5), vec![0x11; 3])];
         assert!(seen(&Controllers::default(), answering(nonsense)).unwrap().mac.is_none());
@@ -131,8 +130,7 @@ mod tests {
         for (address, known) in
             [("169.254.95.118", None), ("fe80::1", None), ("", None), ("10.77.1.5", Some("10.77.1.5"))]
         {
-            let none = None::<device::Ask>;
-            let bmc = seen(&firmware(address), none).unwrap();
+            let bmc = seen(&firmware(address), None::<device::Ask>).unwrap();
             assert_eq!((bmc.kind, bmc.address), (BmcKind::Redfish, known.map(|it| it.parse().unwrap())));
         }
         let lan = vec![((1, 5), MAC.to_vec()), ((1, 3), vec![0x11, 10, 77, 1, 5])];
