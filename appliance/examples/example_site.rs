@@ -15,7 +15,7 @@ use appliance::core::{Actor, Core};
 use appliance::{packages, tls, web};
 use fleet::rack::Place;
 use fleet::switch::Plugged;
-use fleet::vm::{Image, NewVm};
+use fleet::vm::{Image, NewVm, Recover};
 use fleet::wire::SoftwareState;
 use fleet::{Command, NodeId};
 use tokio::io::{AsyncBufReadExt as _, BufReader};

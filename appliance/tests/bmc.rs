@@ -182,8 +182,9 @@ async fn a_question_that_is_given_up_leaves_no_session_behind() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
+    let bmc = bmcs.at(&endpoint, Some(&login), NOW);
     tokio::select! {
-        power = bmcs.at(&endpoint, Some(&login), NOW).power() => panic!("{power:?}"),
+        power = bmc.power() => panic!("{power:?}"),
         () = given_up => {}
     }
     for _ in 0..500 {

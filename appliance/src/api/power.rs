@@ -56,7 +56,7 @@ pub struct FenceShown {
 /// Something that a person can do with a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActionShown {
-    /// power-on, power-off, power-cycle, fence, unfence, reimage, identify, dark
+    /// power-on, power-off, power-cycle, fence, unfence, reimage, identify, identify-off
     #[serde(rename = "do")]
     pub action: String,
     /// Why it cannot be done now.
@@ -106,7 +106,7 @@ pub fn actions(fleet: &Fleet, machine: &machine::Machine) -> Vec<ActionShown> {
         ("unfence", Command::Unfence { machine: id, on: true }),
         ("reimage", Command::Reimage { machine: id, how: Reimage::default() }),
         ("identify", Command::Light { machine: id, on: true }),
-        ("dark", Command::Light { machine: id, on: false }),
+        ("identify-off", Command::Light { machine: id, on: false }),
     ];
     let shown = all.into_iter().map(|(action, command)| {
         let decided = fleet::decide(fleet, &command, Ctx { now: now() });

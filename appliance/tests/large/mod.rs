@@ -32,7 +32,7 @@ pub async fn site(dir: &Path, vms: u64, machines: usize) -> Site {
     for (node, said) in sample::observed(&core.fleet(), core::now()) {
         core.observe(node, said.said.clone());
     }
-    let policy = Policy { adopt: Adopt::Ask, ssh_keys: Vec::new() };
+    let policy = Policy { adopt: Adopt::Ask, ..Policy::default() };
     core.execute(&Actor::Appliance, Command::SetPolicy { policy }).await.unwrap();
     let first = core.fleet().last_machine + 1;
     let more: Vec<u64> =

@@ -115,6 +115,7 @@ fn what_if_shows_what_would_happen_and_then_exactly_that_is_done() {
         memory_mib: 4096,
         disk_gib: 4,
         image: vm::Image::clone(&made.image),
+        recover: vm::Recover::Wait,
     };
     world.happen(world.core().execute(&person(), Command::CreateVm { spec })).unwrap();
     browser.click("#new-vm button:not([type=button])").unwrap();
