@@ -17,7 +17,7 @@ pub(super) fn plan(fleet: &Fleet, machine: &machine::Machine, observed: &Observe
                 None => "is being fenced: its BMC switches it off".to_owned(),
             };
             let hint = "it is tried again by itself; or pull its plug and say so: eli host fence NAME --off";
-            wait(machine, fence.since, what, hint, look);
+            wait(machine, fence.since, what, hint, fence.trouble.is_some(), look);
         }
         (None, Some(order)) => ordered(machine, order, look),
         (None, None) => {
@@ -33,22 +33,36 @@ fn ordered(machine: &machine::Machine, order: &Order, look: &mut Look) {
     match &order.trouble {
         Some(trouble) => {
             let what = format!("is to be {done}: {trouble}");
-            wait(machine, order.since, what, "it is tried again by itself; cancel it to stop that", look);
+            wait(
+                machine,
+                order.since,
+                what,
+                "it is tried again by itself; cancel it to stop that",
+                true,
+                look,
+            );
         }
         None => {
             let what = format!("is to be {done}");
-            wait(machine, order.since, what, "look at its BMC, or cancel it", look);
+            wait(machine, order.since, what, "look at its BMC, or cancel it", false, look);
         }
     }
 }
 
-/// The hint is given once it is late.
-fn wait(machine: &machine::Machine, since: Timestamp, what: String, hint: &'static str, look: &mut Look) {
+/// The hint is given where there is trouble, and once it is late.
+fn wait(
+    machine: &machine::Machine,
+    since: Timestamp,
+    what: String,
+    hint: &'static str,
+    trouble: bool,
+    look: &mut Look,
+) {
     let late = look.over(since, power::LIMIT_SECS);
     if late && machine.late.is_none() {
         look.act(Command::RecordLate { subject: look.subject, what: what.clone() });
     }
-    look.wait_since(since, what, Some(hint).filter(|_| late));
+    look.wait_since(since, what, Some(hint).filter(|_| late || trouble));
 }
 
 /// One that is off and speaks was switched on by somebody, or was never off.
