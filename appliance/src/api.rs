@@ -1,7 +1,8 @@
 //! REST over JSON, used by the page and by `eli`: one file per resource; [`router`] lists every route.
 //!
 //! The documents here are what both of them show, so that the page and the console cannot say different
-//! things. Times are milliseconds since 1970-01-01T00:00:00Z; errors are `{"error":"a sentence"}`.
+//! things. Times are milliseconds since 1970-01-01T00:00:00Z; errors are `application/problem+json`
+//! ([`crate::web::problem`]).
 
 pub mod document;
 pub mod events;
@@ -10,7 +11,11 @@ pub mod history;
 pub mod hosts;
 pub mod machines;
 pub mod networks;
+pub mod once;
+pub mod openapi;
 pub mod packages;
+pub mod paging;
+pub mod patch;
 pub mod plan;
 pub mod policy;
 pub mod query;
@@ -25,10 +30,12 @@ pub mod switches;
 pub mod systems;
 pub mod timeline;
 pub mod users;
+pub mod versions;
 pub mod vms;
 
 use axum::extract::FromRequest;
 use fleet::{Event, Plan, Subject, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::web;
@@ -39,7 +46,7 @@ use crate::web;
 pub struct Json<T>(pub T);
 
 /// The answer to a command: what has changed by it, in the words of the timeline.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// Id of what was made, for commands that make something.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -58,7 +65,7 @@ impl Changed {
 }
 
 /// `?force=true`: whatever is in the way.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Force {
     #[serde(default)]
@@ -66,7 +73,7 @@ pub struct Force {
 }
 
 /// Why something is not further than it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Wait {
     pub since: Timestamp,
     pub what: String,

@@ -336,7 +336,7 @@ fn client(access: &Access, settings_path: &Path) -> anyhow::Result<Client> {
 
 async fn adopt(client: &Client, id: &str, how: &nouns::HowInstalled) -> anyhow::Result<Changed> {
     let nouns::HowInstalled { wipe, profile, disk } = how;
-    let machines: Vec<crate::api::machines::Machine> = client.get("/machines").await?;
+    let machines: Vec<crate::api::machines::Machine> = client.list("/machines").await?;
     let machine = machines.iter().find(|machine| machine.id.to_string() == id || machine.name == id);
     let question = machine.and_then(|machine| machine.question.as_ref());
     let serials = match question {

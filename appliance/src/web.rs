@@ -7,6 +7,7 @@ pub mod assets;
 mod error;
 pub mod live;
 pub mod pages;
+pub mod problem;
 pub mod show;
 
 pub use error::Error;

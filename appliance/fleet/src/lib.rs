@@ -26,6 +26,8 @@ mod planner;
 pub mod profile;
 pub mod rack;
 pub mod restore;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod service;
 mod simulate;
 pub mod site;

@@ -40,6 +40,7 @@ pub enum Instruction {
 
 /// What a computer is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hardware {
     pub firmware: Firmware,
     /// SMBIOS type 1; absent where the firmware gives none. Not unique in the field.
@@ -57,6 +58,7 @@ pub struct Hardware {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Firmware {
     Bios,
@@ -65,6 +67,7 @@ pub enum Firmware {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cpu {
     pub model: String,
     pub sockets: u32,
@@ -75,6 +78,7 @@ pub struct Cpu {
 
 /// A block device that could hold a system: no optical drives, no loop devices, no RAM disks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Disk {
     /// `/dev/vda`; may differ at the next boot.
     pub path: String,
@@ -91,6 +95,7 @@ pub struct Disk {
 
 /// A file system, volume group, RAID member or partition table found on a disk or a part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiskContent {
     /// `/dev/vda1`
     pub path: String,
@@ -100,6 +105,7 @@ pub struct DiskContent {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Nic {
     pub name: String,
     pub mac: Mac,

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use reqwest::header;
 use reqwest::{Body, Method, RequestBuilder, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::guard;
 use crate::api::plan::Planned;
+use crate::api::{guard, paging};
 
 use super::pin::{self, Fingerprint, Seen};
 
@@ -61,8 +62,20 @@ impl Client {
         self.answer(self.request(Method::GET, path).timeout(Duration::from_secs(60))).await
     }
 
+    /// A list with all its parts.
     pub async fn list<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
-        self.get(path).await
+        let mut all = Vec::new();
+        let mut path = path.to_owned();
+        loop {
+            let request = self.request(Method::GET, &path).timeout(Duration::from_secs(60));
+            let (part, next) = self.part::<Vec<T>>(request).await?;
+            let is_empty = part.is_empty();
+            all.extend(part);
+            match next {
+                Some(next) if !is_empty => path = next,
+                Some(_) | None => return Ok(all),
+            }
+        }
     }
 
     pub async fn send<T: DeserializeOwned>(
@@ -102,21 +115,33 @@ impl Client {
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        Ok(self.part(request).await?.0)
+    }
+
+    /// An answer, and where the next part of it is.
+    async fn part<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> anyhow::Result<(T, Option<String>)> {
         let response = request.send().await.map_err(|error| self.unreached(&error))?;
         let status = response.status();
+        let link = response.headers().get(header::LINK).and_then(|link| link.to_str().ok());
+        let next =
+            link.and_then(paging::next).and_then(|next| next.strip_prefix("/api/v1")).map(str::to_owned);
         let bytes = response.bytes().await.map_err(|error| self.unreached(&error))?;
         if status == StatusCode::UNAUTHORIZED && self.token.is_some() {
             bail!("the session is over; eli login {}", self.server);
         }
         if !status.is_success() {
             let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            match answer["error"].as_str() {
+            match answer["detail"].as_str() {
                 Some(sentence) => bail!("{sentence}"),
                 None => bail!("{} answered {status}", self.server),
             }
         }
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} answered something unexpected", self.server))
+        let answer = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} answered something unexpected", self.server))?;
+        Ok((answer, next))
     }
 
     fn unreached(&self, error: &reqwest::Error) -> anyhow::Error {
