@@ -26,6 +26,7 @@ pub mod services;
 pub mod session;
 pub mod sessions;
 pub mod state;
+pub mod support;
 pub mod switches;
 pub mod systems;
 pub mod timeline;

@@ -165,7 +165,9 @@ async fn start_servers(
         TcpListener::bind(config.nodes).await.with_context(|| format!("listening on {}", config.nodes))?;
     let page_tls = tls::page_config(app.ca.server_certificate(&addresses)?)?;
     let node_tls = tls::node_config(app.ca.server_certificate(&addresses)?)?;
-    tasks.spawn(tls::serve(page, Arc::clone(&page_tls), web::router(app.clone()), None, shutdown.clone()));
+    let settings = axum::Extension(api::support::Settings(config.shown()));
+    let pages = web::router(app.clone()).layer(settings);
+    tasks.spawn(tls::serve(page, Arc::clone(&page_tls), pages, None, shutdown.clone()));
     let ca = Some(Arc::clone(&app.ca));
     tasks.spawn(tls::serve(nodes, node_tls, node_api::router(app.clone()), ca, shutdown.clone()));
 

@@ -180,6 +180,12 @@ enum Command {
     Token(users::TokenVerb),
     /// Who you are, and what you may do
     Me,
+    /// Write what somebody needs who is asked for help, without secrets
+    Support {
+        /// The archive, a .tar.gz; it must not be there yet
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Change your own password
     Passwd(users::OwnPassword),
     /// Show or set which machines are adopted without asking, and whose SSH keys are let in
@@ -313,6 +319,11 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
         Command::Session(verb) => users::session(client, verb, output).await,
         Command::Token(verb) => users::token(client, verb).await,
         Command::Me => users::me(client, output).await,
+        Command::Support { out } => {
+            let bytes = client.download("/support", &out).await?;
+            println!("{}: {bytes} bytes, without passwords, keys and tokens", out.display());
+            Ok(())
+        }
         Command::Passwd(own) => users::passwd(client, own).await,
         Command::Policy(set) => policy(client, set, output).await,
     }

@@ -15,6 +15,7 @@ pub mod dhcp;
 pub mod eli;
 pub mod files;
 mod incoming;
+pub mod metrics;
 pub mod mirror;
 pub mod netboot;
 pub mod network;

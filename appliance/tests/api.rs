@@ -89,7 +89,10 @@ async fn what_one_has_already_is_not_sent_again() {
 async fn a_document_is_changed_only_if_it_is_still_what_was_read() {
     let client = logged_in().await;
     let subnet = json!({ "name": "lab", "network": "10.99.0.0/24" });
-    client.call("PUT", "/api/v1/subnets/lab", "application/json", subnet.to_string()).await.of(StatusCode::OK);
+    client
+        .call("PUT", "/api/v1/subnets/lab", "application/json", subnet.to_string())
+        .await
+        .of(StatusCode::OK);
     let profile = json!({ "name": "mine", "kind": "debian" });
     client.post("/api/v1/profiles", profile).await.of(StatusCode::OK);
     for (method, path, read) in [
@@ -106,7 +109,10 @@ async fn a_document_is_changed_only_if_it_is_still_what_was_read() {
     }
     // Two people read it; one is too late.
     let seen = client.version("/api/v1/policy").await;
-    client.patch("/api/v1/policy", json!([{ "op": "add", "path": "/ssh_keys/-", "value": KEY }])).await.of(StatusCode::OK);
+    client
+        .patch("/api/v1/policy", json!([{ "op": "add", "path": "/ssh_keys/-", "value": KEY }]))
+        .await
+        .of(StatusCode::OK);
     let policy = json!({ "adopt": "ask", "ssh_keys": [] });
     let late = client.with_header(("PUT", "/api/v1/policy", policy), ("if-match", &seen)).await;
     assert_eq!(late.status, StatusCode::PRECONDITION_FAILED);
@@ -119,7 +125,10 @@ const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAabcdefghijklmnopqrstuvw
 async fn documents_are_patched() {
     let client = logged_in().await;
     let subnet = json!({ "name": "lab", "network": "10.99.0.0/24" });
-    client.call("PUT", "/api/v1/subnets/lab", "application/json", subnet.to_string()).await.of(StatusCode::OK);
+    client
+        .call("PUT", "/api/v1/subnets/lab", "application/json", subnet.to_string())
+        .await
+        .of(StatusCode::OK);
     let path = "/api/v1/subnets/lab";
     client.patch(path, json!([{ "op": "add", "path": "/mtu", "value": 9000 }])).await.of(StatusCode::OK);
     assert_eq!(client.get(path).await.json()["mtu"], 9000);

@@ -37,6 +37,8 @@ const WHO: &str = "
     viewer   POST   /api/v1/tokens
     viewer   POST   /api/v1/logout
     viewer   GET    /api/v1/openapi.json
+    admin    GET    /api/v1/support
+    viewer   GET    /metrics
     viewer   GET    /api/v1/state
     viewer   GET    /api/v1/events
     viewer   GET    /api/v1/machines

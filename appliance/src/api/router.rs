@@ -12,10 +12,10 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
     document, events, guard, history, hosts, machines, networks, once, openapi, packages, plan, policy,
-    query, racks, replay, services, session, sessions, state, switches, systems, timeline, users, versions,
-    vms,
+    query, racks, replay, services, session, sessions, state, support, switches, systems, timeline, users,
+    versions, vms,
 };
-use crate::{App, web};
+use crate::{App, metrics, web};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -73,6 +73,8 @@ pub fn routes() -> Vec<Route> {
         route(OWN,  "POST",   "/api/v1/tokens",                 post(sessions::make_token)),
         route(OWN,  "POST",   "/api/v1/logout",                 post(session::logout)),
         route(VIEW, "GET",    "/api/v1/openapi.json",           get(openapi::get)),
+        route(RULE, "GET",    "/api/v1/support",                get(support::get)),
+        route(VIEW, "GET",    "/metrics",                       get(metrics::get)),
         route(VIEW, "GET",    "/api/v1/state",                  get(state::get)),
         route(VIEW, "GET",    "/api/v1/events",                 get(events::get)),
         route(VIEW, "GET",    "/api/v1/machines",               get(machines::list)),

@@ -126,7 +126,7 @@ fn daemon(app: &App) -> Daemon {
 }
 
 /// proc_pid_status(5): VmRSS is in kB.
-fn resident_bytes() -> Option<u64> {
+pub fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

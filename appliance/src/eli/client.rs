@@ -62,6 +62,21 @@ impl Client {
         self.answer(self.request(Method::GET, path).timeout(Duration::from_secs(60))).await
     }
 
+    /// An answer that is no JSON, into a file that only its owner may read.
+    pub async fn download(&self, path: &str, file: &std::path::Path) -> anyhow::Result<u64> {
+        use std::io::Write as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let request = self.request(Method::GET, path).timeout(Duration::from_secs(120));
+        let response = request.send().await.map_err(|error| self.unreached(&error))?;
+        let status = response.status();
+        let bytes = response.bytes().await.map_err(|error| self.unreached(&error))?;
+        self.succeeded(status, &bytes)?;
+        let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+        let mut written = written.with_context(|| format!("writing {}", file.display()))?;
+        written.write_all(&bytes).with_context(|| format!("writing {}", file.display()))?;
+        Ok(bytes.len() as u64)
+    }
+
     /// A list with all its parts.
     pub async fn list<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
         let mut all = Vec::new();
@@ -129,19 +144,24 @@ impl Client {
         let next =
             link.and_then(paging::next).and_then(|next| next.strip_prefix("/api/v1")).map(str::to_owned);
         let bytes = response.bytes().await.map_err(|error| self.unreached(&error))?;
+        self.succeeded(status, &bytes)?;
+        let answer = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} answered something unexpected", self.server))?;
+        Ok((answer, next))
+    }
+
+    fn succeeded(&self, status: StatusCode, bytes: &[u8]) -> anyhow::Result<()> {
         if status == StatusCode::UNAUTHORIZED && self.token.is_some() {
             bail!("the session is over; eli login {}", self.server);
         }
         if !status.is_success() {
-            let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+            let answer: Value = serde_json::from_slice(bytes).unwrap_or_default();
             match answer["detail"].as_str() {
                 Some(sentence) => bail!("{sentence}"),
                 None => bail!("{} answered {status}", self.server),
             }
         }
-        let answer = serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} answered something unexpected", self.server))?;
-        Ok((answer, next))
+        Ok(())
     }
 
     fn unreached(&self, error: &reqwest::Error) -> anyhow::Error {

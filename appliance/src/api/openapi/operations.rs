@@ -65,6 +65,12 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
             .answers::<session::Token>(),
 
         ("GET", "/api/v1/openapi.json") => says("This description").answers::<Value>(),
+        ("GET", "/api/v1/support") => {
+            says("An archive for who is asked for help, without secrets").as_kind("application/gzip")
+        }
+        ("GET", "/metrics") => {
+            says("Counts and times for Prometheus").as_kind("text/plain").answers::<String>()
+        }
         ("GET", "/api/v1/state") => says("Everything there is, in one document").answers::<state::State>(),
         ("GET", "/api/v1/events") => {
             stream("What changes, as it does; goes on after Last-Event-ID").asked::<events::Wanted>()
