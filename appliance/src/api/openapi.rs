@@ -238,8 +238,9 @@ impl Operation {
             responses["200"]["headers"]["ETag"] = etag;
             responses.insert("304".to_owned(), json!({ "description": "It is still of this version." }));
         }
-        if route.access == Access::Page {
-            responses.insert("303".to_owned(), json!({ "description": "Off to the login." }));
+        if self.kind == "text/html" {
+            let what = "Off to where one logs in, or to where one is once that is done.";
+            responses.insert("303".to_owned(), json!({ "description": what }));
         }
         for (status, what) in self.errors(route) {
             let problem = maker.subschema_for::<Problem>().to_value();

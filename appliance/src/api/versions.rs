@@ -27,8 +27,6 @@ pub async fn conditional(request: Request, next: Next) -> Result<Response, web::
     let tag = tag(&bytes);
     let value = HeaderValue::from_str(&tag).map_err(|error| web::Error::Broken(error.into()))?;
     parts.headers.insert(header::ETAG, value);
-    // A version is only good for who was allowed to see it.
-    parts.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     if known.is_some_and(|known| names(&known, &tag)) {
         parts.headers.remove(header::CONTENT_TYPE);
         parts.headers.remove(header::CONTENT_LENGTH);
