@@ -33,6 +33,7 @@ pub mod timeline;
 pub mod users;
 pub mod versions;
 pub mod vms;
+pub mod webhooks;
 
 use axum::extract::FromRequest;
 use fleet::{Event, Plan, Subject, Timestamp};

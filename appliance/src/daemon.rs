@@ -18,7 +18,9 @@ use crate::network::{Found, Wires};
 use crate::store::Store;
 use crate::tokens::Tokens;
 use crate::vault::Vault;
-use crate::{App, api, auth, console, core, dhcp, mirror, network, node_api, reconcile, systems, tls, web};
+use crate::{
+    App, api, auth, console, core, dhcp, mirror, network, node_api, reconcile, systems, tls, web, webhooks,
+};
 
 /// Runs until a signal comes or a task fails; systemd starts it again.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -68,6 +70,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     start_servers(&config, &found, &app, &mut tasks, &shutdown).await?;
     if !config.rehearsal {
+        tasks.spawn(webhooks::run(app.clone(), shutdown.clone()));
         tasks.spawn(reconcile::run(core.clone(), shutdown.clone()));
         tasks.spawn(record_own_machine(app.clone(), config.clone(), shutdown.clone()));
     }

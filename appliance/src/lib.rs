@@ -29,6 +29,7 @@ pub mod tls;
 pub mod tokens;
 pub mod vault;
 pub mod web;
+pub mod webhooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;

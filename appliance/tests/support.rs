@@ -102,6 +102,11 @@ async fn no_secret_is_in_anything_that_is_shown_or_kept_beside_it() {
     let hash = "$6$plantedsalt$plantedhashplantedhash";
     let profile = json!({ "name": "mine", "kind": "debian", "password_hash": hash });
     client.post("/api/v1/profiles", profile).await.of(StatusCode::OK);
+    let webhook = json!({ "url": "http://127.0.0.1:9/", "secret": "a-planted-secret-of-a-webhook" });
+    client.post("/api/v1/webhooks", webhook).await.of(StatusCode::CREATED);
+    let vault = &client.site.app.vault;
+    let planted = appliance::vault::Secret::new("a-planted-password-of-a-bmc");
+    vault.put("bmc/m1", &planted, appliance::core::now()).await.unwrap();
     let dir = client.dir.path();
     let mut secrets = vec![
         password.to_owned(),
@@ -109,6 +114,9 @@ async fn no_secret_is_in_anything_that_is_shown_or_kept_beside_it() {
         session.as_str().unwrap().to_owned(),
         token.as_str().unwrap().to_owned(),
         client.token.clone(),
+        "a-planted-secret-of-a-webhook".to_owned(),
+        "a-planted-password-of-a-bmc".to_owned(),
+        std::fs::read_to_string(dir.join("seal-key")).unwrap().trim().to_owned(),
         std::fs::read_to_string(dir.join("secret")).unwrap().trim().to_owned(),
     ];
     let key = std::fs::read_to_string(dir.join("ca-key.pem")).unwrap();
@@ -133,6 +141,7 @@ async fn no_secret_is_in_anything_that_is_shown_or_kept_beside_it() {
         "/api/v1/log",
         "/api/v1/log/compacted",
         "/api/v1/sessions",
+        "/api/v1/webhooks",
         "/api/v1/users",
         "/api/v1/timeline/site",
         "/",

@@ -37,6 +37,9 @@ const WHO: &str = "
     viewer   POST   /api/v1/tokens
     viewer   POST   /api/v1/logout
     viewer   GET    /api/v1/openapi.json
+    admin    GET    /api/v1/webhooks
+    admin    POST   /api/v1/webhooks
+    admin    DELETE /api/v1/webhooks/{id}
     admin    GET    /api/v1/support
     viewer   GET    /metrics
     viewer   GET    /api/v1/state

@@ -13,7 +13,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use super::{
     document, events, guard, history, hosts, machines, networks, once, openapi, packages, plan, policy,
     query, racks, replay, services, session, sessions, state, support, switches, systems, timeline, users,
-    versions, vms,
+    versions, vms, webhooks,
 };
 use crate::{App, metrics, web};
 
@@ -73,6 +73,9 @@ pub fn routes() -> Vec<Route> {
         route(OWN,  "POST",   "/api/v1/tokens",                 post(sessions::make_token)),
         route(OWN,  "POST",   "/api/v1/logout",                 post(session::logout)),
         route(VIEW, "GET",    "/api/v1/openapi.json",           get(openapi::get)),
+        route(RULE, "GET",    "/api/v1/webhooks",               get(webhooks::list)),
+        route(Access::Own(Role::Admin), "POST",   "/api/v1/webhooks",      post(webhooks::add)),
+        route(Access::Own(Role::Admin), "DELETE", "/api/v1/webhooks/{id}", delete(webhooks::remove)),
         route(RULE, "GET",    "/api/v1/support",                get(support::get)),
         route(VIEW, "GET",    "/metrics",                       get(metrics::get)),
         route(VIEW, "GET",    "/api/v1/state",                  get(state::get)),

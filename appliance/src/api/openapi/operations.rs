@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Operation;
 use crate::api::{
     Changed, Force, document, events, history, hosts, machines, networks, packages, patch, plan, query,
-    racks, replay, services, session, sessions, state, switches, systems, timeline, users, vms,
+    racks, replay, services, session, sessions, state, switches, systems, timeline, users, vms, webhooks,
 };
 use crate::store::Entry;
 
@@ -65,6 +65,13 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
             .answers::<session::Token>(),
 
         ("GET", "/api/v1/openapi.json") => says("This description").answers::<Value>(),
+        ("GET", "/api/v1/webhooks") => {
+            says("Where events are sent, and what is in the way").lists::<crate::webhooks::Webhook>()
+        }
+        ("POST", "/api/v1/webhooks") => {
+            changes("Sends events to an address from now on").takes::<webhooks::NewWebhook>().makes()
+        }
+        ("DELETE", "/api/v1/webhooks/{id}") => changes("Sends events there no more"),
         ("GET", "/api/v1/support") => {
             says("An archive for who is asked for help, without secrets").as_kind("application/gzip")
         }
