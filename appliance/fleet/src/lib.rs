@@ -26,6 +26,7 @@ mod planner;
 pub mod profile;
 pub mod rack;
 pub mod restore;
+pub mod scope;
 pub mod service;
 mod simulate;
 pub mod site;

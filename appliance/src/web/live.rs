@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
@@ -89,13 +90,13 @@ impl Live {
 
     async fn look(&mut self, revision: u64) {
         // Logging out elsewhere, or a session that ran out, ends what this one sees.
-        if !matches!(guard::of_token(&self.app, &self.token).await, Ok(Some(_))) {
+        let Ok(Some((user, role, session))) = guard::of_token(&self.app, &self.token).await else {
             self.ready.push_back(Event::default().event("over").data("logged out"));
             self.over = true;
             return;
-        }
+        };
         let state = state::state(&self.app);
-        let sections = match pages::sections(&state, |name| self.wanted.has(name)) {
+        let mut sections = match pages::sections(&state, |name| self.wanted.has(name)) {
             Ok(sections) => sections,
             Err(error) => {
                 tracing::error!(%error, "A section of the page could not be rendered");
@@ -103,6 +104,14 @@ impl Live {
                 return;
             }
         };
+        if self.wanted.has("sessions") {
+            let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+            let person = guard::Person { user, role, session, from, rehearsal: None };
+            match pages::own_sessions(&self.app, &person).await {
+                Ok(section) => sections.push(section),
+                Err(error) => tracing::warn!(?error, "The sessions could not be listed"),
+            }
+        }
         for section in sections {
             if self.sent.get(section.name) != Some(&section.html) {
                 self.ready.push_back(Event::default().event(section.name).data(&section.html));

@@ -51,6 +51,8 @@ struct Login {
 struct Welcome {
     version: String,
     person: &'static str,
+    /// There are other users, who may have passwords.
+    others: bool,
 }
 
 #[derive(Template)]
@@ -125,9 +127,14 @@ pub async fn networks(app: Extract<App>, person: Extension<Person>) -> Result<Ht
 /// Who may do what, and who is logged in. Sessions are the person's own, so they are not among the sections that are
 /// the same for everybody.
 pub async fn users(app: Extract<App>, person: Extension<Person>) -> Result<Html<String>, Error> {
-    let sessions = sessions::of(&app, &person).await?;
-    let sessions = Section { name: "sessions", html: Sessions { sessions }.render()? };
+    let sessions = own_sessions(&app, &person).await?;
     render_page(&app, &person, "users", "Users", &["users"], Some(sessions))
+}
+
+/// The section that is a person's own.
+pub async fn own_sessions(app: &App, person: &Person) -> Result<Section, Error> {
+    let sessions = sessions::of(app, person).await?;
+    Ok(Section { name: "sessions", html: Sessions { sessions }.render()? })
 }
 
 fn sections_page(
@@ -186,7 +193,8 @@ pub fn sections(state: &State, shown: impl Fn(&str) -> bool) -> Result<Vec<Secti
 }
 
 pub async fn login(Extract(app): Extract<App>) -> Result<Response, Error> {
-    if app.auth.code().is_some() {
+    // While there is a code, others than the built-in user may have passwords.
+    if app.auth.code().is_some() && app.core.fleet().users.is_empty() {
         return Ok(Redirect::to("/welcome").into_response());
     }
     Ok(Html(Login { version: assets::version(), person: user::FIRST }.render()?).into_response())
@@ -197,7 +205,8 @@ pub async fn welcome(Extract(app): Extract<App>) -> Result<Response, Error> {
     if app.auth.code().is_none() {
         return Ok(Redirect::to("/login").into_response());
     }
-    Ok(Html(Welcome { version: assets::version(), person: user::FIRST }.render()?).into_response())
+    let others = !app.core.fleet().users.is_empty();
+    Ok(Html(Welcome { version: assets::version(), person: user::FIRST, others }.render()?).into_response())
 }
 
 pub async fn timeline(Extract(app): Extract<App>, Path(id): Path<String>) -> Result<Html<String>, Error> {
