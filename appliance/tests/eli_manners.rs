@@ -226,6 +226,7 @@ async fn shells_read_what_completion_prints_and_man_reads_the_manual() {
 
     let page = desk.eli(&["man"]).await.out;
     let page = desk.file("eli.1", page.as_bytes());
-    let shown = Command::new("groff").args(["-man", "-Tutf8", "-ww", "-z", &page]).output().await.unwrap();
+    let shown =
+        Command::new("groff").args(["-man", "-Kutf8", "-Tutf8", "-ww", "-z", &page]).output().await.unwrap();
     assert!(shown.status.success() && shown.stderr.is_empty(), "{}", String::from_utf8_lossy(&shown.stderr));
 }

@@ -102,8 +102,8 @@ async fn somebody_who_is_there_sees_it_all_and_resets_the_password() {
     let mut admin = logged_in().await;
     let terminal = Terminal::new();
     terminal.start();
-    let before = terminal.shows("The appliance is starting.").await;
-    assert!(before.contains("the daemon is not running"), "{before}");
+    let before = terminal.shows("the daemon is not running").await;
+    assert!(before.contains("The appliance is starting."), "{before}");
 
     report(&admin.site.app.core, mac(3), true).await;
     serve(&mut admin, &terminal.config);

@@ -36,11 +36,11 @@ async fn a_token_does_what_it_is_for_and_nothing_else() {
     assert_eq!(ci.get("/api/v1/me").await.json()["scope"], "add_rack machines:read vms");
 
     let vm = json!({ "name": "web", "memory_mib": 512, "vcpus": 1, "disk_gib": 4 });
-    ci.post("/api/v1/vms", vm.clone()).await.of(StatusCode::OK);
+    ci.post("/api/v1/vms", vm.clone()).await.of(StatusCode::CREATED);
     for path in ["/api/v1/vms", "/api/v1/machines", "/api/v1/query/vms", "/api/v1/query/machines"] {
         ci.get(path).await.of(StatusCode::OK);
     }
-    ci.post("/api/v1/racks", json!({ "name": "r1", "units": 42 })).await.of(StatusCode::OK);
+    ci.post("/api/v1/racks", json!({ "name": "r1", "units": 42 })).await.of(StatusCode::CREATED);
     let refused = ci.delete("/api/v1/racks/r1").await.of(StatusCode::FORBIDDEN);
     assert_eq!(refused["error"], "this token is for add_rack machines:read vms, and not for remove_rack");
     let refused = ci.post("/api/v1/machines/m1/cancel", json!({})).await.of(StatusCode::FORBIDDEN);
