@@ -258,8 +258,7 @@ fn overview(screen: &Screen) -> Vec<Line<'static>> {
     lines.push(Line::from(status.network.clone()));
     lines.extend(status.warnings.iter().map(|warning| Line::styled(warning.clone(), bold())));
     if !status.needs.is_empty() {
-        lines
-            .push(Line::styled(format!("{} things wait for somebody: press 2.", status.needs.len()), bold()));
+        lines.push(Line::styled(format!("Waiting for somebody: {}. Press 2.", status.needs.len()), bold()));
     }
     lines.extend(status.machines.iter().map(|(name, phase)| Line::from(format!("  {name:<16} {phase}"))));
     lines
@@ -299,8 +298,10 @@ fn nics(screen: &Screen) -> Vec<Line<'static>> {
         let text =
             format!(" {mark} {:<10} {:<18} {cable:<9} {:<6}{changed}", nic.name, nic.mac, nic.wanted.word());
         lines.push(Line::styled(text, if row == screen.row { bold() } else { Style::new() }));
-        let fixed = if nic.fixed { "; said in the settings file, which comes first" } else { "" };
-        lines.push(Line::from(format!("     {}{fixed}", network::about(nic.wanted))));
+        lines.push(Line::from(format!("     {}", network::about(nic.wanted))));
+        if nic.fixed {
+            lines.push(Line::from("     said in the settings file, which comes first"));
+        }
     }
     lines.push(Line::default());
     lines.push(Line::from("Space changes the card that is marked; Enter shows what would be done and asks."));
@@ -311,7 +312,7 @@ fn password(screen: &Screen) -> Vec<Line<'static>> {
     let mut lines = vec![
         Line::from("Whoever stands here can make a new one-time code for admin:"),
         Line::default(),
-        Line::from("  - the password of admin is gone, and everybody who is logged in as admin is out,"),
+        Line::from("  - the password of admin is gone, and whoever is logged in as admin is out,"),
         Line::from("    with all tokens that admin made for programs;"),
         Line::from("  - a new password is set with the code, in a browser or by eli login --code;"),
         Line::from("  - other users are not touched; machines and VMs go on;"),
@@ -336,10 +337,8 @@ fn power(screen: &Screen) -> Vec<Line<'static>> {
         ));
     }
     lines.push(Line::default());
-    lines.push(Line::from(
-        "VMs on this machine stop with it. Other hosts and their VMs go on; nothing new is begun",
-    ));
-    lines.push(Line::from("there, and no machine boots from the network, until this one is back."));
+    lines.push(Line::from("VMs on this machine stop with it. Other hosts and their VMs go on. Until this"));
+    lines.push(Line::from("one is back nothing new begins there, and nothing boots from the network."));
     lines
 }
 
@@ -350,7 +349,7 @@ fn help(screen: &Screen) -> &'static str {
     match screen.view() {
         View::Overview => " 1-6 or Tab: choose   q: leave",
         View::Needs | View::Logs => " 1-6 or Tab: choose   Up, Down, PgUp, PgDn: scroll   Esc: overview",
-        View::Network => " 1-6 or Tab: choose   Up, Down: mark   Space: change   Enter: save   Esc: overview",
+        View::Network => " 1-6: choose   Up, Down: mark   Space: change   Enter: save   Esc: overview",
         View::Password => " 1-6 or Tab: choose   Enter: make a code   Esc: overview",
         View::Power => " 1-6 or Tab: choose   Up, Down: mark   Enter: do it   Esc: overview",
     }
