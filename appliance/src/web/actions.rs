@@ -1,5 +1,5 @@
 //! What a person can order of a machine beyond its installation. The machine's document says which of it can be done
-//! now, and why the rest cannot; here stands how a person is asked. A new action is a line of [`ACTIONS`].
+//! now, and why the rest cannot; here stands how a person is asked. A new action is a line of `ACTIONS`.
 
 use crate::api::machines::Machine;
 
