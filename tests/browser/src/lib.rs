@@ -110,21 +110,47 @@ impl Browser {
         self.wait_for(&format!(
             "(() => {{ const e = document.querySelector({selector}); return !!e && !e.disabled; }})()"
         ))?;
-        let place = self.eval(&format!(
+        let look = format!(
             "(() => {{ const e = document.querySelector({selector}); e.scrollIntoView({{ block: 'center' }}); \
              const r = e.getBoundingClientRect(); return {{ x: r.x + r.width / 2, y: r.y + r.height / 2, \
              seen: e === document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2) || \
              e.contains(document.elementFromPoint(r.x + r.width / 2, r.y + r.height / 2)) }}; }})()"
-        ))?;
-        if place["seen"] != true {
-            bail!("{selector} is covered by something or outside of the page");
+        );
+        let listen = format!(
+            "window.heard = false; document.addEventListener('click', event => {{ \
+             window.heard ||= !!event.target.closest({selector}); }}, {{ capture: true, once: true }})"
+        );
+        for _ in 0..10 {
+            let place = self.at_rest(&look)?;
+            if place["seen"] != true {
+                bail!("{selector} is covered by something or outside of the page");
+            }
+            self.eval(&listen)?;
+            for kind in ["mouseMoved", "mousePressed", "mouseReleased"] {
+                let event = json!({
+                    "type": kind, "x": place["x"], "y": place["y"], "button": "left", "clickCount": 1,
+                });
+                self.call("Input.dispatchMouseEvent", event)?;
+            }
+            // It has moved from under the pointer after all. On another page, it was a link.
+            if self.eval("window.heard")? != false {
+                return Ok(());
+            }
         }
-        for kind in ["mouseMoved", "mousePressed", "mouseReleased"] {
-            let event =
-                json!({ "type": kind, "x": place["x"], "y": place["y"], "button": "left", "clickCount": 1 });
-            self.call("Input.dispatchMouseEvent", event)?;
+        bail!("{selector} never stands still for long enough to be clicked")
+    }
+
+    /// Where something is once two looks agree: a line that comes in above it moves it from under the pointer.
+    fn at_rest(&mut self, look: &str) -> anyhow::Result<Value> {
+        let mut place = self.eval(look)?;
+        for _ in 0..100 {
+            std::thread::sleep(Duration::from_millis(100));
+            let before = std::mem::replace(&mut place, self.eval(look)?);
+            if place == before && place["seen"] == true {
+                break;
+            }
         }
-        Ok(())
+        Ok(place)
     }
 
     /// Puts the cursor into the element and types.

@@ -314,8 +314,6 @@ fn a_vm_is_removed_kept_and_removed_by_force() {
 
     asks(&mut browser, "#v1 [data-do=remove]", "Remove build-1?");
     browser.click("#ask-yes").unwrap();
-    // The row is still being laid anew after the order before.
-    std::thread::sleep(std::time::Duration::from_secs(2));
     // Its host does not answer.
     asks(&mut browser, "#v1 [data-do=force]", "Remove build-1 by force?");
     what_if(&world, &mut browser, "volume build-1-v1 stays on host-1's disk");
