@@ -89,7 +89,7 @@ async fn login(vault: &Vault, machine: MachineId) -> Result<Option<Login>, Vault
 }
 
 /// How a machine's BMC is reached.
-pub fn endpoint(machine: &Machine, bmc: &power::Bmc) -> Endpoint {
+fn endpoint(machine: &Machine, bmc: &power::Bmc) -> Endpoint {
     let kind = match &bmc.kind {
         Kind::Redfish => bmc::Kind::Redfish,
         Kind::Ipmi => {
@@ -126,11 +126,12 @@ pub async fn run(app: App, shutdown: CancellationToken) -> anyhow::Result<()> {
     let bmcs = Arc::clone(&app.bmcs);
     let mut changed = app.core.watch_fleet();
     let mut work = Work::default();
-    let mut known = BTreeSet::new();
+    let mut before = Arc::<Fleet>::default();
     loop {
         changed.mark_unchanged();
         let fleet = app.core.fleet();
-        forget_gone(&app, &fleet, &mut known).await;
+        forget_gone(&app, &before, &fleet).await;
+        before = Arc::clone(&fleet);
         begin(&app, &bmcs, &fleet, &mut work);
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
@@ -142,16 +143,13 @@ pub async fn run(app: App, shutdown: CancellationToken) -> anyhow::Result<()> {
 }
 
 /// Logins and last words of machines that have no BMC any more.
-async fn forget_gone(app: &App, fleet: &Fleet, known: &mut BTreeSet<MachineId>) {
-    let with_bmc = fleet.machines.values().filter(|machine| machine.power.bmc.is_some());
-    let now: BTreeSet<MachineId> = with_bmc.map(|machine| machine.id).collect();
-    for machine in known.difference(&now) {
-        app.powers.forget(*machine);
-        if let Err(error) = forget_login(&app.vault, *machine).await {
+async fn forget_gone(app: &App, before: &Fleet, after: &Fleet) {
+    for machine in power::without_bmc_since(before, after).collect::<Vec<_>>() {
+        app.powers.forget(machine);
+        if let Err(error) = forget_login(&app.vault, machine).await {
             tracing::warn!(machine.id = %machine, "The login for its BMC could not be removed: {error}");
         }
     }
-    *known = now;
 }
 
 /// Begins whatever is wanted or due, and is not under way.
@@ -163,7 +161,8 @@ fn begin(app: &App, bmcs: &Arc<Bmcs>, fleet: &Fleet, work: &mut Work) {
         if work.busy.contains(&id) {
             continue;
         }
-        let place = Place {
+        // Made only for what is begun: this looks at every machine after every change.
+        let place = || Place {
             app: app.clone(),
             bmcs: Arc::clone(bmcs),
             endpoint: endpoint(machine, bmc),
@@ -174,12 +173,15 @@ fn begin(app: &App, bmcs: &Arc<Bmcs>, fleet: &Fleet, work: &mut Work) {
         let due = |after: Option<&tokio::time::Instant>| after.is_none_or(|after| *after <= moment);
         let may_try = due(work.not_before.get(&id));
         if let Some(wanted) = power::wanted(machine).filter(|_| may_try) {
+            let place = place();
             work.attempts.spawn(async move { place.switch(wanted, uefi).await });
         } else if machine.power.light != work.lit.get(&id).copied().unwrap_or(false) && may_try {
             let on = machine.power.light;
+            let place = place();
             work.attempts.spawn(async move { place.light(on).await });
         } else if due(work.asked.get(&id)) && work.attempts.len() < AT_ONCE {
             work.asked.insert(id, moment + ASK);
+            let place = place();
             work.attempts.spawn(async move { place.ask().await });
         } else {
             continue;

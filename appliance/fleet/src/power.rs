@@ -20,9 +20,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{By, Machine};
-use crate::{Fleet, MachineId, Timestamp, host, machine};
+use crate::{Fleet, MachineId, Timestamp, host};
 
-pub use bmc::{Bmc, Kind};
+pub use bmc::{Bmc, Kind, without_bmc_since};
 pub(crate) use bmc::{pin, remove as remove_bmc, set as set_bmc};
 pub use fence::{Fence, off_since};
 pub(crate) use fence::{attest, by_policy, fence, imagine_failure, obstacle, unfence};
@@ -248,8 +248,4 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
             Event::Light { on, .. } => power.light = *on,
         }
     });
-}
-
-fn find(fleet: &Fleet, id: MachineId) -> Result<&Machine, crate::Refusal> {
-    machine::find(fleet, id)
 }

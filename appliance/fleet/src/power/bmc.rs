@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
-use super::{Event, find};
+use super::Event;
+use crate::machine::{Machine, find};
 use crate::{Fleet, MachineId, Refusal};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,4 +171,14 @@ pub(crate) fn pin(fleet: &Fleet, id: MachineId, pin: &str) -> Result<Vec<crate::
         }
         Some(_) | None => Ok(Vec::new()),
     }
+}
+
+/// Machines that had a BMC and have none any more, or are gone; it costs what has changed.
+pub fn without_bmc_since<'a>(before: &'a Fleet, after: &'a Fleet) -> impl Iterator<Item = MachineId> + 'a {
+    let has_bmc = |machine: &Machine| machine.power.bmc.is_some();
+    before.machines.diff(&after.machines).filter_map(move |difference| match difference {
+        DiffItem::Update { old: (id, old), new: (_, new) } => (has_bmc(old) && !has_bmc(new)).then_some(*id),
+        DiffItem::Remove(id, old) => has_bmc(old).then_some(*id),
+        DiffItem::Add(..) => None,
+    })
 }

@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Event;
 use super::order::{self, Outcome, no_bmc};
-use super::{Event, find};
 use crate::host::Host;
-use crate::machine::{By, Machine, Phase};
+use crate::machine::{By, Machine, Phase, find};
 use crate::{Ctx, Fleet, MachineId, Refusal, Timestamp, host, vm};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Fence, Wanted, find, wanted};
-use crate::machine::{Machine, Phase};
+use super::{Event, Fence, Wanted, wanted};
+use crate::machine::{Machine, Phase, find};
 use crate::{Ctx, Fleet, MachineId, Refusal, Timestamp, vm};
 
 /// How long it may take until the log says that it is late: a BMC that is up answers within seconds.
