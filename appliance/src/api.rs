@@ -19,6 +19,7 @@ pub mod query;
 pub mod racks;
 pub mod replay;
 pub mod router;
+pub mod secrets;
 pub mod services;
 pub mod session;
 pub mod sessions;

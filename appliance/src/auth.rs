@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use fleet::Timestamp;
+use fleet::scope::Scope;
 use fleet::user::{self, Role, User};
 use rand::seq::IndexedRandom as _;
 use sha2::{Digest as _, Sha256};
@@ -45,8 +46,11 @@ pub enum AuthError {
     WrongCode,
     #[error("the name or the password is wrong")]
     WrongPassword,
-    #[error("too many wrong tries from {from}; wait {wait_secs} s")]
-    TooManyTries { from: IpAddr, wait_secs: u64 },
+    /// Of one address, or for one name from everywhere.
+    #[error("too many wrong tries; wait {wait_secs} s")]
+    TooManyTries { wait_secs: u64 },
+    #[error("too many log in at once; try again in a moment")]
+    Busy,
     #[error("a password is set already; log in with it")]
     AlreadySet,
     #[error("no password is set yet; set it with the code on the appliance's screen")]
@@ -94,6 +98,15 @@ impl Client {
     }
 }
 
+/// A token that is to be made for a program.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    pub name: String,
+    pub role: Role,
+    pub scope: Option<Scope>,
+    pub days: u64,
+}
+
 pub struct Auth {
     store: Store,
     sessions: Sessions,
@@ -103,10 +116,10 @@ pub struct Auth {
 }
 
 impl Auth {
-    /// Makes a one-time code if no password is set yet.
+    /// Makes a one-time code if the built-in user has no password.
     pub async fn open(store: Store) -> Result<Auth, AuthError> {
         let set: i64 = on_pool!(store.pool(), pool => {
-            sqlx::query_scalar("SELECT count(*) FROM password").fetch_one(pool).await
+            sqlx::query_scalar("SELECT count(*) FROM password WHERE person = $1").bind(user::FIRST).fetch_one(pool).await
         })
         .map_err(|source| StoreError::of("read", source))?;
         let code = (set == 0).then(one_time_code);
@@ -139,17 +152,18 @@ impl Auth {
         now: Timestamp,
     ) -> Result<String, AuthError> {
         let Some(right) = self.code() else { return Err(AuthError::AlreadySet) };
-        self.may_try(from, now)?;
+        self.tries(from, user::FIRST, now)?;
         // Hashes are compared so that the time it takes says nothing about the code.
         if Sha256::digest(plain(code)) != Sha256::digest(plain(&right)) {
-            self.tried(from, false, now);
             return Err(AuthError::WrongCode);
         }
+        // Whoever has the code is no guesser, whatever comes of the rest.
+        self.was_right(from, user::FIRST, now);
         let hash = self.hashed(password).await?;
         let set = on_pool!(self.store.pool(), pool => {
             sqlx::query(
                 "INSERT INTO password (person, hash, set_at)
-                 SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT 1 FROM password) ON CONFLICT DO NOTHING",
+                 SELECT $1, $2, $3 WHERE NOT EXISTS (SELECT 1 FROM password WHERE person = $1) ON CONFLICT DO NOTHING",
             )
             .bind(user::FIRST)
             .bind(hash)
@@ -163,23 +177,35 @@ impl Auth {
         if set == 0 {
             return Err(AuthError::AlreadySet);
         }
-        self.tried(from, true, now);
         self.begin(user::FIRST, from, client, now).await
     }
 
-    /// Opens a session; returns its token. `user` is who has this name, if anybody has.
+    /// A new one-time code, for somebody who stands before the machine. The password of the built-in user is gone, and
+    /// who was logged in with it is not any more; other users are as they were.
+    pub async fn reset_first_password(&self) -> Result<String, AuthError> {
+        on_pool!(self.store.pool(), pool => {
+            sqlx::query("DELETE FROM password WHERE person = $1").bind(user::FIRST).execute(pool).await.map(drop)
+        })
+        .map_err(|source| StoreError::of("written", source))?;
+        self.sessions.end_others(user::FIRST, None).await?;
+        let code = one_time_code();
+        self.code.send_replace(Some(code.clone()));
+        Ok(code)
+    }
+
+    /// Opens a session; returns its token. With the name that was given is who has it, if anybody has.
     pub async fn login(
         &self,
         from: IpAddr,
-        user: Option<&User>,
+        (name, user): (&str, Option<&User>),
         password: &str,
         client: Client,
         now: Timestamp,
     ) -> Result<String, AuthError> {
-        if self.code().is_some() {
+        if self.code().is_some() && name == user::FIRST {
             return Err(AuthError::NotSet);
         }
-        self.check(from, user, password, now).await?;
+        self.check(from, (name, user), password, now).await?;
         let Some(user) = user else { return Err(AuthError::WrongPassword) };
         self.begin(&user.name, from, client, now).await
     }
@@ -188,11 +214,11 @@ impl Auth {
     async fn check(
         &self,
         from: IpAddr,
-        user: Option<&User>,
+        (name, user): (&str, Option<&User>),
         password: &str,
         now: Timestamp,
     ) -> Result<(), AuthError> {
-        self.may_try(from, now)?;
+        self.tries(from, name, now)?;
         let known = match user {
             Some(user) => self.hash_of(user).await?,
             None => None,
@@ -208,8 +234,11 @@ impl Auth {
                 }
             }
         };
-        self.tried(from, right, now);
-        if right { Ok(()) } else { Err(AuthError::WrongPassword) }
+        if !right {
+            return Err(AuthError::WrongPassword);
+        }
+        self.was_right(from, name, now);
+        Ok(())
     }
 
     async fn hash_of(&self, user: &User) -> Result<Option<String>, AuthError> {
@@ -266,7 +295,7 @@ impl Auth {
         kept: Option<&str>,
         now: Timestamp,
     ) -> Result<(), AuthError> {
-        self.check(from, Some(user), old, now).await?;
+        self.check(from, (&user.name, Some(user)), old, now).await?;
         self.set_password(user, new, kept, now).await
     }
 
@@ -289,6 +318,7 @@ impl Auth {
             client,
             name: None,
             role: None,
+            scope: None,
             origin: Some(from.to_string()),
             ends_at: Timestamp(now.0 + client.lasts().unwrap_or_default()),
         };
@@ -300,9 +330,7 @@ impl Auth {
         &self,
         from: IpAddr,
         person: &str,
-        name: &str,
-        role: Role,
-        days: u64,
+        NewToken { name, role, scope, days }: NewToken,
         now: Timestamp,
     ) -> Result<String, AuthError> {
         if !(1..=LONGEST_TOKEN).contains(&days) {
@@ -311,8 +339,9 @@ impl Auth {
         let new = NewSession {
             person: person.to_owned(),
             client: Client::Program,
-            name: Some(name.to_owned()),
+            name: Some(name),
             role: Some(role),
+            scope,
             origin: Some(from.to_string()),
             ends_at: Timestamp(now.0 + days * DAY),
         };
@@ -344,17 +373,20 @@ impl Auth {
         self.tries.lock().unwrap_or_else(PoisonError::into_inner).worth_a_note(now)
     }
 
-    fn may_try(&self, from: IpAddr, now: Timestamp) -> Result<(), AuthError> {
-        let tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        match tries.wait_secs(from, now) {
-            0 => Ok(()),
-            wait_secs => Err(AuthError::TooManyTries { from, wait_secs }),
+    /// Counts a try before it is known whether it is right: many at once are many.
+    fn tries(&self, from: IpAddr, name: &str, now: Timestamp) -> Result<(), AuthError> {
+        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        match tries.wait_secs(from, name, now) {
+            0 => {
+                tries.wrong(from, name, now);
+                Ok(())
+            }
+            wait_secs => Err(AuthError::TooManyTries { wait_secs }),
         }
     }
 
-    fn tried(&self, from: IpAddr, right: bool, now: Timestamp) {
-        let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        if right { tries.right(from) } else { tries.wrong(from, now) }
+    fn was_right(&self, from: IpAddr, name: &str, now: Timestamp) {
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner).right(from, name, now);
     }
 }
 
@@ -407,7 +439,7 @@ mod tests {
         let auth = Auth::open(store.clone()).await.unwrap();
         let code = auth.code().unwrap();
 
-        let early = auth.login(FROM, Some(&admin()), "correct horse", Client::Page, NOON).await;
+        let early = auth.login(FROM, ("admin", Some(&admin())), "correct horse", Client::Page, NOON).await;
         assert!(matches!(early, Err(AuthError::NotSet)));
         let wrong = auth.set_first_password(FROM, "AAAA-AAAA", "correct horse", Client::Page, NOON).await;
         assert!(matches!(wrong, Err(AuthError::WrongCode)));
@@ -427,10 +459,12 @@ mod tests {
         let auth = Auth::open(store.clone()).await.unwrap();
         assert_eq!(auth.code(), None);
         assert!(auth.session(&token, NOON).await.unwrap().is_some());
-        assert!(auth.login(FROM, Some(&admin()), "correct horse", Client::Console, NOON).await.is_ok());
-        let wrong = auth.login(FROM, Some(&admin()), "correct house", Client::Console, NOON).await;
+        assert!(
+            auth.login(FROM, ("admin", Some(&admin())), "correct horse", Client::Console, NOON).await.is_ok()
+        );
+        let wrong = auth.login(FROM, ("admin", Some(&admin())), "correct house", Client::Console, NOON).await;
         assert!(matches!(wrong, Err(AuthError::WrongPassword)));
-        let unknown = auth.login(FROM, None, "correct horse", Client::Console, NOON).await;
+        let unknown = auth.login(FROM, ("nobody", None), "correct horse", Client::Console, NOON).await;
         assert!(matches!(unknown, Err(AuthError::WrongPassword)));
 
         let kept: Vec<String> = on_pool!(store.pool(), pool => {

@@ -37,18 +37,18 @@ pub struct Config {
     pub rehearsal: bool,
     /// The network to serve; otherwise what `elisandra network` found is read from `run`/network.json.
     pub serve: Option<Served>,
-    /// By the name of the NIC.
+    /// By the name of the NIC; what is not said here may be set at the appliance's screen.
     pub nic: BTreeMap<String, NicSettings>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NicSettings {
     pub mode: Setting,
 }
 
 /// How a NIC is to be served; network.rs says what `auto` comes to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Setting {
     #[default]
@@ -56,6 +56,17 @@ pub enum Setting {
     Full,
     Proxy,
     Off,
+}
+
+impl Setting {
+    pub fn word(self) -> &'static str {
+        match self {
+            Setting::Auto => "auto",
+            Setting::Full => "full",
+            Setting::Proxy => "proxy",
+            Setting::Off => "off",
+        }
+    }
 }
 
 /// What a DHCP server gives.
@@ -120,13 +131,37 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Reads `path`; without one, `/etc/elisandra/elisandra.toml` if it is there, or the defaults.
+    /// Reads `path`; without one, `/etc/elisandra/elisandra.toml` if it is there, or the defaults. How NICs are served
+    /// may also be set at the screen; what is in the file comes first.
     pub fn read(path: Option<&Path>) -> anyhow::Result<Config> {
-        let usual = Path::new("/etc/elisandra/elisandra.toml");
-        let Some(path) = path.or_else(|| usual.exists().then_some(usual)) else {
-            return Ok(Config::default());
-        };
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
+        Ok(Config::read_both(path)?.0)
     }
+
+    /// As [`Config::read`], and what the file alone says of NICs.
+    pub fn read_both(path: Option<&Path>) -> anyhow::Result<(Config, BTreeMap<String, NicSettings>)> {
+        let usual = Path::new("/etc/elisandra/elisandra.toml");
+        let mut config = match path.or_else(|| usual.exists().then_some(usual)) {
+            Some(path) => parse(path)?,
+            None => Config::default(),
+        };
+        let own = config.nic.clone();
+        let set = config.nics_file();
+        if set.exists() {
+            let set: BTreeMap<String, NicSettings> = parse(&set)?;
+            for (name, settings) in set {
+                config.nic.entry(name).or_insert(settings);
+            }
+        }
+        Ok((config, own))
+    }
+
+    /// What was set at the screen. The image's own `/etc` is as new at each start.
+    pub fn nics_file(&self) -> PathBuf {
+        self.state.join("nics.toml")
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    toml::from_str(&text).with_context(|| format!("{} is not valid", path.display()))
 }

@@ -1,21 +1,32 @@
-//! The appliance machine's own screen: address, fingerprint, one-time code, and what is going on.
+//! The appliance machine's own screen: address, state, fingerprint, one-time code, what needs somebody, logs, network,
+//! the password, restart.
 //!
-//! The daemon writes the text to `RUN/console` (it holds the one-time code, so only root may read it);
-//! `elisandra console` is a process of its own that draws it, so that the screen also tells when the daemon is down.
+//! The daemon tells what it knows at the socket `RUN/console.sock` and writes it as plain text to `RUN/console`; both
+//! hold the one-time code, so both are root's alone. `elisandra console` is a process of its own, so that the screen
+//! also works while the daemon is down, and says so. On a terminal it is a console with keys; to a serial port, which
+//! may be a log, it writes the plain text whenever it changes.
 
-use std::io::Write as _;
+mod ask;
+mod draw;
+mod network;
+mod screen;
+mod status;
+mod system;
+
+use std::io::{IsTerminal as _, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fleet::machine::Phase;
 use tokio_util::sync::CancellationToken;
+
+pub use ask::serve;
+pub use screen::{Screen, View};
+pub use status::Status;
 
 use crate::App;
 use crate::config::Config;
 use crate::network::Found;
-
-const SCREENS: [&str; 2] = ["/dev/tty1", "/dev/ttyS0"];
 
 /// A text that is older than this was written by a daemon that is not running any more.
 const STALE: Duration = Duration::from_secs(20);
@@ -31,7 +42,7 @@ pub async fn write(
     let mut changes = app.core.changes();
     loop {
         changes.mark_unchanged();
-        crate::ca::write(&path, &text(&app, &config, &found), 0o600)?;
+        crate::ca::write(&path, &Status::of(&app, &config, &found).text(), 0o600)?;
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             _ = changes.changed() => tokio::time::sleep(Duration::from_millis(500)).await,
@@ -52,54 +63,29 @@ pub fn addresses() -> Vec<IpAddr> {
     addresses
 }
 
-fn text(app: &App, config: &Config, found: &Found) -> String {
-    let fleet = app.core.fleet();
-    let mut lines = vec!["Elisandra".to_owned(), String::new()];
-    let served = found.serve.as_ref().map(|served| IpAddr::V4(served.address));
-    let mut addresses = addresses();
-    addresses.sort_by_key(|address| Some(*address) == served);
-    for address in &addresses {
-        lines.push(format!("Web page      https://{address}/"));
+/// The console with keys, or the plain text on the terminals that are named. Does not return but for a person who leaves.
+pub fn run(config: &Config, settings: Option<&Path>, plain: &[PathBuf]) -> anyhow::Result<()> {
+    if !plain.is_empty() {
+        return write_plain(config, plain);
     }
-    if addresses.is_empty() {
-        lines.push("Web page      not reachable yet: no address".to_owned());
-    }
-    lines.push(format!("Fingerprint   SHA256 {}", app.ca.fingerprint()));
-    match app.auth.code() {
-        Some(code) => lines.push(format!("One-time code {code}   (sets the first password, on the page)")),
-        None => lines.push("Log in with the password that was set.".to_owned()),
-    }
-    lines.push(String::new());
-    lines.push(found.sentence.clone());
-    lines.extend(app.wires.warnings().into_iter().map(|warning| format!("WARNING: {warning}")));
-    if let Ok(sentence) = std::fs::read_to_string(config.run.join("memory-only")) {
-        lines.push(format!("KEPT IN MEMORY ONLY: {}", sentence.trim()));
-    }
-    lines.push(String::new());
-    let ready = fleet.hosts.len();
-    lines.push(format!(
-        "{} machines, {ready} of them ready; {} VMs; {} services",
-        fleet.machines.len(),
-        fleet.vms.len(),
-        fleet.services.len()
-    ));
-    for machine in fleet.machines.values().filter(|machine| machine.phase != Phase::Ready).take(8) {
-        lines.push(format!("  {:<12} {}", machine.name, machine.phase.word()));
-    }
-    lines.join("\n") + "\n"
+    anyhow::ensure!(
+        std::io::stdin().is_terminal() && std::io::stdout().is_terminal(),
+        "this is no terminal; --plain /dev/ttyS0 writes to one that nobody types on"
+    );
+    draw::run(config, settings)
 }
 
-/// Draws `RUN/console` on the screens of this machine whenever it changes. Does not return.
-pub fn draw(config: &Config) -> anyhow::Result<()> {
+/// Writes `RUN/console` to terminals whenever it changes. Does not return.
+fn write_plain(config: &Config, terminals: &[PathBuf]) -> anyhow::Result<()> {
     let path = config.run.join("console");
     let mut shown = String::new();
     loop {
         let text = read(&path);
         if text != shown {
-            for screen in screens() {
-                // A screen that cannot be written to now (a serial port that is not there) must not keep the other dark.
-                if let Err(error) = paint(&screen, &text) {
-                    tracing::debug!(%error, screen = %screen.display(), "A screen could not be drawn");
+            for terminal in terminals.iter().filter(|terminal| terminal.exists()) {
+                // One that cannot be written to now (a serial port that is not there) must not keep the others dark.
+                if let Err(error) = paint(terminal, &text) {
+                    tracing::debug!(%error, terminal = %terminal.display(), "A screen could not be drawn");
                 }
             }
             shown = text;
@@ -117,10 +103,6 @@ fn read(path: &Path) -> String {
         }
         (Err(_), _) => "Elisandra\n\nThe appliance is starting.\n".to_owned(),
     }
-}
-
-fn screens() -> impl Iterator<Item = PathBuf> {
-    SCREENS.iter().map(PathBuf::from).filter(|screen| screen.exists())
 }
 
 fn paint(screen: &Path, text: &str) -> std::io::Result<()> {

@@ -14,6 +14,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fleet::scope::Scope;
 use fleet::user::Role;
 use fleet::{Command, Digest, Event, Fleet, NodeId, Observed, ObservedNode, Plan, Refusal, Timestamp, wire};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -61,6 +62,9 @@ pub enum ExecuteError {
     /// Nothing was changed.
     #[error("{name} is {}; this takes {}", has.with_article(), needs.with_article())]
     NotAllowed { name: String, has: Role, needs: Role },
+    /// Nothing was changed.
+    #[error("this token is for {scope}, and not for {what}")]
+    OutOfScope { scope: Scope, what: String },
     /// Nothing was changed.
     #[error(
         "the site has changed since this was planned, and it would come to something else now; plan it again"

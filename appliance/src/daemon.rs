@@ -78,6 +78,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     tasks.spawn(api::packages::run(app.clone(), shutdown.clone()));
     tasks.spawn(console::write(app.clone(), config.clone(), found.clone(), shutdown.clone()));
+    tasks.spawn(console::serve(app.clone(), config.clone(), found.clone(), shutdown.clone()));
     tracing::info!("Ready. {}", found.sentence);
 
     let mut terminate = signal(SignalKind::terminate())?;

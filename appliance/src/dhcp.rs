@@ -50,6 +50,7 @@ impl Directory for FleetDirectory {
             Err(
                 error @ (ExecuteError::NotDurable(_)
                 | ExecuteError::NotAllowed { .. }
+                | ExecuteError::OutOfScope { .. }
                 | ExecuteError::Changed
                 | ExecuteError::Away(_)
                 | ExecuteError::Unknown(_)

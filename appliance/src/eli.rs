@@ -1,15 +1,20 @@
 //! `eli`, the console client: the same REST API as the page, over TLS with a pinned certificate.
 //!
-//! Exit codes: 0 done, 1 refused or not reached (the reason is on stderr), 2 wrongly called.
+//! Exit codes are those of [`ending::Ending`]; the reason is on stderr, and what to do next below it.
 
 mod client;
+mod complete;
+mod confirm;
 mod document;
+mod ending;
 mod history;
 mod install;
 mod list;
 mod login;
+mod man;
 mod networks;
 mod nouns;
+mod output;
 mod package;
 mod pin;
 mod plan;
@@ -21,12 +26,18 @@ mod systems;
 mod table;
 mod users;
 mod wait;
+mod watch;
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use clap_complete::ArgValueCompleter;
 use fleet::site::{Adopt, Policy};
 use fleet::vm::Recover;
 use serde_json::json;
@@ -35,6 +46,8 @@ use crate::api::Changed;
 use crate::api::state::State;
 use crate::api::vms::NewVm;
 use client::Client;
+use ending::{Ending, Own};
+use output::Output;
 use settings::Settings;
 
 /// Speaks to an Elisandra appliance.
@@ -62,14 +75,15 @@ struct Access {
     /// How to print lists
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-    /// One name a line, for pipes
-    Names,
+    /// Show it again whenever something changes, until it is interrupted
+    #[arg(short, long, global = true)]
+    watch: bool,
+    /// Only show what would be done; what it is called is taken by eli apply
+    #[arg(long, global = true)]
+    plan: bool,
+    /// Destroy without asking
+    #[arg(short, long, global = true)]
+    yes: bool,
 }
 
 #[derive(Subcommand)]
@@ -141,6 +155,7 @@ enum Command {
     Show {
         /// A .eli file, or machine, host, vm, service, package, rack, switch, subnet
         what: String,
+        #[arg(add = ArgValueCompleter::new(complete::names))]
         name: Option<String>,
     },
     /// Remove a service and its VM
@@ -148,6 +163,7 @@ enum Command {
     /// What happened to a machine, VM, service, package, or to the site
     Timeline {
         /// Id or name, or `site`
+        #[arg(add = ArgValueCompleter::new(complete::names))]
         id: String,
         /// The last so many lines
         #[arg(long, default_value_t = 200)]
@@ -186,6 +202,10 @@ enum Command {
     Passwd(users::OwnPassword),
     /// Show or set which machines are adopted without asking, and whose SSH keys are let in
     Policy(SetPolicy),
+    /// Write what a shell reads to complete commands and names: . <(eli completion bash)
+    Completion { shell: complete::Shell },
+    /// Write the manual page: eli man | man -l -
+    Man,
 }
 
 #[derive(Subcommand)]
@@ -207,6 +227,9 @@ enum Vm {
         /// Until it runs
         #[arg(long)]
         wait: bool,
+        /// Give up watching after so many seconds
+        #[arg(long, default_value_t = 1800)]
+        timeout: u64,
     },
     /// Make it anew on another host, as its own is fenced and off; what is on its disk stays there
     Recover(nouns::Names),
@@ -232,6 +255,7 @@ struct SetPolicy {
 
 /// Runs one command; what was learned by `eli login` is kept in the file `settings`.
 pub fn run(settings: PathBuf) -> ExitCode {
+    complete::answer_shell(&settings);
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -244,22 +268,46 @@ pub fn run(settings: PathBuf) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("eli: {error:#}");
-            ExitCode::FAILURE
+            if let Some(step) = ending::next_step(&error) {
+                eprintln!("  -> {step}");
+            }
+            ExitCode::from(Ending::of(&error).code())
         }
     }
 }
 
 async fn carry_out(arguments: Arguments, settings_path: &Path) -> anyhow::Result<()> {
     let Arguments { access, command } = arguments;
-    // These two need no session.
+    // These need no session.
     let command = match command {
         Command::Show { what, name: None } => return package::show(Path::new(&what), access.output),
         Command::Login(login) => return login::login(login, access, settings_path).await,
+        Command::Completion { shell } => {
+            print!("{}", complete::registration(shell)?);
+            return Ok(());
+        }
+        Command::Man => return Ok(std::io::stdout().write_all(&man::page()?)?),
         command => command,
     };
     let client = client(&access, settings_path)?;
+    if access.watch {
+        if !watch::only_shows(&command) {
+            Arguments::command()
+                .error(ErrorKind::ArgumentConflict, "--watch is for what only shows something")
+                .exit();
+        }
+        return watch::watch(&client, access.output, settings_path).await;
+    }
     match command {
-        Command::Plan(plan) => plan::plan(client, plan, access.output, settings_path).await,
+        Command::Plan(plan) => plan::plan(&client, plan, access.output, settings_path).await,
+        Command::Apply(apply) => plan::apply(&client, apply, access.plan, settings_path).await,
+        command if access.plan => plan::show(&client, command, None, access.output, settings_path).await,
+        command if !access.yes && confirm::destroys(&command) => {
+            if !confirm::wanted(&client, command, settings_path).await? {
+                return Ok(());
+            }
+            give(&client, Arguments::parse().command, access.output, settings_path).await
+        }
         command => give(&client, command, access.output, settings_path).await,
     }
 }
@@ -268,9 +316,9 @@ async fn carry_out(arguments: Arguments, settings_path: &Path) -> anyhow::Result
 async fn give(client: &Client, command: Command, output: Output, settings_path: &Path) -> anyhow::Result<()> {
     match command {
         Command::Show { what, name: Some(name) } => query::show(client, &what, &name, output).await,
-        Command::Show { .. } | Command::Login(_) => Ok(()),
+        Command::Show { .. } | Command::Login(_) | Command::Completion { .. } | Command::Man => Ok(()),
         Command::Plan(_) => anyhow::bail!("a plan cannot be planned"),
-        Command::Apply(apply) => plan::apply(client, apply, settings_path).await,
+        Command::Apply(_) => anyhow::bail!("a plan cannot be planned; eli apply --plan compares a document"),
         Command::Export(export) => document::export(client, &export).await,
         Command::Query(query) => query::query(client, &query, output).await,
         Command::History(history) => history::history(client, history, output).await,
@@ -287,13 +335,13 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
             nouns::each(machines, async |machine| adopt(client, machine, &how).await).await
         }
         Command::Delete(names) => nouns::each(names, async |name| delete(client, name).await).await,
-        Command::Vm(Vm::Create { name, memory, cpus, disk, anew, wait }) => {
+        Command::Vm(Vm::Create { name, memory, cpus, disk, anew, wait, timeout }) => {
             let recover = if anew { Recover::Anew } else { Recover::Wait };
             let new = NewVm { name, memory_mib: memory, vcpus: cpus, disk_gib: disk, recover };
             let created: Changed = client.send("POST", "/vms", &new).await?;
             say(&created);
             match created.id {
-                Some(id) if wait => wait::until_running(client, &id).await,
+                Some(id) if wait => wait::until_running(client, &id, Duration::from_secs(timeout)).await,
                 _ => Ok(()),
             }
         }
@@ -327,19 +375,29 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
     }
 }
 
+impl Access {
+    /// Where no options are given.
+    fn from_environment() -> Access {
+        let arguments = Arguments::try_parse_from(["eli", "me"]);
+        arguments.map_or_else(|error| error.exit(), |arguments| arguments.access)
+    }
+}
+
 /// From the options and the environment; what is missing, from the last `eli login`.
 fn client(access: &Access, settings_path: &Path) -> anyhow::Result<Client> {
     let settings = Settings::read(settings_path)?;
     let kept = settings.as_ref();
     let server = access.server.clone().or_else(|| kept.map(|kept| kept.server.clone()));
-    let server = client::address(&server.context("which appliance? eli login https://ADDRESS")?)?;
+    let unknown = || Own::NotLoggedIn("which appliance? eli login https://ADDRESS".to_owned());
+    let server = client::address(&server.ok_or_else(unknown)?)?;
     // A token belongs to the server that gave it.
     let kept = kept.filter(|kept| kept.server == server);
     let fingerprint = access.fingerprint.clone().or_else(|| kept.map(|kept| kept.fingerprint.clone()));
-    let fingerprint =
-        fingerprint.with_context(|| format!("{server} is not known here; eli login {server}"))?;
+    let fingerprint = fingerprint
+        .ok_or_else(|| Own::NotLoggedIn(format!("{server} is not known here; eli login {server}")))?;
     let token = access.token.clone().or_else(|| kept.map(|kept| kept.token.clone()));
-    let token = token.with_context(|| format!("you are not logged in; eli login {server}"))?;
+    let token =
+        token.ok_or_else(|| Own::NotLoggedIn(format!("you are not logged in; eli login {server}")))?;
     Client::new(server, fingerprint.parse()?, Some(token))
 }
 

@@ -73,7 +73,7 @@ impl From<ExecuteError> for NodeError {
         let status = match &error {
             ExecuteError::Refused(Refusal::Missing { .. }) => StatusCode::NOT_FOUND,
             ExecuteError::Refused(Refusal::Conflict(_)) | ExecuteError::Changed => StatusCode::CONFLICT,
-            ExecuteError::NotAllowed { .. } => StatusCode::FORBIDDEN,
+            ExecuteError::NotAllowed { .. } | ExecuteError::OutOfScope { .. } => StatusCode::FORBIDDEN,
             ExecuteError::Refused(Refusal::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             ExecuteError::NotDurable(_)
             | ExecuteError::Away(_)

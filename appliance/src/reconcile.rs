@@ -73,7 +73,10 @@ async fn carry_out(core: &Core, commands: Vec<Command>) {
             Ok(_) => {}
             // The fleet has moved on since the plan was made; the next look sees it as it is.
             Err(
-                error @ (ExecuteError::Refused(_) | ExecuteError::NotAllowed { .. } | ExecuteError::Changed),
+                error @ (ExecuteError::Refused(_)
+                | ExecuteError::NotAllowed { .. }
+                | ExecuteError::OutOfScope { .. }
+                | ExecuteError::Changed),
             ) => {
                 tracing::debug!(?command, %error, "A planned step was refused");
             }

@@ -25,7 +25,7 @@ async fn logging_in_is_remembered_for_its_owner_alone() {
     assert_eq!(desk.eli(&["logout"]).await.code, 0);
     assert!(!desk.settings().exists());
     let after = desk.eli(&["machines"]).await;
-    assert_eq!((after.code, after.err.as_str()), (1, "eli: which appliance? eli login https://ADDRESS\n"));
+    assert_eq!((after.code, after.err.as_str()), (3, "eli: which appliance? eli login https://ADDRESS\n"));
 
     let server = desk.server();
     let unknown = desk.eli(&["login", &server]).await;
@@ -35,7 +35,7 @@ async fn logging_in_is_remembered_for_its_owner_alone() {
     let fingerprint = format!("SHA256:{}", desk.site.app.ca.fingerprint());
     let wrong = ["login", &server, "--fingerprint", &fingerprint];
     let wrong = desk.eli_with(&wrong, &[("ELI_PASSWORD", "incorrect horse")]).await;
-    assert_eq!(wrong.code, 1);
+    assert_eq!(wrong.code, 3);
     assert!(wrong.err.contains("the name or the password is wrong"), "{}", wrong.err);
     assert!(!wrong.err.contains("incorrect horse"));
     let dashed = ["login", &server, "--fingerprint", &fingerprint, "--password", "-correct horse"];
@@ -50,7 +50,7 @@ async fn another_server_gets_nothing_to_hear() {
     let other = desk().await;
     let fingerprint = real.site.app.ca.fingerprint();
     let said = real.eli(&["login", &other.server(), "--fingerprint", &fingerprint]).await;
-    assert_eq!(said.code, 1);
+    assert_eq!(said.code, 4);
     assert!(said.err.contains("is not the appliance that is known here"), "{}", said.err);
     assert!(said.err.contains(&other.site.app.ca.fingerprint()));
     // The request never came so far as to be refused.
@@ -79,7 +79,7 @@ async fn scripts_need_no_file() {
 
     let stale = [environment[0], ("ELI_TOKEN", "stale"), environment[2]];
     let stale = desk.eli_with(&["machines"], &stale).await;
-    assert_eq!((stale.code, stale.err), (1, format!("eli: the session is over; eli login {server}\n")));
+    assert_eq!((stale.code, stale.err), (3, format!("eli: the session is over; eli login {server}\n")));
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn a_disk_with_data_is_wiped_only_with_wipe() {
     let refused = desk.eli(&["adopt", "host-1"]).await;
     let sentence = "eli: eli adopt host-1 --wipe wipes it: /dev/nvme0n1 holds ext4 'data'; wipe it?\n";
     assert_eq!((refused.code, refused.err.as_str()), (1, sentence));
-    let adopted = desk.eli(&["adopt", "m1", "--wipe"]).await;
+    let adopted = desk.eli(&["adopt", "m1", "--wipe", "--yes"]).await;
     assert_eq!(adopted.code, 0, "{}", adopted.err);
     assert!(
         adopted.out.starts_with("Adopted by a person; to be installed on /dev/nvme0n1"),
@@ -108,9 +108,10 @@ async fn a_disk_with_data_is_wiped_only_with_wipe() {
 
     let timeline = desk.eli(&["timeline", "host-1"]).await.out;
     assert!(timeline.contains("Adopted by a person"), "{timeline}");
-    assert_eq!(desk.eli(&["delete", "host-1"]).await.code, 0);
-    let gone = desk.eli(&["delete", "host-1"]).await;
-    assert_eq!((gone.code, gone.err.as_str()), (1, "eli: there is no machine host-1\n"));
+    assert_eq!(desk.eli(&["delete", "--yes", "host-1"]).await.code, 0);
+    let gone = desk.eli(&["delete", "--yes", "host-1"]).await;
+    let sentence = "eli: there is no machine host-1\n  -> eli machines shows what there is\n";
+    assert_eq!((gone.code, gone.err.as_str()), (5, sentence));
 }
 
 #[tokio::test]
@@ -150,7 +151,7 @@ async fn installing_ends_with_the_package_answering() {
     assert!(desk.eli(&["services"]).await.out.contains("answering"));
     assert!(desk.eli(&["vms"]).await.out.contains("running"));
     assert!(desk.eli(&["packages"]).await.out.contains("Says hello over HTTP"));
-    assert!(desk.eli(&["remove", "hello"]).await.out.contains("To be removed"));
+    assert!(desk.eli(&["remove", "--yes", "hello"]).await.out.contains("To be removed"));
 }
 
 #[tokio::test]
@@ -203,7 +204,7 @@ async fn vms_and_the_policy_are_for_the_console_too() {
     world.await.unwrap();
     assert_eq!(made.code, 0, "{}", made.err);
     assert!(made.out.contains("v1 runs at 10.77."), "{}", made.out);
-    assert_eq!(desk.eli(&["vm", "delete", "build-1"]).await.code, 0);
+    assert_eq!(desk.eli(&["vm", "delete", "--yes", "build-1"]).await.code, 0);
 
     let key = format!("ssh-ed25519 {} me@laptop\n", "A".repeat(68));
     let file = desk.file("key.pub", key.as_bytes());
@@ -226,7 +227,7 @@ async fn wrong_calls_end_with_2() {
     assert_eq!(desk.eli(&["policy", "--ask", "--blank"]).await.code, 2);
     assert_eq!(desk.eli(&["--version"]).await.code, 0);
     let unreached = desk.eli(&["login", "https://127.0.0.1:1", "--fingerprint", &"ab".repeat(32)]).await;
-    assert_eq!(unreached.code, 1);
+    assert_eq!(unreached.code, 4);
     assert!(unreached.err.contains("https://127.0.0.1:1 does not answer"), "{}", unreached.err);
 }
 
@@ -244,14 +245,14 @@ async fn names_come_from_standard_input_and_force_says_what_is_left_over() {
     assert_eq!(some.out.lines().count(), 2, "the others were undrained: {}", some.out);
 
     assert_eq!(desk.eli(&["vm", "create", "web"]).await.code, 0);
-    let refused = desk.eli(&["machine", "remove", "host-1"]).await;
+    let refused = desk.eli(&["machine", "remove", "--yes", "host-1"]).await;
     assert_eq!(refused.code, 1);
     assert!(
         refused.err.contains("host-1 carries web; remove that first, or remove host-1 by force"),
         "{}",
         refused.err
     );
-    let forced = desk.eli(&["machine", "remove", "--force", "host-1"]).await;
+    let forced = desk.eli(&["machine", "remove", "--yes", "--force", "host-1"]).await;
     assert!(
         forced.out.contains("Left over: volume web-v1 of VM web stays on host-1's disk"),
         "{}",
@@ -283,12 +284,12 @@ async fn racks_and_switches_are_kept_from_the_console() {
     assert!(racks.contains("3-4") && racks.contains("host-1") && racks.contains("sw1"), "{racks}");
     let switches = done(&["switch", "list"]).await;
     assert!(switches.contains("\"to the office\"") && switches.contains("host-1 ("), "{switches}");
-    let refused = desk.eli(&["switch", "remove", "sw1"]).await;
+    let refused = desk.eli(&["switch", "remove", "--yes", "sw1"]).await;
     assert!(refused.err.contains("unplug that first, or remove it by force"), "{}", refused.err);
     done(&["switch", "unplug", "sw1", "uplink"]).await;
     done(&["rack", "unplace", "host-1", "sw1"]).await;
-    done(&["switch", "remove", "sw1", "--force"]).await;
-    done(&["rack", "remove", "r1"]).await;
+    done(&["switch", "remove", "sw1", "--force", "--yes"]).await;
+    done(&["rack", "remove", "-y", "r1"]).await;
     let wrong = desk.eli(&["switch", "plug", "sw1", "1"]).await;
     assert_eq!(wrong.code, 2, "{}", wrong.err);
 }

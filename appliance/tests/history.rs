@@ -19,7 +19,7 @@ async fn busy() -> Desk {
     desk.says(&["vm", "create", "gone"]).await;
     join(desk.core(), machine).await;
     until(desk.core(), |fleet| fleet.vms.values().all(|vm| vm.phase == vm::Phase::Running)).await;
-    desk.says(&["vm", "delete", "gone"]).await;
+    desk.says(&["vm", "delete", "--yes", "gone"]).await;
     desk.says(&["policy", "--ask"]).await;
     desk
 }
@@ -122,7 +122,7 @@ async fn a_log_is_replayed_into_a_rehearsal_and_nowhere_else() {
                 ],
             )
             .await;
-    assert_eq!(refused.code, 1);
+    assert_eq!(refused.code, 3);
     assert!(refused.err.contains("this appliance serves a site"), "{}", refused.err);
 }
 
@@ -151,7 +151,9 @@ async fn a_plan_is_shown_kept_and_applied() {
 
     let both = desk.says(&["plan", "--", "vm", "delete", "web", "first"]).await;
     assert!(both.contains("web: To be removed") && both.contains("first: To be removed"), "{both}");
-    assert!(desk.refuses(&["plan", "--", "vms"]).await.contains("changes nothing"));
+    let nothing = desk.eli(&["plan", "--", "vms"]).await;
+    assert_eq!((nothing.code, nothing.out.as_str()), (2, ""));
+    assert!(nothing.err.contains("changes nothing"), "{}", nothing.err);
     assert!(desk.refuses(&["plan", "--", "vm", "create", "web"]).await.contains("there is a VM web already"));
     assert!(desk.refuses(&["plan", "--", "logout"]).await.contains("nothing to plan"));
 }

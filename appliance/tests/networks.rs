@@ -197,11 +197,11 @@ async fn a_person_describes_networks_by_eli() {
     let address = desk.core().fleet().leases.address(mac(1)).unwrap();
     let listed = eli("lease list").await.out;
     assert!(listed.contains(&address.to_string()) && listed.contains("passing by"), "{listed}");
-    assert_eq!(eli(&format!("lease remove {address}")).await.code, 0);
-    assert_eq!(eli("reservation remove 10.80.0.15").await.code, 0);
+    assert_eq!(eli(&format!("lease remove --yes {address}")).await.code, 0);
+    assert_eq!(eli("reservation remove --yes 10.80.0.15").await.code, 0);
     let exported = eli("export").await;
     assert!(exported.out.contains("[[subnet]]"), "{}{}", exported.out, exported.err);
-    assert_eq!(eli("subnet remove lab site").await.code, 0);
+    assert_eq!(eli("subnet remove --yes lab site").await.code, 0);
     assert!(desk.core().fleet().subnets.is_empty());
 }
 

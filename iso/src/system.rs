@@ -78,11 +78,35 @@ fn squashfs(cache: &Cache, root: &Finished, binaries: &Path, target: &Path) -> R
         key = key.file(&path)?;
         overlay.add_program(&format!("usr/bin/{name}"), &path);
     }
+    let texts = tempfile::tempdir().context("making a temporary folder")?;
+    texts_of_eli(&program(binaries, "eli")?, texts.path())?;
+    overlay.add_tree(texts.path())?;
     let folder = cache.entry("squashfs", "system image: squashfs", key, |folder| {
         let mut command = mksquashfs(&folder.join("live.squashfs"));
         tool::run_fed(&mut command, |stdin| tarball::merge(&root.tar(), &overlay, stdin))
     })?;
     copy(&folder.join("live.squashfs"), target)
+}
+
+/// The manual of `eli` and what shells complete it by, as it prints them.
+fn texts_of_eli(eli: &Path, folder: &Path) -> Result<()> {
+    let texts: [(&[&str], &str); 4] = [
+        (&["man"], "usr/share/man/man1/eli.1"),
+        (&["completion", "bash"], "usr/share/bash-completion/completions/eli"),
+        (&["completion", "zsh"], "usr/share/zsh/vendor-completions/_eli"),
+        (&["completion", "fish"], "usr/share/fish/vendor_completions.d/eli.fish"),
+    ];
+    for (arguments, path) in texts {
+        let said = Command::new(eli).args(arguments).output().context("running eli")?;
+        if !said.status.success() || said.stdout.is_empty() {
+            bail!("eli {} says {}", arguments.join(" "), String::from_utf8_lossy(&said.stderr));
+        }
+        let path = folder.join(path);
+        let parent = path.parent().context("a file is in a folder")?;
+        fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        fs::write(&path, said.stdout).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Reads a tar. Level 6 takes a third of the time of the default, 15, for 4 % more bytes.

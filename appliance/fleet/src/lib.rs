@@ -27,6 +27,7 @@ pub mod power;
 pub mod profile;
 pub mod rack;
 pub mod restore;
+pub mod scope;
 pub mod service;
 mod simulate;
 pub mod site;

@@ -9,8 +9,9 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use fleet::Command;
 use fleet::user::{self, Role, User};
 
-use super::{Changed, plan};
+use super::{Changed, plan, secrets};
 use crate::auth::Session;
+use crate::core::ExecuteError;
 use crate::{App, core, web};
 
 /// The prefix `__Host-` makes browsers insist on TLS, on this host alone, and on no other path.
@@ -46,10 +47,11 @@ impl Person {
     }
 
     /// As the core knows who gives orders.
-    fn orders(&self) -> core::Person {
+    pub fn orders(&self) -> core::Person {
         core::Person {
             name: self.user.name.clone(),
             role: self.role,
+            scope: self.session.scope.clone(),
             // Inside of one process there is no address.
             from: (!self.from.is_unspecified()).then_some(self.from),
         }
@@ -72,16 +74,45 @@ pub async fn api(
         refused(&app, &request, from, &format!("{} is {}", person.user.name, person.role.with_article()));
         return Err(error.into());
     }
+    if let Err(error) = in_scope(&person, &request) {
+        refused(&app, &request, from, &error.to_string());
+        return Err(error.into());
+    }
     let rehearsal = wants_a_plan(&request).then(core::Rehearsal::default);
     person.rehearsal = rehearsal.clone();
+    let sees_secrets = person.role >= Role::Operator;
     request.extensions_mut().insert(person);
     let answer = next.run(request).await;
-    match rehearsal {
+    let answer = match rehearsal {
         Some(rehearsal) if answer.status().is_success() => {
-            Ok(axum::Json(plan::planned(&app, rehearsal.commands())).into_response())
+            axum::Json(plan::planned(&app, rehearsal.commands())).into_response()
         }
-        Some(_) | None => Ok(answer),
-    }
+        Some(_) | None => answer,
+    };
+    if sees_secrets { Ok(answer) } else { secrets::hide(answer).await }
+}
+
+/// Whether this is what a token is for. Which orders it may give, the core decides, also in plans.
+fn in_scope(person: &Person, request: &Request) -> Result<(), ExecuteError> {
+    let Some(scope) = &person.session.scope else { return Ok(()) };
+    let (method, path) = (request.method(), request.uri().path());
+    let mut parts = path.strip_prefix("/api/v1/").unwrap_or_default().split('/');
+    let noun = match (parts.next().unwrap_or_default(), parts.next()) {
+        ("query", Some(noun)) => noun,
+        (noun, _) => noun,
+    };
+    let allowed = match (method, noun) {
+        // About itself; a token ends itself only.
+        (&Method::GET, "me") | (&Method::POST, "logout") | (&Method::DELETE, "sessions") => true,
+        // Each command is looked at.
+        (&Method::POST, "plan" | "apply" | "many") => true,
+        (&Method::GET | &Method::HEAD, noun) => scope.may_see(noun),
+        // Says what is there, and changes nothing.
+        (&Method::POST, "document") => scope.may_see(noun),
+        (_, noun) => scope.may_change(noun),
+    };
+    let what = || if noun.is_empty() { "pages".to_owned() } else { noun.to_owned() };
+    if allowed { Ok(()) } else { Err(ExecuteError::OutOfScope { scope: scope.clone(), what: what() }) }
 }
 
 fn refused(app: &App, request: &Request, from: IpAddr, why: &str) {
@@ -107,6 +138,7 @@ pub async fn page(State(app): State<App>, mut request: Request, next: Next) -> R
         let place = if app.auth.code().is_some() { "/welcome" } else { "/login" };
         return Ok(Redirect::to(place).into_response());
     };
+    in_scope(&person, &request)?;
     request.extensions_mut().insert(person);
     Ok(next.run(request).await)
 }

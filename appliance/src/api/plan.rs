@@ -44,9 +44,11 @@ pub struct Apply {
 
 pub async fn plan(
     State(app): State<App>,
+    Extension(person): Extension<Person>,
     Json(wanted): Json<Wanted>,
 ) -> Result<axum::Json<Planned>, web::Error> {
     orders(&wanted.commands)?;
+    person.orders().in_scope(&wanted.commands)?;
     Ok(axum::Json(planned(&app, wanted.commands)))
 }
 

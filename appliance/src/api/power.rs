@@ -293,6 +293,8 @@ pub async fn set_bmc(
     if person.rehearsal.is_some() {
         return person.gives(&app, command).await;
     }
+    // Before the login is kept.
+    person.orders().in_scope(std::slice::from_ref(&command))?;
     fleet::decide(&fleet, &command, Ctx { now: now() })?;
     let login = new
         .user

@@ -62,7 +62,8 @@ pub async fn login(
     Json(body): Json<Login>,
 ) -> Result<Response, web::Error> {
     let user = user::find(&app.core.fleet(), &body.user);
-    let done = app.auth.login(caller.from, user.as_ref(), &body.password, caller.client, core::now()).await;
+    let who = (body.user.as_str(), user.as_ref());
+    let done = app.auth.login(caller.from, who, &body.password, caller.client, core::now()).await;
     if done.is_ok() {
         app.core.note("site", "login", format!("{} logged in from {}", body.user, caller.from));
     }
@@ -72,6 +73,7 @@ pub async fn login(
 pub async fn logout(State(app): State<App>, headers: HeaderMap) -> Result<Response, web::Error> {
     if let Some(token) = guard::token(&headers) {
         app.auth.logout(token).await?;
+        app.core.bump();
     }
     let mut response = axum::Json(serde_json::json!({})).into_response();
     set_cookie(&mut response, "", 0)?;
@@ -81,6 +83,7 @@ pub async fn logout(State(app): State<App>, headers: HeaderMap) -> Result<Respon
 fn answer(app: &App, caller: &Caller, done: Result<String, AuthError>) -> Result<Response, web::Error> {
     match done {
         Ok(token) => {
+            app.core.bump();
             if caller.client == Client::Console {
                 return Ok(axum::Json(Token { token }).into_response());
             }

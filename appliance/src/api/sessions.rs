@@ -2,6 +2,7 @@
 
 use axum::Extension;
 use axum::extract::{Path, State};
+use fleet::scope::Scope;
 use fleet::user::Role;
 use fleet::{Refusal, Timestamp, is_label};
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::guard::Person;
 use super::session::Token;
 use super::{Changed, Json, users};
-use crate::auth::{Client, Session};
+use crate::auth::{Client, NewToken as Made, Session};
 use crate::{App, core, web};
 
 /// How long a token is good for, if it is not said, in days.
@@ -25,6 +26,8 @@ pub struct Listed {
     pub name: Option<String>,
     /// May not do more than this, whatever the user may.
     pub role: Option<Role>,
+    /// Is for this only.
+    pub scope: Option<Scope>,
     /// The address that it was opened from.
     pub from: Option<String>,
     pub made_at: Timestamp,
@@ -42,6 +45,9 @@ pub struct NewToken {
     pub name: String,
     #[serde(default = "least")]
     pub role: Role,
+    /// What it is for; without it, for all that its role may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     #[serde(default = "usual_days")]
     pub days: u64,
 }
@@ -70,6 +76,7 @@ pub async fn of(app: &App, person: &Person) -> Result<Vec<Listed>, web::Error> {
         client: session.client.word().to_owned(),
         name: session.name,
         role: session.role,
+        scope: session.scope,
         from: session.origin,
         made_at: session.made_at,
         used_at: session.used_at,
@@ -99,6 +106,7 @@ pub async fn end(
         return Err(Refusal::Conflict(sentence.to_owned()).into());
     }
     app.auth.revoke(&session.id).await?;
+    app.core.bump();
     let what = match &session.name {
         Some(name) => format!("The token {name} of {} was ended", session.person),
         None => format!("A session of {} was ended", session.person),
@@ -110,7 +118,7 @@ pub async fn end(
 pub async fn make_token(
     State(app): State<App>,
     Extension(person): Extension<Person>,
-    Json(NewToken { name, role, days }): Json<NewToken>,
+    Json(NewToken { name, role, scope, days }): Json<NewToken>,
 ) -> Result<axum::Json<Token>, web::Error> {
     if !is_label(&name) {
         let sentence =
@@ -129,11 +137,14 @@ pub async fn make_token(
         );
         return Err(Refusal::Conflict(sentence).into());
     }
-    let token = app.auth.make_token(person.from, &person.user.name, &name, role, days, core::now()).await?;
+    let what_for = scope.as_ref().map(|scope| format!(", for {scope}")).unwrap_or_default();
+    let new = Made { name: name.clone(), role, scope, days };
+    let token = app.auth.make_token(person.from, &person.user.name, new, core::now()).await?;
+    app.core.bump();
     users::noted(
         &app,
         &person,
-        format!("A token {name} was made, {}, good for {days} days", role.with_article()),
+        format!("A token {name} was made, {}{what_for}, good for {days} days", role.with_article()),
     );
     Ok(axum::Json(Token { token }))
 }

@@ -2,6 +2,7 @@
 
 use axum::Extension;
 use axum::extract::{Path, State};
+use fleet::scope::Scope;
 use fleet::user::{self, Role, User};
 use fleet::{Command, Refusal, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,9 @@ pub struct ChangedPassword {
 pub struct Me {
     pub name: String,
     pub role: Role,
+    /// What this token is for, if not for all that the role may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     pub session: String,
     pub ends_at: Timestamp,
 }
@@ -99,12 +103,19 @@ pub async fn set_password(
     let found = user::find(&app.core.fleet(), &name);
     let user = found.ok_or_else(|| Refusal::Missing { what: "user", name: name.clone() })?;
     app.auth.set_password(&user, &password, None, core::now()).await?;
+    app.core.bump();
     Ok(axum::Json(noted(&app, &person, format!("The password of {name} was set"))))
 }
 
 pub async fn me(Extension(person): Extension<Person>) -> axum::Json<Me> {
     let Person { user, role, session, .. } = person;
-    axum::Json(Me { name: user.name, role, session: session.id, ends_at: session.ends_at })
+    axum::Json(Me {
+        name: user.name,
+        role,
+        scope: session.scope,
+        session: session.id,
+        ends_at: session.ends_at,
+    })
 }
 
 /// One's own. The session that asks goes on, one's others end.
@@ -116,6 +127,7 @@ pub async fn change_password(
 ) -> Result<axum::Json<Changed>, web::Error> {
     let kept = super::guard::token(&headers);
     app.auth.change_password(person.from, &person.user, (&old, &new), kept, core::now()).await?;
+    app.core.bump();
     Ok(axum::Json(noted(&app, &person, format!("{} has a new password", person.user.name))))
 }
 

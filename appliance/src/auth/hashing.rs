@@ -3,7 +3,7 @@
 //! A hash fills several MiB. Allocated anew for each login, that memory is seldom given back: it has to be
 //! aligned, and what glibc cuts off for the alignment lies between one such block and the next.
 
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
@@ -19,13 +19,16 @@ const LANES: u32 = 1;
 
 type Job = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
 
+/// More than this do not wait: each takes a tenth of a second, and whoever waits longer tries again.
+const WAITING: usize = 64;
+
 pub struct Hashing {
-    jobs: Sender<Job>,
+    jobs: SyncSender<Job>,
 }
 
 impl Hashing {
     pub fn start() -> Result<Hashing, AuthError> {
-        let (jobs, taken) = channel::<Job>();
+        let (jobs, taken) = sync_channel::<Job>(WAITING);
         let work = move || {
             let mut memory = Vec::new();
             for job in taken {
@@ -81,7 +84,10 @@ impl Hashing {
             // Whoever asked may have hung up.
             let _ = answer.send(work(memory));
         };
-        self.jobs.send(Box::new(job)).map_err(failed)?;
+        self.jobs.try_send(Box::new(job)).map_err(|error| match error {
+            TrySendError::Full(_) => AuthError::Busy,
+            TrySendError::Disconnected(_) => failed("its thread has ended"),
+        })?;
         asked.await.map_err(failed)?
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use fleet::Timestamp;
+use fleet::scope::Scope;
 use fleet::user::Role;
 use sha2::{Digest as _, Sha256};
 use sqlx::AssertSqlSafe;
@@ -36,6 +37,8 @@ pub struct Session {
     pub name: Option<String>,
     /// May not do more than this, whatever its person may.
     pub role: Option<Role>,
+    /// Is for this only.
+    pub scope: Option<Scope>,
     /// The address that it was opened from.
     pub origin: Option<String>,
     pub made_at: Timestamp,
@@ -50,6 +53,7 @@ pub struct NewSession {
     pub client: Client,
     pub name: Option<String>,
     pub role: Option<Role>,
+    pub scope: Option<Scope>,
     pub origin: Option<String>,
     pub ends_at: Timestamp,
 }
@@ -61,10 +65,11 @@ struct Known {
     read_at: u64,
 }
 
-type Columns = (String, String, String, Option<String>, Option<String>, Option<String>, i64, i64, i64);
+type Columns =
+    (String, String, String, Option<String>, Option<String>, Option<String>, Option<String>, i64, i64, i64);
 
 const COLUMNS: &str =
-    "SELECT token, person, client, name, role, origin, made_at, used_at, ends_at FROM session";
+    "SELECT token, person, client, name, role, scope, origin, made_at, used_at, ends_at FROM session";
 
 impl Sessions {
     pub async fn open(store: Store) -> Result<Sessions, AuthError> {
@@ -82,7 +87,7 @@ impl Sessions {
         let failed = |source| StoreError::of("written", source);
         let token = new_token();
         let kept = sealed(&token);
-        let NewSession { person, client, name, role, origin, ends_at } = new;
+        let NewSession { person, client, name, role, scope, origin, ends_at } = new;
         on_pool!(self.store.pool(), pool => {
             let mut transaction = pool.begin_with(self.store.pool().begin()).await.map_err(failed)?;
             sqlx::query("DELETE FROM session WHERE ends_at <= $1")
@@ -91,14 +96,15 @@ impl Sessions {
                 .await
                 .map_err(failed)?;
             sqlx::query(
-                "INSERT INTO session (token, person, client, name, role, origin, made_at, used_at, ends_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)",
+                "INSERT INTO session (token, person, client, name, role, scope, origin, made_at, used_at, ends_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)",
             )
             .bind(&kept)
             .bind(&person)
             .bind(client.word())
             .bind(&name)
             .bind(role.map(Role::word))
+            .bind(scope.as_ref().map(Scope::to_string))
             .bind(&origin)
             .bind(now.0.cast_signed())
             .bind(ends_at.0.cast_signed())
@@ -108,7 +114,8 @@ impl Sessions {
             transaction.commit().await.map_err(failed)
         })?;
         let id = id_of(&kept);
-        let session = Session { id, person, client, name, role, origin, made_at: now, used_at: now, ends_at };
+        let session =
+            Session { id, person, client, name, role, scope, origin, made_at: now, used_at: now, ends_at };
         let mut all = self.lock();
         all.retain(|_, known| known.session.ends_at > now);
         all.insert(kept, Known { session, read_at: now.0 });
@@ -220,7 +227,7 @@ impl Sessions {
     }
 }
 
-fn read((token, person, client, name, role, origin, made_at, used_at, ends_at): Columns) -> Session {
+fn read((token, person, client, name, role, scope, origin, made_at, used_at, ends_at): Columns) -> Session {
     let time = |at: i64| Timestamp(at.cast_unsigned());
     Session {
         id: id_of(&token),
@@ -229,6 +236,8 @@ fn read((token, person, client, name, role, origin, made_at, used_at, ends_at): 
         name,
         // A role that this version does not know gives no more than the least.
         role: role.map(|role| role.parse().unwrap_or(Role::Viewer)),
+        // As with a role: words that this version does not know let nothing be done.
+        scope: scope.map(|words| words.parse().unwrap_or_else(|_| Scope::nothing())),
         origin,
         made_at: time(made_at),
         used_at: time(used_at),

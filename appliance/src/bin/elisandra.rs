@@ -25,8 +25,12 @@ enum Command {
     Serve,
     /// Listen for DHCP servers on every NIC and set up which one is served.
     Network,
-    /// Draw the appliance's state on this machine's screens.
-    Console,
+    /// This machine's own screen: address, fingerprint and code, what needs somebody, logs, network, password, power.
+    Console {
+        /// Only write the state as text to this terminal, whenever it changes; may be given again
+        #[arg(long, value_name = "TERMINAL")]
+        plain: Vec<PathBuf>,
+    },
     /// Only boot machines, from a folder of profiles.
     Netboot(Box<netboot::Arguments>),
 }
@@ -40,8 +44,8 @@ fn main() -> anyhow::Result<()> {
         return runtime()?.block_on(netboot::run(*arguments));
     }
     let config = Config::read(arguments.config.as_deref())?;
-    if let Command::Console = arguments.command {
-        return console::draw(&config);
+    if let Command::Console { plain } = arguments.command {
+        return console::run(&config, arguments.config.as_deref(), &plain);
     }
     runtime()?.block_on(async {
         match arguments.command {
@@ -51,7 +55,7 @@ fn main() -> anyhow::Result<()> {
                 tracing::info!("{}", found.sentence);
                 Ok(())
             }
-            Command::Console | Command::Netboot(_) => Ok(()),
+            Command::Console { .. } | Command::Netboot(_) => Ok(()),
         }
     })
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use fleet::scope::{self, Scope};
 use fleet::user::{self, Role};
 use fleet::{Command, NodeId};
 
@@ -25,6 +26,8 @@ pub enum Actor {
 pub struct Person {
     pub name: String,
     pub role: Role,
+    /// Of a token that is for some things only.
+    pub scope: Option<Scope>,
     pub from: Option<IpAddr>,
 }
 
@@ -41,7 +44,7 @@ impl std::fmt::Display for Person {
 impl Actor {
     /// Somebody who may give every order and does not come from a network.
     pub fn admin(name: &str) -> Actor {
-        Actor::Person(Person { name: name.to_owned(), role: Role::Admin, from: None })
+        Actor::Person(Person { name: name.to_owned(), role: Role::Admin, scope: None, from: None })
     }
 }
 
@@ -60,8 +63,18 @@ impl std::fmt::Display for Actor {
 impl Person {
     /// Routes are kept by roles, too; this holds for commands that come as data.
     pub(super) fn may_order(&self, commands: &[Command]) -> Result<(), ExecuteError> {
+        self.in_scope(commands)?;
         // What no person orders is refused where plans come in, with the word for it.
         self.must_be(commands.iter().filter_map(user::least_role).max().unwrap_or(Role::Viewer))
+    }
+
+    /// Refuses what a token is not for.
+    pub fn in_scope(&self, commands: &[Command]) -> Result<(), ExecuteError> {
+        let outside = |command: &&Command| self.scope.as_ref().is_some_and(|scope| !scope.may_order(command));
+        if let (Some(scope), Some(command)) = (&self.scope, commands.iter().find(outside)) {
+            return Err(ExecuteError::OutOfScope { scope: scope.clone(), what: scope::word(command) });
+        }
+        Ok(())
     }
 
     /// Refuses who may less than `needs`.

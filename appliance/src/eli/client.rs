@@ -1,9 +1,11 @@
 //! The REST API as `eli` calls it. Errors are the API's own sentences.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use reqwest::{Body, Method, RequestBuilder, StatusCode};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -11,10 +13,12 @@ use serde_json::Value;
 use crate::api::guard;
 use crate::api::plan::Planned;
 
+use super::ending::Own;
 use super::pin::{self, Fingerprint, Seen};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(15);
 
+#[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
     pub server: String,
@@ -23,6 +27,8 @@ pub struct Client {
     seen: Seen,
     /// What would be changed is only planned.
     planning: bool,
+    /// Of the last answer; 0 if there was none.
+    status: Arc<AtomicU16>,
 }
 
 /// What the appliance would do, for each thing that was named; ends a command that was only to be planned.
@@ -33,13 +39,45 @@ pub struct PlanMade(pub Vec<Planned>);
 /// The appliance did not answer, as opposed to: it refused.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct NotReached(String);
+pub struct NotReached(pub String);
+
+/// The appliance refused, in its own words.
+#[derive(Debug, thiserror::Error)]
+#[error("{sentence}")]
+pub struct Refused {
+    pub status: StatusCode,
+    pub sentence: String,
+}
+
+/// Tells whenever something has changed at the appliance.
+pub struct Changes {
+    response: Response,
+    server: String,
+}
+
+/// The appliance says every fifteen seconds that it is still there.
+const SILENCE: Duration = Duration::from_secs(45);
+
+impl Changes {
+    pub async fn next(&mut self) -> anyhow::Result<()> {
+        loop {
+            match tokio::time::timeout(SILENCE, self.response.chunk()).await {
+                // What keeps the connection open is a comment, without data.
+                Ok(Ok(Some(bytes))) if !bytes.windows(5).any(|five| five == b"data:") => {}
+                Ok(Ok(Some(_))) => return Ok(()),
+                Ok(Ok(None) | Err(_)) | Err(_) => {
+                    return Err(NotReached(format!("{} does not answer any more", self.server)).into());
+                }
+            }
+        }
+    }
+}
 
 impl Client {
     pub fn new(server: String, fingerprint: Fingerprint, token: Option<String>) -> anyhow::Result<Client> {
         let seen = Seen::default();
         let http = http(pin::pinned(fingerprint, seen.clone())?)?;
-        Ok(Client { http, server, fingerprint, token, seen, planning: false })
+        Ok(Client { http, server, fingerprint, token, seen, planning: false, status: Arc::default() })
     }
 
     pub fn is_planning(&self) -> bool {
@@ -47,18 +85,18 @@ impl Client {
     }
 
     /// A client whose changes are planned and not made: each ends with [`PlanMade`].
-    pub fn planning(self) -> Client {
-        Client { planning: true, ..self }
+    pub fn planning(&self) -> Client {
+        Client { planning: true, ..self.clone() }
     }
 
     /// A request that changes nothing although it has a body.
     pub async fn ask<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
         let request = self.request(Method::POST, path).json(body).timeout(Duration::from_secs(120));
-        self.answer(request).await
+        self.answered(request).await
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.answer(self.request(Method::GET, path).timeout(Duration::from_secs(60))).await
+        self.answered(self.request(Method::GET, path).timeout(Duration::from_secs(60))).await
     }
 
     pub async fn list<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
@@ -87,9 +125,9 @@ impl Client {
 
     async fn change<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
         if !self.planning {
-            return self.answer(request).await;
+            return self.answered(request).await;
         }
-        let planned: Planned = self.answer(request.header(guard::PLAN, "1")).await?;
+        let planned: Planned = self.answered(request.header(guard::PLAN, "1")).await?;
         Err(PlanMade(vec![planned]).into())
     }
 
@@ -101,9 +139,34 @@ impl Client {
         }
     }
 
+    /// What has changed, as it changes. The first tells that it has begun.
+    pub async fn changes(&self) -> anyhow::Result<Changes> {
+        let request = self.request(Method::GET, "/events").header("accept", "text/event-stream");
+        let response = request.send().await.map_err(|error| self.unreached(&error))?;
+        if !response.status().is_success() {
+            return self.get::<Value>("/events").await.and(Err(NotReached("no events".to_owned()).into()));
+        }
+        Ok(Changes { response, server: self.server.clone() })
+    }
+
+    /// An error says what status it came with.
+    async fn answered<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        self.status.store(0, Ordering::Relaxed);
+        let error = match self.answer(request).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        match StatusCode::from_u16(self.status.load(Ordering::Relaxed)) {
+            Ok(status) if !status.is_success() => Err(Refused { status, sentence: error.to_string() }.into()),
+            Err(_) if self.seen.get().is_some() => Err(Own::NotTrusted(error.to_string()).into()),
+            Ok(_) | Err(_) => Err(error),
+        }
+    }
+
     async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
         let response = request.send().await.map_err(|error| self.unreached(&error))?;
         let status = response.status();
+        self.status.store(status.as_u16(), Ordering::Relaxed);
         let bytes = response.bytes().await.map_err(|error| self.unreached(&error))?;
         if status == StatusCode::UNAUTHORIZED && self.token.is_some() {
             bail!("the session is over; eli login {}", self.server);
@@ -138,7 +201,9 @@ pub async fn look(server: &str) -> anyhow::Result<Fingerprint> {
     let failed = http(pin::looking(seen.clone())?)?.get(server).send().await.err();
     match (seen.get(), failed) {
         (Some(fingerprint), _) => Ok(fingerprint),
-        (None, Some(error)) => bail!("{server} does not answer: {}", innermost(&error)),
+        (None, Some(error)) => {
+            Err(NotReached(format!("{server} does not answer: {}", innermost(&error))).into())
+        }
         (None, None) => bail!("{server} does not speak TLS"),
     }
 }

@@ -7,9 +7,9 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use fleet::{Fleet, Timestamp, evolve, state_hash};
 
+use super::Output;
 use super::client::Client;
 use super::table::Table;
-use super::{Output, list};
 use crate::api::history::{Compacted, Full, Lines, Sum, Told};
 use crate::core::Line;
 
@@ -43,6 +43,12 @@ enum What {
     },
 }
 
+impl History {
+    pub fn lists(&self) -> bool {
+        self.what.is_none()
+    }
+}
+
 pub async fn history(client: &Client, history: History, output: Output) -> anyhow::Result<()> {
     match history.what {
         None => {
@@ -51,7 +57,7 @@ pub async fn history(client: &Client, history: History, output: Output) -> anyho
         }
         Some(What::Show { position }) => {
             let full: Full = client.get(&format!("/history/{position}")).await?;
-            list::json(&full)
+            output.document(&full)
         }
         Some(What::Compact { out }) => compact(client, out.as_deref()).await,
         Some(What::Export { out }) => {
@@ -64,16 +70,16 @@ pub async fn history(client: &Client, history: History, output: Output) -> anyho
 pub async fn state(client: &Client, at: Option<&str>, output: Output) -> anyhow::Result<()> {
     let at = at.map(|at| format!("?at={}", at.replace('+', "%2B"))).unwrap_or_default();
     let sum: Sum = client.get(&format!("/hash{at}")).await?;
-    if output == Output::Json {
-        return list::json(&sum);
+    if output.one(&sum, &sum.hash.to_string())? {
+        return Ok(());
     }
     println!("Position {}, state {}", sum.position, sum.hash);
     Ok(())
 }
 
 fn tell(events: &[Told], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return list::json(events);
+    if output.list(events, |event| event.position.to_string())? {
+        return Ok(());
     }
     let mut table = Table::new(&["POSITION", "TIME", "ACTOR", "OF", "WHAT"]);
     for event in events {

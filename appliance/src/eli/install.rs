@@ -1,14 +1,12 @@
 //! `eli install FILE`: uploads a bundle and follows it until it answers.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use futures::StreamExt as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use reqwest::Body;
 use tokio_util::io::ReaderStream;
 
@@ -57,7 +55,7 @@ pub async fn install(client: &Client, install: Install) -> anyhow::Result<()> {
         Ok((service.phase == "answering").then(|| service.url.clone()))
     })
     .await?;
-    println!("{name} answers at {url} ({} s)", reporter.secs());
+    reporter.end(&format!("{name} answers at {url}"));
     Ok(())
 }
 
@@ -75,21 +73,16 @@ pub fn counted(
     file: tokio::fs::File,
     total: u64,
 ) -> impl futures::Stream<Item = std::io::Result<axum::body::Bytes>> + Send + 'static {
-    let sent = Arc::new(AtomicU64::new(0));
-    let shown = std::io::stderr().is_terminal();
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    let template = "  uploading {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
     ReaderStream::with_capacity(file, 1 << 16).inspect(move |chunk| {
         let Ok(chunk) = chunk else { return };
-        let bytes = chunk.len() as u64;
-        let before = sent.fetch_add(bytes, Ordering::Relaxed);
-        let percent = |bytes: u64| (bytes * 100).checked_div(total).unwrap_or(100);
-        if shown && percent(before) != percent(before + bytes) {
-            eprint!(
-                "\r        uploading, {} %{}",
-                percent(before + bytes),
-                if before + bytes == total { "\n" } else { "" }
-            );
-            // A progress line that cannot be shown must not end the upload.
-            let _ = std::io::stderr().flush();
+        bar.inc(chunk.len() as u64);
+        if bar.position() >= total {
+            bar.finish_and_clear();
         }
     })
 }

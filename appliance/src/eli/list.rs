@@ -21,8 +21,8 @@ use crate::core;
 use crate::web::show;
 
 pub fn machines(machines: &[Machine], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return json(machines);
+    if output.list(machines, |machine| machine.name.to_string())? {
+        return Ok(());
     }
     let mut table = Table::new(&["ID", "NAME", "PHASE", "SINCE", "ADDRESS", "FIRMWARE", "HARDWARE"]);
     for machine in machines {
@@ -47,8 +47,8 @@ pub fn machines(machines: &[Machine], output: Output) -> anyhow::Result<()> {
 }
 
 pub fn hosts(hosts: &[Host], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return json(hosts);
+    if output.list(hosts, |host| host.name.to_string())? {
+        return Ok(());
     }
     let mut table =
         Table::new(&["ID", "NAME", "MEMORY", "FREE", "THREADS", "VOLUMES", "FREE", "VMS", "HYPERVISOR"]);
@@ -71,8 +71,8 @@ pub fn hosts(hosts: &[Host], output: Output) -> anyhow::Result<()> {
 }
 
 pub fn vms(vms: &[Vm], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return json(vms);
+    if output.list(vms, |vm| vm.name.to_string())? {
+        return Ok(());
     }
     let mut table =
         Table::new(&["ID", "NAME", "STATE", "SINCE", "ADDRESS", "HOST", "MEMORY", "VCPUS", "DISK"]);
@@ -95,8 +95,8 @@ pub fn vms(vms: &[Vm], output: Output) -> anyhow::Result<()> {
 }
 
 pub fn services(services: &[Service], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return json(services);
+    if output.list(services, |service| service.name.to_string())? {
+        return Ok(());
     }
     let mut table = Table::new(&["ID", "NAME", "VERSION", "STATE", "SINCE", "ADDRESS", "NODES"]);
     for service in services {
@@ -117,8 +117,8 @@ pub fn services(services: &[Service], output: Output) -> anyhow::Result<()> {
 }
 
 pub fn packages(packages: &[Package], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return json(packages);
+    if output.list(packages, |package| package.name.to_string())? {
+        return Ok(());
     }
     let mut table = Table::new(&["NAME", "VERSION", "SIZE", "SUMMARY"]);
     for package in packages {
@@ -133,8 +133,8 @@ pub fn packages(packages: &[Package], output: Output) -> anyhow::Result<()> {
 }
 
 pub fn racks(racks: &[Rack], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return json(racks);
+    if output.list(racks, |rack| rack.name.to_string())? {
+        return Ok(());
     }
     let mut table = Table::new(&["RACK", "UNIT", "HOLDS", "ID"]);
     for rack in racks {
@@ -153,8 +153,8 @@ pub fn racks(racks: &[Rack], output: Output) -> anyhow::Result<()> {
 }
 
 pub fn switches(switches: &[Switch], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return json(switches);
+    if output.list(switches, |switch| switch.name.to_string())? {
+        return Ok(());
     }
     let mut table = Table::new(&["SWITCH", "PORT", "BY LLDP", "BY HAND"]);
     for switch in switches {
@@ -186,8 +186,8 @@ pub fn registry(state: &State, output: Output) -> anyhow::Result<()> {
             assigned: state.services.iter().find(|service| service.nodes.iter().any(|node| node.id == vm.id)),
         })
         .collect();
-    if output == Output::Json {
-        return json(&nodes);
+    if output.list(&nodes, |node| node.node.name.to_string())? {
+        return Ok(());
     }
     let mut table = Table::new(&["NODE", "ADDRESS", "HOST", "STATE", "ASSIGNED TO", "ANSWERS AT"]);
     for Node { node, assigned } in &nodes {
@@ -218,8 +218,8 @@ pub struct Line {
 }
 
 pub fn timeline(lines: &[Line], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return json(lines);
+    if output.list(lines, |line| line.text.clone())? {
+        return Ok(());
     }
     let mut before: Option<Timestamp> = None;
     for line in lines {
@@ -249,8 +249,8 @@ pub async fn trouble(client: &Client, name: &str) -> anyhow::Result<()> {
 }
 
 pub fn policy(policy: &Policy, output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return json(policy);
+    if output.one(policy, "policy")? {
+        return Ok(());
     }
     println!(
         "{}",
@@ -263,11 +263,6 @@ pub fn policy(policy: &Policy, output: Output) -> anyhow::Result<()> {
     for key in &policy.ssh_keys {
         println!("    {}", plain(key));
     }
-    Ok(())
-}
-
-pub fn json(document: &(impl Serialize + ?Sized)) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(document)?);
     Ok(())
 }
 

@@ -95,7 +95,7 @@ pub fn new_password() -> anyhow::Result<String> {
     Ok(password)
 }
 
-fn ask(question: &str) -> anyhow::Result<String> {
+pub fn ask(question: &str) -> anyhow::Result<String> {
     print!("{question}");
     std::io::stdout().flush()?;
     let mut line = String::new();

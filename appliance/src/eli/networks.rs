@@ -12,7 +12,7 @@ use serde_json::json;
 use super::client::Client;
 use super::nouns::{Names, Remove, each, remove, segment};
 use super::table::{Table, span};
-use super::{Output, list, say};
+use super::{Output, say};
 use crate::api::networks::{Lease, Network, Reservation};
 use crate::core;
 
@@ -183,8 +183,8 @@ fn set_all<T>(
 }
 
 fn subnets(subnets: &[Network], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return list::json(subnets);
+    if output.list(subnets, |network| network.subnet.name.to_string())? {
+        return Ok(());
     }
     let mut table = Table::new(&["NAME", "NETWORK", "ROUTER", "DNS", "POOL", "GIVEN", "FREE"]);
     for network in subnets {
@@ -214,8 +214,8 @@ fn subnets(subnets: &[Network], output: Output) -> anyhow::Result<()> {
 }
 
 fn reservations(reservations: &[Reservation], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return list::json(reservations);
+    if output.list(reservations, |reservation| reservation.address.to_string())? {
+        return Ok(());
     }
     let mut table = Table::new(&["ADDRESS", "MAC", "FOR", "SUBNET", "GIVEN"]);
     for reservation in reservations {
@@ -233,8 +233,8 @@ fn reservations(reservations: &[Reservation], output: Output) -> anyhow::Result<
 }
 
 fn leases(leases: &[Lease], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return list::json(leases);
+    if output.list(leases, |lease| lease.address.to_string())? {
+        return Ok(());
     }
     let mut table = Table::new(&["ADDRESS", "MAC", "HOLDER", "SUBNET", "ASKED"]);
     for lease in leases {

@@ -5,12 +5,15 @@ use std::io::BufRead as _;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 use fleet::Mac;
 use fleet::machine::Once;
 use fleet::switch::Plugged;
 use serde_json::json;
 
 use super::client::{Client, PlanMade};
+use super::complete;
+use super::ending::Own;
 use super::{Output, list, power, say};
 use crate::api::Changed;
 use crate::api::machines::Machine as Found;
@@ -19,7 +22,7 @@ use crate::api::machines::Machine as Found;
 #[derive(Args)]
 pub struct Names {
     /// Ids or names; `-` reads them from standard input, one a line
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = ArgValueCompleter::new(complete::names))]
     names: Vec<String>,
 }
 
@@ -49,7 +52,11 @@ pub struct HowInstalled {
 #[derive(Subcommand)]
 pub enum Machine {
     /// What it boots at its next start, and only then
-    Boot { name: String, what: Next },
+    Boot {
+        #[arg(add = ArgValueCompleter::new(complete::names))]
+        name: String,
+        what: Next,
+    },
     /// Install a found machine: our own host, or the system of a profile
     Install {
         #[command(flatten)]
@@ -132,6 +139,7 @@ pub enum Rack {
     /// Put a machine or switch into a rack, or move it
     Place {
         /// Machine by id or name, or switch by name
+        #[arg(add = ArgValueCompleter::new(complete::names))]
         what: String,
         rack: String,
         /// The lowest that it takes, counted from 1 at the bottom
@@ -297,7 +305,7 @@ async fn plugged(client: &Client, what: What) -> anyhow::Result<Plugged> {
     let name = what.machine.context("say what is plugged in")?;
     let machines: Vec<Found> = client.list("/machines").await?;
     let machine = machines.iter().find(|machine| machine.id.to_string() == name || machine.name == name);
-    let machine = machine.with_context(|| format!("there is no machine {name}"))?;
+    let machine = machine.ok_or_else(|| Own::missing("machine", &name))?;
     match machine.macs.as_slice() {
         [mac] => Ok(Plugged::Nic { mac: *mac }),
         macs => {

@@ -5,14 +5,14 @@ use std::path::Path;
 use anyhow::Context as _;
 use fleet::package::Bundle;
 
-use super::{Output, list};
+use super::Output;
 use crate::packages;
 use crate::web::show;
 
 pub fn show(file: &Path, output: Output) -> anyhow::Result<()> {
     let bundle = packages::read(file).with_context(|| file.display().to_string())?;
-    if output == Output::Json {
-        return list::json(&bundle);
+    if output.one(&bundle, &bundle.manifest.name)? {
+        return Ok(());
     }
     print!("{}", words(&bundle));
     Ok(())

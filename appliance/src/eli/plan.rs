@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::client::{Client, PlanMade};
 use super::document::{self, Format};
+use super::ending::Own;
 use super::table::plain;
-use super::{Arguments, Output, list, say};
+use super::{Arguments, Command, Output, say, watch};
 use crate::api::Changed;
 use crate::api::document::PlannedDocument;
 use crate::api::plan::{Apply as Request, Planned, Wanted, sentences};
@@ -41,9 +42,6 @@ pub struct Apply {
     /// Of the document, if its name does not say it
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// Only show what a document would change
-    #[arg(long)]
-    plan: bool,
 }
 
 /// A plan as it is kept in a file.
@@ -57,22 +55,31 @@ struct Kept {
     request: Request,
 }
 
-pub async fn plan(client: Client, plan: Plan, output: Output, settings: &Path) -> anyhow::Result<()> {
-    let words = plan.command.join(" ");
+pub async fn plan(client: &Client, plan: Plan, output: Output, settings: &Path) -> anyhow::Result<()> {
     let command_line = std::iter::once("eli").chain(plan.command.iter().map(String::as_str));
     let command = Arguments::try_parse_from(command_line).unwrap_or_else(|error| error.exit()).command;
+    show(client, command, plan.out.as_deref(), output, settings).await
+}
+
+/// Shows what a command would do, and keeps that for `eli apply`.
+pub async fn show(
+    client: &Client,
+    command: Command,
+    out: Option<&Path>,
+    output: Output,
+    settings: &Path,
+) -> anyhow::Result<()> {
+    if watch::only_shows(&command) {
+        return Err(Own::WronglyCalled("this changes nothing, so there is nothing to plan".to_owned()).into());
+    }
     let client = client.planning();
-    let made = match Box::pin(super::give(&client, command, Output::Json, settings)).await {
-        Ok(()) => bail!("eli {words} changes nothing, so there is nothing to plan"),
-        Err(error) => error.downcast::<PlanMade>()?.0,
-    };
-    let planned = together(&client, made).await?;
+    let planned = make(&client, command, settings).await?;
     let kept = keep(&client, &planned, settings)?;
-    if let Some(out) = &plan.out {
+    if let Some(out) = out {
         write(out, &kept.1)?;
     }
-    if output == Output::Json {
-        return list::json(&planned);
+    if output.one(&planned, &kept.0)? {
+        return Ok(());
     }
     tell(&planned);
     if planned.forecast.changes_nothing() {
@@ -85,8 +92,19 @@ pub async fn plan(client: Client, plan: Plan, output: Output, settings: &Path) -
     Ok(())
 }
 
-pub async fn apply(client: &Client, apply: Apply, settings: &Path) -> anyhow::Result<()> {
+/// What a command would do, by a client that only plans.
+pub async fn make(client: &Client, command: Command, settings: &Path) -> anyhow::Result<Planned> {
+    let made = match Box::pin(super::give(client, command, Output::Json, settings)).await {
+        Ok(()) => bail!("this changes nothing, so there is nothing to plan"),
+        Err(error) => error.downcast::<PlanMade>()?.0,
+    };
+    together(client, made).await
+}
+
+/// With `only_plan` a document is compared and nothing is done.
+pub async fn apply(client: &Client, apply: Apply, only_plan: bool, settings: &Path) -> anyhow::Result<()> {
     if let Some(kept) = kept(&apply.what, settings)? {
+        ensure!(!only_plan, "{} is a plan already", apply.what);
         ensure!(
             kept.server == client.server,
             "this plan was made at {}, and this is {}",
@@ -104,7 +122,7 @@ pub async fn apply(client: &Client, apply: Apply, settings: &Path) -> anyhow::Re
         return Ok(());
     }
     tell(&plan);
-    if !apply.plan && !plan.forecast.changes_nothing() {
+    if !only_plan && !plan.forecast.changes_nothing() {
         let request = request(&plan)?;
         let done: Changed = client.send("POST", "/apply", &request).await?;
         println!("Done: {} changes", done.changed.len());
@@ -126,7 +144,7 @@ async fn together(client: &Client, mut made: Vec<Planned>) -> anyhow::Result<Pla
     client.ask("/plan", &Wanted { commands }).await
 }
 
-fn tell(planned: &Planned) {
+pub fn tell(planned: &Planned) {
     let forecast = &planned.forecast;
     for step in &forecast.steps {
         for effect in &step.effects {

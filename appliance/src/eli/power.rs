@@ -21,6 +21,13 @@ pub struct Switch {
     force: bool,
 }
 
+impl Switch {
+    /// Whether what runs on the machine ends by it.
+    pub fn cuts(&self) -> bool {
+        !matches!(self.action, Action::On)
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Action {
     On,
@@ -51,7 +58,7 @@ pub struct Bmc {
     force: bool,
     /// Forget the BMC and its login
     #[arg(long, conflicts_with_all = ["kind", "address", "user", "password_file", "option", "force"])]
-    remove: bool,
+    pub remove: bool,
 }
 
 #[derive(Args)]

@@ -1,10 +1,10 @@
 //! `eli query` and `eli show NOUN NAME`.
 
-use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Map, Value};
 
 use super::client::Client;
+use super::ending::Own;
 use super::table::{Table, plain};
 use super::{Output, list};
 
@@ -55,7 +55,7 @@ pub async fn query(client: &Client, query: &Query, output: Output) -> anyhow::Re
     }
     let objects: Vec<Map<String, Value>> = client.list(&path).await?;
     match output {
-        Output::Json => list::json(&objects),
+        Output::Json | Output::Yaml => output.document(&objects),
         Output::Names => {
             for object in &objects {
                 println!("{}", plain(&cell(object.values().next().unwrap_or(&Value::Null))));
@@ -82,7 +82,7 @@ fn fields(nouns: &[Noun], noun: &str, query: &Query, output: Output) -> Vec<Stri
     let named = |name: &str| all.iter().any(|field| field.name == name);
     match output {
         _ if !query.fields.is_empty() => query.fields.clone(),
-        Output::Json => Vec::new(),
+        Output::Json | Output::Yaml => Vec::new(),
         Output::Table => all.iter().filter(|field| field.column).map(|field| field.name.clone()).collect(),
         Output::Names if named("position") => vec!["position".to_owned()],
         Output::Names if named("name") => vec!["name".to_owned()],
@@ -116,9 +116,9 @@ pub async fn show(client: &Client, noun: &str, name: &str, output: Output) -> an
     };
     let path = format!("/query/{}?filter={}", escape(noun), escape(&filter));
     let objects: Vec<Map<String, Value>> = client.list(&path).await?;
-    let object = objects.first().with_context(|| format!("there is no {noun} {name}"))?;
-    if output == Output::Json {
-        return list::json(object);
+    let object = objects.first().ok_or_else(|| Own::missing(noun, name))?;
+    if output.one(object, name)? {
+        return Ok(());
     }
     let value = |field: &str| object.get(field).map(cell).unwrap_or_default();
     let mut table = Table::new(&["FIELD", "WANTED", "NOW"]);

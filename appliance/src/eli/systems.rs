@@ -14,7 +14,7 @@ use super::client::Client;
 use super::install::counted;
 use super::nouns::{self, segment};
 use super::table::Table;
-use super::{Output, list, say};
+use super::{Output, say};
 use crate::api::Changed;
 use crate::api::systems::Listed;
 use crate::web::show;
@@ -91,7 +91,9 @@ pub async fn profile(client: &Client, verb: ProfileVerb, output: Output) -> anyh
         ProfileVerb::List => profiles(&client.list("/profiles").await?, output),
         ProfileVerb::Show { name } => {
             let template: String = client.get(&format!("/profiles/{}/template", segment(&name))).await?;
-            print!("{template}");
+            if !output.one(&template, &name)? {
+                print!("{template}");
+            }
             Ok(())
         }
         ProfileVerb::Set(set) => {
@@ -199,8 +201,8 @@ fn pack(folder: &Path) -> anyhow::Result<tempfile::NamedTempFile> {
 }
 
 fn media(media: &[Medium], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return list::json(media);
+    if output.list(media, |medium| medium.name.to_string())? {
+        return Ok(());
     }
     let mut table = Table::new(&["NAME", "WHAT", "FOR", "SIZE", "SHA-256"]);
     for medium in media {
@@ -219,8 +221,8 @@ fn media(media: &[Medium], output: Output) -> anyhow::Result<()> {
 }
 
 fn profiles(profiles: &[Listed], output: Output) -> anyhow::Result<()> {
-    if output == Output::Json {
-        return list::json(profiles);
+    if output.list(profiles, |listed| listed.profile.name.to_string())? {
+        return Ok(());
     }
     let mut table = Table::new(&["NAME", "KIND", "MEDIUM", "LANGUAGE", "TIME ZONE", ""]);
     for Listed { profile, built_in } in profiles {

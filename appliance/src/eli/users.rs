@@ -41,7 +41,9 @@ pub enum UserVerb {
     Remove(nouns::Names),
 }
 
+// The verb of the same name has the group of that name.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Password {
     /// The password, for scripts; otherwise it is asked for
     #[arg(long, env = "ELI_NEW_PASSWORD", hide = true, hide_env_values = true, allow_hyphen_values = true)]
@@ -65,6 +67,9 @@ pub enum TokenVerb {
         /// It may do no more than this
         #[arg(long, value_parser = role, default_value = "viewer")]
         role: Role,
+        /// It is for this only: machines:read to see them, vms for all about them, create_vm for one order; may be given again
+        #[arg(long, value_name = "WORD", value_delimiter = ',')]
+        scope: Vec<String>,
         /// It is good for so many days
         #[arg(long, default_value_t = sessions::USUAL_DAYS)]
         days: u64,
@@ -133,8 +138,9 @@ pub async fn session(client: &Client, verb: SessionVerb, output: Output) -> anyh
 }
 
 pub async fn token(client: &Client, verb: TokenVerb) -> anyhow::Result<()> {
-    let TokenVerb::Make { name, role, days } = verb;
-    let made: Token = client.send("POST", "/tokens", &NewToken { name, role, days }).await?;
+    let TokenVerb::Make { name, role, scope, days } = verb;
+    let scope = (!scope.is_empty()).then(|| scope.join(" ").parse()).transpose()?;
+    let made: Token = client.send("POST", "/tokens", &NewToken { name, role, scope, days }).await?;
     println!("{}", made.token);
     eprintln!("It is shown this once; a program gives it as ELI_TOKEN, or as Authorization: Bearer.");
     Ok(())
@@ -142,10 +148,9 @@ pub async fn token(client: &Client, verb: TokenVerb) -> anyhow::Result<()> {
 
 pub async fn me(client: &Client, output: Output) -> anyhow::Result<()> {
     let me: Me = client.get("/me").await?;
-    match output {
-        Output::Json => list::json(&me)?,
-        Output::Names => println!("{}", me.name),
-        Output::Table => println!("{}, {}, at {}", me.name, me.role.with_article(), client.server),
+    if !output.one(&me, &me.name)? {
+        let scope = me.scope.as_ref().map(|scope| format!(", by a token for {scope}")).unwrap_or_default();
+        println!("{}, {}, at {}{scope}", me.name, me.role.with_article(), client.server);
     }
     Ok(())
 }
@@ -159,45 +164,46 @@ pub async fn passwd(client: &Client, own: OwnPassword) -> anyhow::Result<()> {
 }
 
 fn users(users: &[Listed], output: Output) -> anyhow::Result<()> {
-    match output {
-        Output::Json => return list::json(users),
-        Output::Names => users.iter().for_each(|listed| println!("{}", listed.user.name)),
-        Output::Table => {
-            let mut table = Table::new(&["NAME", "ROLE", "LOGIN"]);
-            for Listed { user, password } in users {
-                let login = if *password { "by password" } else { "none: set a password" };
-                table.row(vec![user.name.clone(), user.role.to_string(), login.to_owned()], Vec::new());
-            }
-            table.print("");
-        }
+    if output.list(users, |listed| listed.user.name.clone())? {
+        return Ok(());
     }
+    let mut table = Table::new(&["NAME", "ROLE", "LOGIN"]);
+    for Listed { user, password } in users {
+        let login = if *password { "by password" } else { "none: set a password" };
+        table.row(vec![user.name.clone(), user.role.to_string(), login.to_owned()], Vec::new());
+    }
+    table.print("");
     Ok(())
 }
 
+/// What a session may do, if it is less than its user may.
+fn may(session: &sessions::Listed) -> String {
+    let role = session.role.map(|role| role.to_string());
+    let scope = session.scope.as_ref().map(|scope| format!("for {scope}"));
+    role.into_iter().chain(scope).collect::<Vec<_>>().join(", ")
+}
+
 fn sessions(sessions: &[sessions::Listed], output: Output) -> anyhow::Result<()> {
-    match output {
-        Output::Json => return list::json(sessions),
-        Output::Names => sessions.iter().for_each(|session| println!("{}", session.id)),
-        Output::Table => {
-            let mut table = Table::new(&["ID", "USER", "BY", "FROM", "USED", "MAY"]);
-            for session in sessions {
-                let by = match &session.name {
-                    Some(name) => format!("{} {name}", session.client),
-                    None if session.here => format!("{} (this one)", session.client),
-                    None => session.client.clone(),
-                };
-                let row = vec![
-                    session.id.clone(),
-                    session.user.clone(),
-                    by,
-                    session.from.clone().unwrap_or_default(),
-                    format!("{} ago", list::ago(session.used_at)),
-                    session.role.map(|role| role.to_string()).unwrap_or_default(),
-                ];
-                table.row(row, Vec::new());
-            }
-            table.print("");
-        }
+    if output.list(sessions, |session| session.id.clone())? {
+        return Ok(());
     }
+    let mut table = Table::new(&["ID", "USER", "BY", "FROM", "USED", "MAY"]);
+    for session in sessions {
+        let by = match &session.name {
+            Some(name) => format!("{} {name}", session.client),
+            None if session.here => format!("{} (this one)", session.client),
+            None => session.client.clone(),
+        };
+        let row = vec![
+            session.id.clone(),
+            session.user.clone(),
+            by,
+            session.from.clone().unwrap_or_default(),
+            format!("{} ago", list::ago(session.used_at)),
+            may(session),
+        ];
+        table.row(row, Vec::new());
+    }
+    table.print("");
     Ok(())
 }

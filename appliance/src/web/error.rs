@@ -68,7 +68,9 @@ impl From<ExecuteError> for Error {
     fn from(error: ExecuteError) -> Error {
         match error {
             ExecuteError::Refused(refusal) => refusal.into(),
-            ExecuteError::NotAllowed { .. } => Error::refused(StatusCode::FORBIDDEN, error.to_string()),
+            ExecuteError::NotAllowed { .. } | ExecuteError::OutOfScope { .. } => {
+                Error::refused(StatusCode::FORBIDDEN, error.to_string())
+            }
             ExecuteError::Changed => Error::refused(StatusCode::CONFLICT, error.to_string()),
             ExecuteError::NotDurable(_) => Error::Broken(error.into()),
             ExecuteError::Away(_) | ExecuteError::Unknown(_) | ExecuteError::Stopping => {
@@ -122,6 +124,7 @@ impl From<AuthError> for Error {
                     sentence: error.to_string(),
                 };
             }
+            AuthError::Busy => StatusCode::SERVICE_UNAVAILABLE,
             AuthError::Hash(_) => return Error::Broken(error.into()),
             AuthError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         };

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::Extension;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 
 use super::Error;
 use super::look::View;
+use super::pages::{self, Section};
 use super::views::{Sight, Views};
 use crate::App;
 use crate::api::guard;
@@ -38,6 +40,8 @@ struct Live {
     sights: watch::Receiver<Sight>,
     /// Sums of the sections as the browser has them.
     sent: BTreeMap<String, String>,
+    /// Whether the page also shows what is this person's own.
+    own: bool,
     ready: VecDeque<Event>,
     over: bool,
 }
@@ -51,12 +55,13 @@ pub async fn get(
     let token = guard::token(&headers).ok_or_else(Error::not_logged_in)?.to_owned();
     let view = View::at_address(wanted.of.as_deref().unwrap_or("/"));
     let view = view.ok_or_else(|| Error::refused(StatusCode::NOT_FOUND, "there is no such page"))?;
+    let own = view == View::Users;
     let mut sights = views.watch(&app, view);
     // The page may be older than this connection.
     sights.mark_changed();
     let sent = wanted.have.split(',').filter_map(|pair| pair.split_once(':'));
     let sent = sent.map(|(name, sum)| (name.to_owned(), sum.to_owned())).collect();
-    let live = Live { app, token, sights, sent, ready: VecDeque::new(), over: false };
+    let live = Live { app, token, sights, sent, own, ready: VecDeque::new(), over: false };
     let stream = stream::unfold(live, |mut live| async move {
         let event = live.next().await?;
         Some((Ok(event), live))
@@ -80,18 +85,30 @@ impl Live {
     async fn look(&mut self, Sight { seen, revision }: Sight) {
         let Some(seen) = seen else { return };
         // Logging out elsewhere, or a session that ran out, ends what this one sees.
-        if !matches!(guard::of_token(&self.app, &self.token).await, Ok(Some(_))) {
+        let Ok(Some((user, role, session))) = guard::of_token(&self.app, &self.token).await else {
             self.ready.push_back(Event::default().event("over").data("logged out"));
             self.over = true;
             return;
-        }
+        };
         for section in seen.sections() {
-            if self.sent.get(section.name) != Some(&section.sum) {
-                let event = Event::default().event(section.name).id(&section.sum);
-                self.ready.push_back(event.data(&section.html));
-                self.sent.insert(section.name.to_owned(), section.sum.clone());
+            self.bring(section);
+        }
+        if self.own {
+            let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+            let person = guard::Person { user, role, session, from, rehearsal: None };
+            match pages::own_sessions(&self.app, &person).await {
+                Ok(section) => self.bring(&section),
+                Err(error) => tracing::warn!(?error, "The sessions could not be listed"),
             }
         }
         self.ready.push_back(Event::default().event("tick").data(revision.to_string()));
+    }
+
+    fn bring(&mut self, section: &Section) {
+        if self.sent.get(section.name) != Some(&section.sum) {
+            let event = Event::default().event(section.name).id(&section.sum);
+            self.ready.push_back(event.data(&section.html));
+            self.sent.insert(section.name.to_owned(), section.sum.clone());
+        }
     }
 }

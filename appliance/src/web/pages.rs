@@ -106,6 +106,8 @@ struct Login {
 struct Welcome {
     version: String,
     person: &'static str,
+    /// There are other users, who may have passwords.
+    others: bool,
 }
 
 #[derive(Template)]
@@ -212,8 +214,7 @@ pub async fn page(
     let Some(view) = view else { return Err(Error::refused(StatusCode::NOT_FOUND, "there is no such page")) };
     let mut seen = look(&app, &view).await?;
     if view == View::Users {
-        let sessions = Sessions { sessions: sessions::of(&app, &person).await? };
-        seen.columns.push(vec![Section::of("sessions", &sessions)?]);
+        seen.columns.push(vec![own_sessions(&app, &person).await?]);
     }
     let status = if seen.found { StatusCode::OK } else { StatusCode::NOT_FOUND };
     let page = Page {
@@ -227,6 +228,11 @@ pub async fn page(
         seen,
     };
     Ok((status, Html(page.render()?)).into_response())
+}
+
+/// The section that is a person's own, and so not among those that are the same for everybody.
+pub async fn own_sessions(app: &App, person: &Person) -> Result<Section, Error> {
+    Section::of("sessions", &Sessions { sessions: sessions::of(app, person).await? })
 }
 
 /// A moment of the core, which holds still while it is looked at.
@@ -457,7 +463,8 @@ async fn past(app: &App, id: &str) -> Result<Vec<Section>, Error> {
 }
 
 pub async fn login(Extract(app): Extract<App>) -> Result<Response, Error> {
-    if app.auth.code().is_some() {
+    // While there is a code, others than the built-in user may have passwords.
+    if app.auth.code().is_some() && app.core.fleet().users.is_empty() {
         return Ok(Redirect::to("/welcome").into_response());
     }
     Ok(Html(Login { version: assets::version(), person: user::FIRST }.render()?).into_response())
@@ -468,7 +475,8 @@ pub async fn welcome(Extract(app): Extract<App>) -> Result<Response, Error> {
     if app.auth.code().is_none() {
         return Ok(Redirect::to("/login").into_response());
     }
-    Ok(Html(Welcome { version: assets::version(), person: user::FIRST }.render()?).into_response())
+    let others = !app.core.fleet().users.is_empty();
+    Ok(Html(Welcome { version: assets::version(), person: user::FIRST, others }.render()?).into_response())
 }
 
 pub async fn timeline(Extract(app): Extract<App>, Path(id): Path<String>) -> Result<Html<String>, Error> {
