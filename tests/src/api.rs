@@ -199,19 +199,6 @@ impl Api {
         accepted(self.with_token(self.client.put(path)).json(&body).send()?).map(drop)
     }
 
-    /// An order about one machine: `fence`, `unfence`, `power`, `reimage`.
-    pub fn order(&self, machine: &str, order: &str, body: &Value) -> Result<()> {
-        let path = format!("{}/machines/{machine}/{order}", self.base);
-        accepted(self.with_token(self.client.post(path)).json(body).send()?).map(drop)
-    }
-
-    /// A VM that may be started anew on another host, without what was on its disk.
-    pub fn create_vm_anew(&self, name: &str) -> Result<()> {
-        let path = format!("{}/vms", self.base);
-        let body = json!({ "name": name, "memory_mib": 512, "vcpus": 1, "disk_gib": 3, "recover": "anew" });
-        accepted(self.with_token(self.client.post(path)).json(&body).send()?).map(drop)
-    }
-
     /// Lets this key in as root wherever the site's policy reaches.
     pub fn let_in(&self, ssh_key: &str) -> Result<()> {
         let mut policy: Value = self.get("policy")?;

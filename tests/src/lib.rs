@@ -20,6 +20,7 @@ pub mod bench;
 pub mod bmc;
 pub mod child;
 pub mod console;
+pub mod desk;
 pub mod eli;
 pub mod installer;
 pub mod interrupt;

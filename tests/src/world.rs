@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::api::Api;
 use crate::appliance::Appliance;
 use crate::bmc::{self, Bmc};
+use crate::desk::Desk;
 use crate::lab::Lab;
 use crate::lan::Mac;
 use crate::laptop::Laptop;
@@ -34,6 +35,8 @@ pub struct World {
     pub appliance: Option<Appliance>,
     pub api: Option<Api>,
     pub laptop: Option<Laptop>,
+    /// A person at the page, who sat down when he was first asked for something.
+    pub desk: Option<Desk>,
     pub lab: Lab,
     pub products: Products,
     pub progress: Progress,
@@ -60,6 +63,7 @@ impl World {
             appliance: None,
             api: None,
             laptop: None,
+            desk: None,
             lab,
             products,
             progress,
@@ -74,6 +78,15 @@ impl World {
 
     pub fn appliance(&mut self) -> Result<&mut Appliance> {
         self.appliance.as_mut().context("there is no appliance yet")
+    }
+
+    pub fn desk(&mut self) -> Result<&mut Desk> {
+        let page = self.appliance()?.page;
+        let pictures = self.lab.folder.join("pictures");
+        match &mut self.desk {
+            Some(desk) => Ok(desk),
+            none => Ok(none.insert(Desk::log_in(page, pictures)?)),
+        }
     }
 
     pub fn machine(&mut self, name: &str) -> Result<&mut Machine> {

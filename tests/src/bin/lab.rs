@@ -14,7 +14,7 @@ use tests::appliance::PASSWORD;
 use tests::interrupt;
 use tests::lab::{self, Lab};
 use tests::progress::Progress;
-use tests::story::path;
+use tests::story::{fence, path};
 use tests::world::{Products, World};
 
 #[derive(Parser)]
@@ -77,6 +77,7 @@ fn tell(world: &mut World, arguments: &Arguments) -> Result<()> {
     announce_page(world)?;
     path::laptop(world)?;
     path::hosts(world).context("turning two blank machines into hosts")?;
+    fence::bmcs(world).context("giving the appliance the logins of their BMCs")?;
     path::vm(world).context("making a VM")?;
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.service_port));
     let local = path::install_hello(world, local).context("installing hello.eli")?;

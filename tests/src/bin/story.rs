@@ -16,7 +16,7 @@ use tests::world::{Products, World};
 #[derive(Parser)]
 #[command(about = "Tells what a user does and sees, with real firmware; ends with 'N passed, N failed'")]
 struct Arguments {
-    /// Which stories: memory, path, accidents, fence; all of them if none is named
+    /// Which stories: memory, accidents, path; all of them if none is named
     stories: Vec<String>,
     /// Folder with elisandra.iso and what else was built
     #[arg(long, default_value = "out")]

@@ -1,62 +1,26 @@
 //! Hosts that hang, and hosts that are made anew: what the appliance does to
 //! them through their BMCs, on machines that are seen to lose their power.
+//! Chapters of the path, which has made the hosts and what runs on them.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
 
-use super::{Chapter, Story, path};
+use super::path::{self, BIOS, UEFI, VM};
 use crate::api;
-use crate::bmc::Kind;
-use crate::machine::{Firmware, Spec, mac_of};
+use crate::machine::mac_of;
 use crate::progress::seconds;
 use crate::world::World;
-
-pub const STORY: Story = Story {
-    name: "fence",
-    about: "hosts with BMCs hang, are cut off before their VMs start elsewhere, and are made anew",
-    chapters: &[
-        Chapter { name: "the ISO boots and becomes an appliance", tell: appliance },
-        Chapter { name: "two machines with BMCs, IPMI and Redfish, become hosts", tell: hosts },
-        Chapter { name: "the appliance reaches both BMCs and knows that the hosts are on", tell: bmcs },
-        Chapter { name: "a VM that may start anew elsewhere runs", tell: vm },
-        Chapter { name: "its host hangs: it is cut off, and then the VM runs on the other", tell: hangs },
-        Chapter { name: "the host is let in again and is a host as before", tell: let_in_again },
-        Chapter { name: "it is made anew: wiped, installed, and ready", tell: reimaged },
-        Chapter {
-            name: "the other hangs, and so does its BMC: nothing moves until it is known to be off",
-            tell: hangs_with_its_bmc,
-        },
-    ],
-};
 
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// Twice as long as an appliance takes with a BMC that answers.
-const WATCHED: Duration = Duration::from_secs(120);
+const WATCHED: Duration = Duration::from_secs(75);
 
-const BIOS: &str = "bios";
-const UEFI: &str = "uefi";
-const VM: &str = "moves";
-
-fn appliance(world: &mut World) -> Result<()> {
-    path::start(world, 0)
-}
-
-/// One after the other: how long each takes is compared later.
-fn hosts(world: &mut World) -> Result<()> {
-    for (name, firmware, kind) in [(BIOS, Firmware::Bios, Kind::Ipmi), (UEFI, Firmware::Uefi, Kind::Redfish)]
-    {
-        world.plug_in_with_bmc(Spec::blank(name, firmware), kind)?;
-        world.is_found(name, LIMIT)?;
-        world.becomes_host(name, LIMIT)?;
-    }
-    Ok(())
-}
-
-fn bmcs(world: &mut World) -> Result<()> {
+/// Gives the appliance the logins of both.
+pub fn bmcs(world: &mut World) -> Result<()> {
     for name in [BIOS, UEFI] {
         let id = machine(world, name)?.id;
         world.api()?.set_bmc(&id, world.bmc(name)?)?;
@@ -67,14 +31,7 @@ fn bmcs(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-fn vm(world: &mut World) -> Result<()> {
-    world.api()?.create_vm_anew(VM)?;
-    let vm = runs_on(world, &[BIOS, UEFI])?;
-    world.progress.say(format_args!("The VM {VM} runs on {vm}"));
-    Ok(())
-}
-
-fn hangs(world: &mut World) -> Result<()> {
+pub fn hangs(world: &mut World) -> Result<()> {
     let hung = host_of_vm(world)?;
     let other = other_than(&hung);
     let process = world.machine(&hung)?.pid().context("the host is off already")?;
@@ -91,10 +48,61 @@ fn hangs(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-fn let_in_again(world: &mut World) -> Result<()> {
+/// The host that hung is made anew, by a person at the page.
+pub fn reimaged(world: &mut World) -> Result<()> {
+    let name = other_than(&host_of_vm(world)?);
+    is_reimaged(world, name)
+}
+
+/// The host of the VM is well, and a person at the page fences it.
+pub fn fenced_by_hand(world: &mut World) -> Result<()> {
+    let name = host_of_vm(world)?;
+    let other = other_than(&name);
+    let id = machine(world, &name)?.id;
+    let clicked = Instant::now();
+    world.desk()?.order(&id, "Fence")?;
+    is_fenced(world, &name)?;
+    ensure!(!world.machine(&name)?.is_on(), "{name} is said to be off, but it is on");
+    world.progress.say(format_args!("{name} was off {} after the click", seconds(clicked.elapsed())));
+    let desk = world.desk()?;
+    desk.sees("fenced")?;
+    desk.keep("fenced")?;
+    runs_on(world, &[other])?;
+    is_reimaged(world, &name)
+}
+
+fn is_reimaged(world: &mut World, name: &str) -> Result<()> {
+    let id = machine(world, name)?.id;
+    let process = world.machine(name)?.pid();
+    let clicked = Instant::now();
+    world.desk()?.reimage(&id)?;
+    world.api()?.wait_until(&format!("{name} is no host for now"), LIMIT, |state| {
+        state.machine(mac_of(name, 0)).filter(|machine| machine.phase != "ready").map(drop)
+    })?;
+    world.desk()?.keep("reimaging")?;
+    world.comes_to(name, "ready", LIMIT)?;
+    let took = clicked.elapsed();
+    ensure!(world.machine(name)?.pid() != process, "{name} was made anew without a power cycle");
+    let first = world.times.iter().find(|(what, _)| *what == format!("{name}: power-on to ready"));
+    let first = first.context("the first installation was not measured")?.1;
+    // Where nothing is measured, both machines were installed at once the first time.
+    world.progress.say(format_args!(
+        "{name} was made anew in {}, {:.2} times its first installation ({})",
+        seconds(took),
+        took.as_secs_f64() / first.as_secs_f64(),
+        seconds(first)
+    ));
+    world.times.push((format!("{name}: click to ready, made anew"), took));
+    let desk = world.desk()?;
+    desk.sees("ready")?;
+    desk.keep("reimaged")
+}
+
+/// A host that is fenced is trusted again, by a person at the page.
+pub fn let_in_again(world: &mut World) -> Result<()> {
     let name = other_than(&host_of_vm(world)?);
     let before = machine(world, name)?;
-    world.api()?.order(&before.id, "unfence", &json!({}))?;
+    world.desk()?.order(&before.id, "Unfence")?;
     world.api()?.wait_until(&format!("{name} is a host again"), LIMIT, |state| {
         let machine = state.machine(mac_of(name, 0))?;
         let has_spoken = machine.seen_at > before.seen_at;
@@ -104,31 +112,7 @@ fn let_in_again(world: &mut World) -> Result<()> {
     Ok(())
 }
 
-fn reimaged(world: &mut World) -> Result<()> {
-    let name = other_than(&host_of_vm(world)?);
-    let id = machine(world, name)?.id;
-    let process = world.machine(name)?.pid();
-    let clicked = Instant::now();
-    world.api()?.order(&id, "reimage", &json!({ "wipe": [], "profile": null, "force": false }))?;
-    world.api()?.wait_until(&format!("{name} is no host for now"), LIMIT, |state| {
-        state.machine(mac_of(name, 0)).filter(|machine| machine.phase != "ready").map(drop)
-    })?;
-    world.comes_to(name, "ready", LIMIT)?;
-    let took = clicked.elapsed();
-    ensure!(world.machine(name)?.pid() != process, "{name} was made anew without a power cycle");
-    let first = world.times.iter().find(|(what, _)| *what == format!("{name}: power-on to ready"));
-    let first = first.context("the first installation was not measured")?.1;
-    world.progress.say(format_args!(
-        "{name} was made anew in {}, {:.2} times its first installation ({})",
-        seconds(took),
-        took.as_secs_f64() / first.as_secs_f64(),
-        seconds(first)
-    ));
-    world.times.push((format!("{name}: click to ready, made anew"), took));
-    Ok(())
-}
-
-fn hangs_with_its_bmc(world: &mut World) -> Result<()> {
+pub fn hangs_with_its_bmc(world: &mut World) -> Result<()> {
     let hung = host_of_vm(world)?;
     let other = other_than(&hung);
     world.bmc(&hung)?.hang()?;
@@ -149,7 +133,9 @@ fn hangs_with_its_bmc(world: &mut World) -> Result<()> {
     world.progress.say("The BMC answers again");
     is_fenced(world, &hung)?;
     ensure!(!world.machine(&hung)?.is_on(), "{hung} is said to be off, but it is on");
-    runs_on(world, &[other]).map(drop)
+    runs_on(world, &[other])?;
+    // Its node was on the first host or on this one: by now it was made anew at least once.
+    path::hello_answers(world, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).map(drop)
 }
 
 fn is_known_to_be(world: &World, name: &str, power: &str) -> Result<()> {

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Chapter, Story};
+use super::{Chapter, Story, fence};
 use crate::appliance::{ADDRESS, PASSWORD, retry};
+use crate::bmc::Kind;
 use crate::eli::Eli;
 use crate::machine::{Disk, Firmware, Spec};
 use crate::progress::seconds;
@@ -15,7 +16,7 @@ use crate::world::World;
 
 pub const STORY: Story = Story {
     name: "path",
-    about: "from the ISO to an answering service",
+    about: "from the ISO to an answering service, and on when its hosts hang and are made anew",
     chapters: &[
         Chapter { name: "the ISO boots and becomes an appliance", tell: appliance },
         Chapter { name: "nothing but boot and node paths answers without a login", tell: strangers },
@@ -24,6 +25,24 @@ pub const STORY: Story = Story {
         Chapter { name: "eli vm create makes a VM that runs", tell: vm },
         Chapter { name: "eli install hello.eli makes a service that answers over HTTP", tell: service },
         Chapter { name: "the appliance starts from its own disk and knows everything", tell: second_start },
+        Chapter {
+            name: "the appliance reaches both BMCs and knows that the hosts are on",
+            tell: fence::bmcs,
+        },
+        Chapter {
+            name: "a host hangs: it is cut off, and then its VM runs on the other",
+            tell: fence::hangs,
+        },
+        Chapter { name: "reimaged from the page, it is ready again", tell: fence::reimaged },
+        Chapter {
+            name: "the other is fenced from the page, and reimaged from there",
+            tell: fence::fenced_by_hand,
+        },
+        Chapter {
+            name: "a host hangs, and so does its BMC: nothing moves until it is known to be off",
+            tell: fence::hangs_with_its_bmc,
+        },
+        Chapter { name: "let in again from the page, it is a host as before", tell: fence::let_in_again },
     ],
 };
 
@@ -32,6 +51,13 @@ pub const STORY: Story = Story {
 const HOST_LIMIT: Duration = Duration::from_secs(900);
 const VM_LIMIT: Duration = Duration::from_secs(600);
 const SERVICE_LIMIT: Duration = Duration::from_secs(900);
+
+/// The machine with a BMC that speaks IPMI, and the one with Redfish.
+pub const BIOS: &str = "bios";
+pub const UEFI: &str = "uefi";
+
+/// May be made anew on another host.
+pub const VM: &str = "web";
 
 fn appliance(world: &mut World) -> Result<()> {
     start(world, 0)
@@ -68,29 +94,29 @@ pub fn hosts(world: &mut World) -> Result<()> {
             state.machines.iter().any(|machine| machine.appliance && machine.phase == "ready").then_some(())
         })?;
     }
-    world.plug_in(Spec::blank("bios", Firmware::Bios))?;
-    world.is_found("bios", HOST_LIMIT)?;
+    world.plug_in_with_bmc(Spec::blank(BIOS, Firmware::Bios), Kind::Ipmi)?;
+    world.is_found(BIOS, HOST_LIMIT)?;
     if world.measuring {
-        world.becomes_host("bios", HOST_LIMIT)?;
+        world.becomes_host(BIOS, HOST_LIMIT)?;
     }
-    world.plug_in(Spec::blank("uefi", Firmware::Uefi))?;
-    world.is_found("uefi", HOST_LIMIT)?;
+    world.plug_in_with_bmc(Spec::blank(UEFI, Firmware::Uefi), Kind::Redfish)?;
+    world.is_found(UEFI, HOST_LIMIT)?;
     if !world.measuring {
-        world.becomes_host("bios", HOST_LIMIT)?;
+        world.becomes_host(BIOS, HOST_LIMIT)?;
     }
-    world.becomes_host("uefi", HOST_LIMIT)
+    world.becomes_host(UEFI, HOST_LIMIT)
 }
 
 pub fn vm(world: &mut World) -> Result<()> {
     let eli = logged_in(world)?;
     let asked = Instant::now();
-    eli.show(&["vm", "create", "web", "--memory", "512", "--cpus", "1", "--disk", "3"])?;
-    let vm = world.api()?.wait_until("the VM web is running", VM_LIMIT, |state| {
-        state.vm("web").filter(|vm| vm.phase == "running").cloned()
+    eli.show(&["vm", "create", VM, "--memory", "512", "--cpus", "1", "--disk", "3", "--anew"])?;
+    let vm = world.api()?.wait_until(&format!("the VM {VM} is running"), VM_LIMIT, |state| {
+        state.vm(VM).filter(|vm| vm.phase == "running").cloned()
     })?;
     world.times.push(("eli vm create to running".into(), asked.elapsed()));
     world.progress.say(format_args!(
-        "The VM web runs on {} after {}",
+        "The VM {VM} runs on {} after {}",
         vm.host_name,
         seconds(asked.elapsed())
     ));
@@ -159,7 +185,7 @@ fn second_start(world: &mut World) -> Result<()> {
         names(&after)
     );
     ensure!(
-        after.service("hello").is_some() && after.vm("web").is_some(),
+        after.service("hello").is_some() && after.vm(VM).is_some(),
         "the VM or the service was forgotten"
     );
     let now = after.machines.iter().filter_map(|machine| machine.seen_at).max().unwrap_or(0);

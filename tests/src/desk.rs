@@ -1,0 +1,85 @@
+//! A person at the appliance's page, in a real browser.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use browser::Browser;
+use serde_json::json;
+
+use crate::api::USER;
+use crate::appliance::PASSWORD;
+
+pub struct Desk {
+    browser: Browser,
+    page: SocketAddr,
+    /// Where it keeps what it saw.
+    pictures: PathBuf,
+}
+
+const LIVE: &str = "document.querySelector('#link b')?.textContent === 'live'";
+
+impl Desk {
+    pub fn log_in(page: SocketAddr, pictures: PathBuf) -> Result<Desk> {
+        std::fs::create_dir_all(&pictures)?;
+        let mut browser = Browser::start()?;
+        browser.look(1280, 900, false)?;
+        browser.open(&format!("https://{page}/login"))?;
+        browser.fill("input[name=user]", USER)?;
+        browser.fill("input[name=password]", PASSWORD)?;
+        browser.press("Enter")?;
+        browser
+            .wait_for(&format!("location.pathname === '/' && {LIVE}"))
+            .context("logging in at the page")?;
+        Ok(Desk { browser, page, pictures })
+    }
+
+    /// Opens a page and waits until it follows what happens.
+    pub fn go(&mut self, path: &str) -> Result<()> {
+        self.browser.open(&format!("https://{}{path}", self.page))?;
+        self.browser.wait_for(LIVE)
+    }
+
+    /// Presses a button of a machine's page and says yes to the question. Every such order is answered by what has
+    /// changed.
+    pub fn order(&mut self, machine: &str, label: &str) -> Result<()> {
+        self.go(&format!("/machines/{machine}"))?;
+        self.browser.click(&format!("#thing button[data-label={}]", json!(label)))?;
+        self.browser.wait_for("document.querySelector('#ask').open")?;
+        self.keep(&format!("{}-question", label.to_lowercase()))?;
+        self.browser.click("#ask-yes")?;
+        self.browser.wait_for("!document.querySelector('#ask').open")?;
+        self.keep(&format!("{}-ordered", label.to_lowercase()))
+    }
+
+    /// Fills in what is asked before a machine is installed anew. Its own disk needs no leave to be wiped: what an
+    /// installation has put there is known.
+    pub fn reimage(&mut self, machine: &str) -> Result<()> {
+        self.go(&format!("/machines/{machine}"))?;
+        self.browser.click("#thing button[data-do=reimage]")?;
+        self.browser.wait_for("document.querySelector('#reimage').open")?;
+        self.browser.click("#reimage button[data-do=whatif]")?;
+        let forecast = "document.querySelector('#reimage .forecast:not([hidden])')?.innerText";
+        self.browser.wait_for(&format!("!!({forecast})"))?;
+        self.keep("reimage-question")?;
+        let said = self.browser.eval(forecast)?;
+        ensure!(
+            said.as_str().is_some_and(|said| said.contains("Nothing is changed yet")),
+            "What if? said {said}"
+        );
+        self.browser.click("#reimage button.danger")?;
+        self.browser.wait_for("!document.querySelector('#reimage').open")?;
+        self.keep("reimage-ordered")
+    }
+
+    /// Waits until the page, which is left alone, shows a machine in a state.
+    pub fn sees(&mut self, text: &str) -> Result<()> {
+        self.browser
+            .wait_for(&format!("document.querySelector('#thing').innerText.includes({})", json!(text)))
+    }
+
+    /// A picture of what is on the screen now.
+    pub fn keep(&mut self, name: &str) -> Result<()> {
+        self.browser.screenshot(&self.pictures.join(format!("{name}.png")))
+    }
+}
