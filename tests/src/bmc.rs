@@ -57,6 +57,15 @@ pub struct Bmc {
     panel: Panel,
 }
 
+/// What somebody types to tell an appliance of a BMC.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    pub kind: Kind,
+    pub address: SocketAddr,
+    pub user: &'static str,
+    pub password: &'static str,
+}
+
 impl Kind {
     /// As the API names it.
     pub fn word(self) -> &'static str {
@@ -87,6 +96,11 @@ impl Bmc {
     /// How the appliance reaches it, over its uplink.
     pub fn address_from_appliance(&self) -> SocketAddr {
         SocketAddr::from((THIS_COMPUTER, self.address.port()))
+    }
+
+    pub fn told(&self) -> Told {
+        let address = self.address_from_appliance();
+        Told { kind: self.kind, address, user: self.user, password: self.password }
     }
 
     /// What a client has to know beside address and login, as fence agents name it.

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::api::USER;
 use crate::appliance::PASSWORD;
+use crate::bmc::Told;
 
 pub struct Desk {
     browser: Browser,
@@ -38,6 +39,22 @@ impl Desk {
     pub fn go(&mut self, path: &str) -> Result<()> {
         self.browser.open(&format!("https://{}{path}", self.page))?;
         self.browser.wait_for(LIVE)
+    }
+
+    /// Tells at a machine's page what switches it.
+    pub fn set_bmc(&mut self, machine: &str, bmc: Told) -> Result<()> {
+        self.go(&format!("/machines/{machine}"))?;
+        self.browser.click("#thing button[data-do=bmc]")?;
+        self.browser.wait_for("document.querySelector('#bmc').open")?;
+        self.browser
+            .eval(&format!("document.querySelector('#bmc select').value = {}", json!(bmc.kind.word())))?;
+        self.browser.fill("#bmc [name=address]", &bmc.address.to_string())?;
+        self.browser.fill("#bmc [name=user]", bmc.user)?;
+        self.browser.fill("#bmc [name=password]", bmc.password)?;
+        self.keep("bmc-question")?;
+        self.browser.press("Enter")?;
+        self.browser.wait_for("!document.querySelector('#bmc').open")?;
+        Ok(())
     }
 
     /// Presses a button of a machine's page and says yes to the question. Every such order is answered by what has

@@ -273,7 +273,10 @@ fn wait_for_adoption(fleet: &Fleet, machine: &machine::Machine, look: &mut Look)
 }
 
 fn join(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, look: &mut Look) {
-    let seen = observed.get(&NodeId::Machine(machine.id));
+    // What was said before it was installed is the word of the system that was on it then.
+    let is_of_this_system =
+        |node: &&Arc<ObservedNode>| machine.phase != machine::Phase::Installed || node.at > machine.since;
+    let seen = observed.get(&NodeId::Machine(machine.id)).filter(is_of_this_system);
     if let Some(node) = seen {
         look.item.actions.extend(news_of_neighbours(fleet, machine, &node.said.neighbours));
     }
@@ -327,8 +330,10 @@ fn plan_vm(fleet: &Fleet, vm: &vm::Vm, observed: &Observed, now: Timestamp) -> I
         return look.item;
     }
     let host = observed.get(&NodeId::Machine(vm.host));
+    // Where it is made now it may have run once before.
+    let said = host.filter(|node| vm.phase != vm::Phase::Wanted || node.at > vm.since);
     let state =
-        host.and_then(|node| node.said.vms.iter().find(|seen| seen.id == vm.id)).map(|seen| &seen.state);
+        said.and_then(|node| node.said.vms.iter().find(|seen| seen.id == vm.id)).map(|seen| &seen.state);
     let limit = vm.phase.limit_secs();
     match (vm.phase, state) {
         (vm::Phase::Wanted, Some(VmState::Running)) => look.act(Command::ObserveVmRunning { vm: vm.id }),

@@ -46,6 +46,8 @@ pub fn run(config: &Config, settings: Option<&Path>) -> anyhow::Result<()> {
     let mut terminal = ratatui::init();
     let mut screen = Screen::default();
     let (mut looked, mut cleaned) = (Instant::now(), Instant::now());
+    // A small machine has better things to do than to draw the same again.
+    let mut drawn = None;
     let ended = loop {
         for news in news.try_iter() {
             learn(&mut screen, news);
@@ -57,13 +59,21 @@ pub fn run(config: &Config, settings: Option<&Path>) -> anyhow::Result<()> {
         if cleaned.elapsed() > CLEAN_EVERY {
             let _ = terminal.clear();
             cleaned = Instant::now();
+            drawn = None;
         }
-        if let Err(error) = terminal.draw(|frame| draw(frame, &screen)) {
-            break Err(error.into());
+        if drawn.as_ref() != Some(&screen) {
+            if let Err(error) = terminal.draw(|frame| draw(frame, &screen)) {
+                break Err(error.into());
+            }
+            drawn = Some(screen.clone());
         }
-        let key = match pressed() {
-            Ok(Some(key)) => key,
-            Ok(None) => continue,
+        let key = match heard() {
+            Ok(Heard::Key(key)) => key,
+            Ok(Heard::Nothing) => continue,
+            Ok(Heard::OtherSize) => {
+                drawn = None;
+                continue;
+            }
             Err(error) => break Err(error),
         };
         let before = screen.view();
@@ -73,6 +83,7 @@ pub fn run(config: &Config, settings: Option<&Path>) -> anyhow::Result<()> {
         let action = screen.key(key);
         if screen.view() != before {
             let _ = terminal.clear();
+            drawn = None;
             match screen.view() {
                 View::Logs => screen.logs = system::logs(),
                 View::Network => look_at_nics(&mut screen, settings),
@@ -87,18 +98,26 @@ pub fn run(config: &Config, settings: Option<&Path>) -> anyhow::Result<()> {
     ended
 }
 
-/// The key that was pressed in the last quarter of a second; Ctrl-C is q.
-fn pressed() -> anyhow::Result<Option<KeyCode>> {
+enum Heard {
+    Key(KeyCode),
+    OtherSize,
+    Nothing,
+}
+
+/// What came from the terminal in the last quarter of a second; Ctrl-C is q.
+fn heard() -> anyhow::Result<Heard> {
     if !event::poll(Duration::from_millis(250))? {
-        return Ok(None);
+        return Ok(Heard::Nothing);
     }
     Ok(match event::read()? {
-        Event::Key(key) if key.kind != KeyEventKind::Press => None,
-        Event::Key(key) if key.modifiers.contains(KeyModifiers::CONTROL) => {
-            (key.code == KeyCode::Char('c')).then_some(KeyCode::Char('q'))
-        }
-        Event::Key(key) => Some(key.code),
-        _ => None,
+        Event::Key(key) if key.kind != KeyEventKind::Press => Heard::Nothing,
+        Event::Key(key) if key.modifiers.contains(KeyModifiers::CONTROL) => match key.code {
+            KeyCode::Char('c') => Heard::Key(KeyCode::Char('q')),
+            _ => Heard::Nothing,
+        },
+        Event::Key(key) => Heard::Key(key.code),
+        Event::Resize(..) => Heard::OtherSize,
+        _ => Heard::Nothing,
     })
 }
 
@@ -407,7 +426,7 @@ mod tests {
             code: Some("K7QF-2M9D".into()),
             network: "Serving 10.77.0.0/16 on lan0.".into(),
             warnings: vec!["WARNING: 10.77.0.9 gives addresses on lan0, too".into()],
-            counts: "2 machines, 1 of them ready; 3 VMs; 1 services".into(),
+            counts: "2 machines, 1 of them ready; 3 VMs; 1 service".into(),
             machines: vec![("host-2".into(), "found".into())],
             needs: vec![Need {
                 name: "host-2".into(),

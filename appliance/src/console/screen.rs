@@ -45,7 +45,7 @@ pub enum Action {
     PowerOff,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Screen {
     pub view: Option<View>,
     /// As the daemon said it last.

@@ -69,11 +69,11 @@ impl Status {
             network: found.sentence.clone(),
             warnings,
             counts: format!(
-                "{} machines, {} of them ready; {} VMs; {} services",
-                fleet.machines.len(),
+                "{}, {} of them ready; {}; {}",
+                count(fleet.machines.len(), "machine"),
                 fleet.hosts.len(),
-                fleet.vms.len(),
-                fleet.services.len()
+                count(fleet.vms.len(), "VM"),
+                count(fleet.services.len(), "service")
             ),
             machines: unready
                 .take(MACHINES)
@@ -107,6 +107,10 @@ impl Status {
     }
 }
 
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,7 +123,7 @@ mod tests {
             code: Some("K7QF-2M9D".into()),
             network: "Serving 10.77.0.0/16 on lan0.".into(),
             warnings: vec!["WARNING: another server answers".into()],
-            counts: "1 machines, 0 of them ready; 0 VMs; 0 services".into(),
+            counts: "1 machine, 0 of them ready; 0 VMs; 0 services".into(),
             machines: vec![("host-1".into(), "found".into())],
             needs: Vec::new(),
         };
@@ -134,7 +138,7 @@ mod tests {
         Serving 10.77.0.0/16 on lan0.
         WARNING: another server answers
 
-        1 machines, 0 of them ready; 0 VMs; 0 services
+        1 machine, 0 of them ready; 0 VMs; 0 services
           host-1       found
         ");
     }

@@ -13,8 +13,9 @@ use tests::api::USER;
 use tests::appliance::PASSWORD;
 use tests::interrupt;
 use tests::lab::{self, Lab};
+use tests::machine::mac_of;
 use tests::progress::Progress;
-use tests::story::{fence, path};
+use tests::story::path;
 use tests::world::{Products, World};
 
 #[derive(Parser)]
@@ -77,7 +78,12 @@ fn tell(world: &mut World, arguments: &Arguments) -> Result<()> {
     announce_page(world)?;
     path::laptop(world)?;
     path::hosts(world).context("turning two blank machines into hosts")?;
-    fence::bmcs(world).context("giving the appliance the logins of their BMCs")?;
+    for name in [path::BIOS, path::UEFI] {
+        let api = world.api()?;
+        let machine =
+            api.state()?.machine(mac_of(name, 0)).context("the appliance forgot a machine")?.id.clone();
+        api.set_bmc(&machine, world.bmc(name)?).context("giving the appliance the logins of their BMCs")?;
+    }
     path::vm(world).context("making a VM")?;
     let local = SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.service_port));
     let local = path::install_hello(world, local).context("installing hello.eli")?;

@@ -10,7 +10,7 @@ use super::{Chapter, Story, fence};
 use crate::appliance::{ADDRESS, PASSWORD, retry};
 use crate::bmc::Kind;
 use crate::eli::Eli;
-use crate::machine::{Disk, Firmware, Spec};
+use crate::machine::{Disk, Firmware, Spec, mac_of};
 use crate::progress::seconds;
 use crate::world::World;
 
@@ -24,6 +24,7 @@ pub const STORY: Story = Story {
         Chapter { name: "two blank machines, BIOS and UEFI, become hosts without a touch", tell: hosts },
         Chapter { name: "eli vm create makes a VM that runs", tell: vm },
         Chapter { name: "eli install hello.eli makes a service that answers over HTTP", tell: service },
+        Chapter { name: "a person sees it on the page", tell: page },
         Chapter { name: "the appliance starts from its own disk and knows everything", tell: second_start },
         Chapter {
             name: "the appliance reaches both BMCs and knows that the hosts are on",
@@ -105,6 +106,25 @@ pub fn hosts(world: &mut World) -> Result<()> {
         world.becomes_host(BIOS, HOST_LIMIT)?;
     }
     world.becomes_host(UEFI, HOST_LIMIT)
+}
+
+/// What a person sees of it all.
+fn page(world: &mut World) -> Result<()> {
+    let machine = world.api()?.state()?.machine(mac_of(UEFI, 0)).context("uefi was forgotten")?.id.clone();
+    let desk = world.desk()?;
+    for (path, name) in [
+        ("/", "overview"),
+        ("/machines", "machines"),
+        (&*format!("/machines/{machine}"), "machine"),
+        ("/vms", "vms"),
+        ("/services", "services"),
+        ("/networks", "networks"),
+        ("/log", "log"),
+    ] {
+        desk.go(path)?;
+        desk.keep(name)?;
+    }
+    Ok(())
 }
 
 pub fn vm(world: &mut World) -> Result<()> {

@@ -145,8 +145,8 @@ impl Touched<'_> {
                 self.subjects.insert(Subject::Machine(host));
                 let said = [before, after].map(|node| node.map(|node| &node.said.vms));
                 let same = said[0] == said[1];
-                // One that is to be removed is gone once its host has spoken since.
-                let vms = vm::on_host(self.after, host).filter(|vm| !same || vm.phase == vm::Phase::Removing);
+                // One that is to be removed is gone, and one that is to run does, once its host has spoken since.
+                let vms = vm::on_host(self.after, host).filter(|vm| !same || vm.phase != vm::Phase::Running);
                 self.subjects.extend(vms.map(|vm| Subject::Vm(vm.id)));
             }
             NodeId::Vm(vm) => {
