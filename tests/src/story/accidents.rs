@@ -1,7 +1,6 @@
 //! What goes wrong in real life: data on a disk, power lost in the middle, a
 //! daemon that crashes, nonsense on the wire.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -25,10 +24,6 @@ pub const STORY: Story = Story {
         Chapter {
             name: "power lost in the middle, then the daemon killed: it starts over, and ends ready",
             tell: power_lost,
-        },
-        Chapter {
-            name: "a package is installed although the daemon is killed meanwhile",
-            tell: killed_when_installing,
         },
     ],
 };
@@ -113,19 +108,13 @@ fn power_lost(world: &mut World) -> Result<()> {
     world.becomes_host(SECURE, LIMIT)
 }
 
-fn killed_when_installing(world: &mut World) -> Result<()> {
-    path::ask_for_hello(world, &["--no-wait"])?;
-    kill_daemon(world)?;
-    path::hello_answers(world, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).map(drop)
-}
-
 fn phase_of(world: &World, name: &str) -> Result<String> {
     let state = world.api()?.state()?;
     Ok(state.machine(mac_of(name, 0)).context("the machine is gone")?.phase.clone())
 }
 
 /// Kills the daemon and checks that what it knew is what it knows.
-fn kill_daemon(world: &mut World) -> Result<()> {
+pub fn kill_daemon(world: &mut World) -> Result<()> {
     let before = world.api()?.state()?;
     world.appliance()?.kill_daemon()?;
     let after = world.api()?.wait_until(
