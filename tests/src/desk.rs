@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use browser::Browser;
 use serde_json::json;
 
@@ -76,14 +76,11 @@ impl Desk {
         self.browser.click("#thing button[data-do=reimage]")?;
         self.browser.wait_for("document.querySelector('#reimage').open")?;
         self.browser.click("#reimage button[data-do=whatif]")?;
-        let forecast = "document.querySelector('#reimage .forecast:not([hidden])')?.innerText";
-        self.browser.wait_for(&format!("!!({forecast})"))?;
+        let forecast = "document.querySelector('#reimage .forecast:not([hidden])')?.innerText ?? ''";
+        self.browser
+            .wait_for(&format!("({forecast}).includes('Nothing is changed yet')"))
+            .context("asking What if? before it is reimaged")?;
         self.keep("reimage-question")?;
-        let said = self.browser.eval(forecast)?;
-        ensure!(
-            said.as_str().is_some_and(|said| said.contains("Nothing is changed yet")),
-            "What if? said {said}"
-        );
         self.browser.click("#reimage button.danger")?;
         self.browser.wait_for("!document.querySelector('#reimage').open")?;
         self.keep("reimage-ordered")
@@ -95,8 +92,8 @@ impl Desk {
             .wait_for(&format!("document.querySelector('#thing').innerText.includes({})", json!(text)))
     }
 
-    /// A picture of what is on the screen now.
+    /// A picture of what is in the window now.
     pub fn keep(&mut self, name: &str) -> Result<()> {
-        self.browser.screenshot(&self.pictures.join(format!("{name}.png")))
+        self.browser.window(&self.pictures.join(format!("{name}.png")))
     }
 }

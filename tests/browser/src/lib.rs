@@ -200,10 +200,19 @@ impl Browser {
         Ok(())
     }
 
-    /// Saves what is seen as a PNG; the whole page, not only the window.
+    /// Saves the whole page as a PNG.
     pub fn screenshot(&mut self, path: &Path) -> anyhow::Result<()> {
+        self.capture(path, true)
+    }
+
+    /// Saves what is in the window as a PNG.
+    pub fn window(&mut self, path: &Path) -> anyhow::Result<()> {
+        self.capture(path, false)
+    }
+
+    fn capture(&mut self, path: &Path, beyond: bool) -> anyhow::Result<()> {
         let answer =
-            self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true }))?;
+            self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": beyond }))?;
         let png = base64::prelude::BASE64_STANDARD.decode(answer["data"].as_str().unwrap_or_default())?;
         std::fs::write(path, png).with_context(|| format!("writing {}", path.display()))
     }
