@@ -1,6 +1,6 @@
 //! `eli`, the console client: the same REST API as the page, over TLS with a pinned certificate.
 //!
-//! Exit codes are those of [`ending::Ending`]; the reason is on stderr, and what to do next below it.
+//! Exit codes are those of `ending::Ending`; the reason is on stderr, and what to do next below it.
 
 mod client;
 mod complete;
