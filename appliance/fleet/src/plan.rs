@@ -28,6 +28,11 @@ pub struct ObservedNode {
     pub said: wire::Observed,
 }
 
+/// The last word of a node, if it came after `at`: one from before is of another system, or of what was there then.
+fn word_since(observed: &Observed, node: NodeId, at: Option<Timestamp>) -> Option<&Arc<ObservedNode>> {
+    observed.get(&node).filter(|node| at.is_none_or(|at| node.at > at))
+}
+
 /// What nodes have said between two moments; it costs what has changed.
 pub fn heard_since(before: &Observed, after: &Observed) -> impl Iterator<Item = (NodeId, Arc<ObservedNode>)> {
     before.diff(after).filter_map(|difference| match difference {
@@ -273,10 +278,8 @@ fn wait_for_adoption(fleet: &Fleet, machine: &machine::Machine, look: &mut Look)
 }
 
 fn join(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, look: &mut Look) {
-    // What was said before it was installed is the word of the system that was on it then.
-    let is_of_this_system =
-        |node: &&Arc<ObservedNode>| machine.phase != machine::Phase::Installed || node.at > machine.since;
-    let seen = observed.get(&NodeId::Machine(machine.id)).filter(is_of_this_system);
+    let installed_at = (machine.phase == machine::Phase::Installed).then_some(machine.since);
+    let seen = word_since(observed, NodeId::Machine(machine.id), installed_at);
     if let Some(node) = seen {
         look.item.actions.extend(news_of_neighbours(fleet, machine, &node.said.neighbours));
     }
@@ -329,11 +332,12 @@ fn plan_vm(fleet: &Fleet, vm: &vm::Vm, observed: &Observed, now: Timestamp) -> I
         power::without_host(vm, off, &mut look);
         return look.item;
     }
-    let host = observed.get(&NodeId::Machine(vm.host));
     // Where it is made now it may have run once before.
-    let said = host.filter(|node| vm.phase != vm::Phase::Wanted || node.at > vm.since);
-    let state =
-        said.and_then(|node| node.said.vms.iter().find(|seen| seen.id == vm.id)).map(|seen| &seen.state);
+    let wanted_since = (vm.phase == vm::Phase::Wanted).then_some(vm.since);
+    let host = NodeId::Machine(vm.host);
+    let state = word_since(observed, host, wanted_since)
+        .and_then(|node| node.said.vms.iter().find(|seen| seen.id == vm.id))
+        .map(|seen| &seen.state);
     let limit = vm.phase.limit_secs();
     match (vm.phase, state) {
         (vm::Phase::Wanted, Some(VmState::Running)) => look.act(Command::ObserveVmRunning { vm: vm.id }),
@@ -360,7 +364,7 @@ fn plan_vm(fleet: &Fleet, vm: &vm::Vm, observed: &Observed, now: Timestamp) -> I
             look.wait("is not running; its host starts it again", None);
         }
         // A word from before may be of an earlier removal, which was cancelled.
-        (vm::Phase::Removing, Some(VmState::Gone)) if host.is_some_and(|node| node.at > vm.since) => {
+        (vm::Phase::Removing, Some(VmState::Gone)) if word_since(observed, host, Some(vm.since)).is_some() => {
             look.act(Command::ObserveVmGone { vm: vm.id });
         }
         (vm::Phase::Removing, None | Some(VmState::Gone)) => {
@@ -389,8 +393,7 @@ fn plan_service(fleet: &Fleet, service: &service::Service, observed: &Observed, 
             // One that is made anew has said nothing yet.
             let wanted_since =
                 fleet.vms.get(vm).filter(|vm| vm.phase == vm::Phase::Wanted).map(|vm| vm.since);
-            let node =
-                observed.get(&NodeId::Vm(*vm)).filter(|node| wanted_since.is_none_or(|at| node.at > at))?;
+            let node = word_since(observed, NodeId::Vm(*vm), wanted_since)?;
             let software = node.said.software.iter().find(|software| software.name == service.name)?;
             (software.version == service.version).then_some(&software.state)
         })
