@@ -217,9 +217,10 @@ async fn keep_mirror(
     let place = std::net::SocketAddrV4::new(served.address, systems::MIRROR_PORT);
     let listener = mirror::listen(place).context("listening for the cache of the mirror");
     // What is kept is looked at, which takes a while.
-    let missing: mirror::Missing =
-        Box::new(move |from, path| systems::lacks_package(&core, &config.mirror, from, path));
-    let opened = tokio::task::spawn_blocking(move || mirror::Mirror::open(&settings, missing));
+    let tell: mirror::Tell = Box::new(move |from, path, trouble| {
+        systems::mirror_in_trouble(&core, &config.mirror, from, path, trouble);
+    });
+    let opened = tokio::task::spawn_blocking(move || mirror::Mirror::open(&settings, tell));
     let opened = opened.await.context("opening the cache of the mirror").flatten();
     match opened.and_then(|mirror| Ok((mirror, listener?))) {
         Ok((mirror, listener)) => Ok(mirror::serve(listener, mirror, shutdown).await?),

@@ -13,10 +13,11 @@ mod download;
 mod store;
 mod sums;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -30,6 +31,7 @@ use tower::ServiceExt as _;
 use tower_http::services::ServeFile;
 
 use download::{Downloads, Outcome};
+use futures::TryStreamExt as _;
 use store::{Meta, Store};
 
 /// What is asked of the mirror, and where its files are kept.
@@ -44,19 +46,33 @@ pub struct Settings {
     pub reserve: u64,
 }
 
-/// Is told who asked for a package that the mirror does not have, and its path.
-pub type Missing = Box<dyn Fn(IpAddr, &str) + Send + Sync>;
+/// What a machine that asks the mirror for a file has instead of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble<'a> {
+    Missing,
+    /// It is not the one of Debian's index, or broke off.
+    Garbage(&'a str),
+}
+
+/// Is told who asked for a file that the mirror does not give, its path, and why.
+pub type Tell = Box<dyn Fn(IpAddr, &str, Trouble<'_>) + Send + Sync>;
+
+/// An installer asks again every few seconds; so often a person is told.
+const TOLD: Duration = Duration::from_secs(3600);
+/// Of so many files; more than that is a flood.
+const MOST_TOLD: usize = 1000;
 
 pub struct Mirror {
     store: Arc<Store>,
     downloads: Downloads,
     http: reqwest::Client,
     upstream: String,
-    missing: Missing,
+    tell: Tell,
+    told: Mutex<HashMap<(IpAddr, String), Instant>>,
 }
 
 impl Mirror {
-    pub fn open(settings: &Settings, missing: Missing) -> anyhow::Result<Arc<Mirror>> {
+    pub fn open(settings: &Settings, tell: Tell) -> anyhow::Result<Arc<Mirror>> {
         // Fails if it was done before, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
@@ -67,7 +83,15 @@ impl Mirror {
         let store = Arc::new(Store::open(&settings.folder, settings.limit, settings.reserve)?);
         let downloads = Downloads::new(Arc::clone(&store), http.clone());
         let upstream = settings.upstream.trim_end_matches('/').to_owned();
-        Ok(Arc::new(Mirror { store, downloads, http, upstream, missing }))
+        Ok(Arc::new(Mirror { store, downloads, http, upstream, tell, told: Mutex::default() }))
+    }
+
+    fn tell(&self, from: IpAddr, path: &str, trouble: Trouble<'_>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|_, at| at.elapsed() < TOLD);
+        if told.len() < MOST_TOLD && told.insert((from, path.to_owned()), Instant::now()).is_none() {
+            (self.tell)(from, path, trouble);
+        }
     }
 }
 
@@ -108,11 +132,11 @@ async fn answer(
     let kept = mirror.store.meta(&path).await;
     let response = match kept {
         Some(meta) if never_changes(&path) || meta.is_fresh() => mirror.kept(&path, request, false).await,
-        kept => mirror.fetched(&path, kept, request).await,
+        kept => mirror.fetched(&path, kept, request, from.ip()).await,
     };
     // Which releases there are is tried out by installers; a package is what an index has named.
     if response.status() == StatusCode::NOT_FOUND && path.starts_with("pool/") {
-        (mirror.missing)(from.ip(), &path);
+        mirror.tell(from.ip(), &path, Trouble::Missing);
     }
     response
 }
@@ -133,7 +157,13 @@ impl Mirror {
     }
 
     /// From the mirror, through the disk.
-    async fn fetched(&self, path: &str, kept: Option<Meta>, request: Request) -> Response {
+    async fn fetched(
+        self: &Arc<Self>,
+        path: &str,
+        kept: Option<Meta>,
+        request: Request,
+        from: IpAddr,
+    ) -> Response {
         let url = format!("{}/{path}", self.upstream);
         let is_kept = kept.is_some();
         match self.downloads.get(path, &url, kept).await {
@@ -149,13 +179,18 @@ impl Mirror {
             Outcome::Missing => missing(),
             Outcome::Garbage(why) => {
                 tracing::warn!("{url} is not kept: {why}");
+                self.tell(from, path, Trouble::Garbage(&why));
                 (StatusCode::BAD_GATEWAY, format!("the mirror gave something else: {why}\n")).into_response()
             }
             Outcome::Coming(download) => {
                 let mut response = Response::new(if *request.method() == Method::HEAD {
                     Body::empty()
                 } else {
-                    Body::from_stream(download.clone().follow(self.http.clone(), url))
+                    let (mirror, path) = (Arc::clone(self), path.to_owned());
+                    let came = download.clone().follow(self.http.clone(), url);
+                    Body::from_stream(came.inspect_err(move |why| {
+                        mirror.tell(from, &path, Trouble::Garbage(&why.to_string()));
+                    }))
                 });
                 if let Some(bytes) = download.bytes {
                     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(bytes));

@@ -25,7 +25,7 @@ use pxe::Start;
 use crate::tokens::Tokens;
 use render::{Facts, Medium};
 
-pub use answers::lacks_package;
+pub use answers::mirror_in_trouble;
 pub use receive::{Wanted, receive, remove};
 
 /// Where machines find the cache of the Debian mirror, on the appliance's own address.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use appliance::core::{self, Actor, Core};
 use appliance::dhcp;
+use appliance::mirror::Trouble;
 use appliance::store::Store;
 use appliance::tokens::Tokens;
 use example::{mac, report, sight};
@@ -182,12 +183,18 @@ async fn a_machine_is_installed_with_debian_and_nobody_else_gets_its_answers() {
     assert_eq!(world.phase(machine), Phase::Installed);
     assert_eq!(world.get(own, &preseed).await.0, 403, "after the installation");
     let mirror = "http://deb.debian.org/debian";
-    appliance::systems::lacks_package(&world.core, mirror, own.into(), "pool/main/k/kernel-image-di.udeb");
+    let told = |path, trouble| {
+        appliance::systems::mirror_in_trouble(&world.core, mirror, own.into(), path, trouble);
+    };
+    told("pool/main/k/kernel-image-di.udeb", Trouble::Missing);
+    told("dists/trixie/main/binary-amd64/Release", Trouble::Garbage("it has 5 bytes and not 6"));
     let lines = world.timeline(machine).await;
     let refused = format!("Its preseed.cfg was asked for from {others}: that is not an address of host-1");
     assert!(lines.contains(&refused), "{lines}");
     let lacks = format!("The mirror {mirror} has no pool/main/k/kernel-image-di.udeb");
     assert!(lines.contains(&lacks), "{lines}");
+    let gives = "gives another dists/trixie/main/binary-amd64/Release: it has 5 bytes and not 6";
+    assert!(lines.contains(gives), "{lines}");
     assert!(lines.contains(&format!("asked for from {own}: host-1 is installed")), "{lines}");
     assert!(world.dir.path().exists());
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use appliance::mirror::{Mirror, Missing, Settings, serve};
+use appliance::mirror::{Mirror, Settings, Tell, serve};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -88,7 +88,7 @@ struct World {
     cache: SocketAddr,
     folder: tempfile::TempDir,
     /// Packages that somebody wanted and the mirror has not.
-    lacks: Arc<Mutex<Vec<String>>>,
+    troubles: Arc<Mutex<Vec<String>>>,
     shutdown: CancellationToken,
 }
 
@@ -105,21 +105,21 @@ impl World {
         tokio::spawn(async move { axum::serve(listener, app).await });
         let folder = tempfile::tempdir().unwrap();
         let shutdown = CancellationToken::new();
-        let lacks = Arc::<Mutex<Vec<String>>>::default();
-        let told = Arc::clone(&lacks);
-        let missing: Missing = Box::new(move |from, path| {
+        let troubles = Arc::<Mutex<Vec<String>>>::default();
+        let told = Arc::clone(&troubles);
+        let tell: Tell = Box::new(move |from, path, trouble| {
             assert!(from.is_loopback());
-            told.lock().unwrap().push(path.to_owned());
+            told.lock().unwrap().push(format!("{path}: {trouble:?}"));
         });
-        let cache = start(from, folder.path(), limit, reserve, missing, &shutdown).await;
-        World { upstream: files, from, cache, folder, lacks, shutdown }
+        let cache = start(from, folder.path(), limit, reserve, tell, &shutdown).await;
+        World { upstream: files, from, cache, folder, troubles, shutdown }
     }
 
     async fn again(&mut self, limit: u64) {
         self.shutdown.cancel();
         self.shutdown = CancellationToken::new();
-        let missing: Missing = Box::new(|_, _| ());
-        self.cache = start(self.from, self.folder.path(), limit, 0, missing, &self.shutdown).await;
+        let tell: Tell = Box::new(|_, _, _| ());
+        self.cache = start(self.from, self.folder.path(), limit, 0, tell, &self.shutdown).await;
     }
 
     async fn get(&self, path: &str) -> Result<(u16, Bytes), ()> {
@@ -138,12 +138,12 @@ async fn start(
     folder: &Path,
     limit: u64,
     reserve: u64,
-    missing: Missing,
+    tell: Tell,
     shutdown: &CancellationToken,
 ) -> SocketAddr {
     let upstream = format!("http://{from}/debian");
     let settings = Settings { upstream, folder: folder.to_owned(), limit, reserve };
-    let mirror = Mirror::open(&settings, missing).unwrap();
+    let mirror = Mirror::open(&settings, tell).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(serve(listener, mirror, shutdown.clone()));
@@ -201,11 +201,25 @@ async fn a_file_is_one_however_its_name_is_written() {
 }
 
 #[tokio::test]
-async fn it_is_told_which_packages_the_mirror_lacks() {
+async fn it_is_told_once_what_the_mirror_does_not_give() {
     let world = World::new(LARGE).await;
     assert_eq!(world.get("dists/forky/Release").await.unwrap().0, 404);
     assert_eq!(world.get("pool/main/k/kernel-image_1%2b2.udeb").await.unwrap().0, 404);
-    assert_eq!(*world.lacks.lock().unwrap(), ["pool/main/k/kernel-image_1+2.udeb"]);
+    // A mirror in the middle of its own update: an installer asks again and again.
+    let release = format!("SHA256:\n {} 9 main/binary-amd64/Release\n", sum(b"right one"));
+    world.upstream.put("dists/trixie/Release", release.as_bytes());
+    world.get("dists/trixie/Release").await.unwrap();
+    world.upstream.put("dists/trixie/main/binary-amd64/Release", b"wrong one");
+    for _ in 0..3 {
+        assert!(world.get("dists/trixie/main/binary-amd64/Release").await.is_err());
+    }
+    assert_eq!(
+        *world.troubles.lock().unwrap(),
+        [
+            "pool/main/k/kernel-image_1+2.udeb: Missing",
+            "dists/trixie/main/binary-amd64/Release: Garbage(\"its SHA-256 is not what Debian's index says\")",
+        ]
+    );
 }
 
 #[tokio::test]

@@ -71,11 +71,11 @@ pub struct Scene {
 
 pub type Chapter = (&'static str, fn(&mut Scene) -> Result<()>);
 
-/// What a mirror that lacks some of the installer's modules lets one see.
+/// What one sees even of a mirror that lacks the installer's modules.
 pub const BEGINNING: [Chapter; 2] = [IMPORT, BEGIN];
 const IMPORT: Chapter = ("Debian's installer is taken as a medium", import);
 const BEGIN: Chapter =
-    ("it takes our answers, asks nobody, and loads its modules through the cache of the mirror", begin);
+    ("it takes our answers, asks nobody, and asks the cache of the mirror for its modules", begin);
 
 pub const ALL: [Chapter; 7] = [
     IMPORT,
@@ -115,6 +115,12 @@ pub fn tell(mut scene: Scene, chapters: &[Chapter]) -> Count {
 }
 
 impl Scene {
+    /// What a machine's timeline says that the mirror does not give it.
+    fn lacked(&self, machine: &str) -> Result<Option<String>> {
+        let line = self.api()?.timeline(machine)?.into_iter().find(|line| line.kind == "mirror");
+        Ok(line.map(|line| line.text))
+    }
+
     /// The appliance's daemon, with an empty state.
     pub fn open(lab: Lab, products: Products, cache: &Path) -> Result<Scene> {
         let uplink = Uplink::open()?;
@@ -280,11 +286,22 @@ fn begin(scene: &mut Scene) -> Result<()> {
     let (on, machine) = scene.plug_in("debian")?;
     scene.eli()?.show(&["machine", "install", &machine.id, "--profile", "debian"])?;
     let end = Instant::now() + BEGIN_LIMIT;
-    while scene.cache.used()?.is_empty() {
+    // It is asked for even if the mirror has none: then the machine's timeline says so.
+    let lacked = loop {
+        if let Some(line) = scene.lacked(&machine.id)? {
+            break Some(line);
+        }
+        if !scene.cache.used()?.is_empty() {
+            break None;
+        }
         ensure!(Instant::now() < end, "it asked for no module within {}", seconds(BEGIN_LIMIT));
         thread::sleep(Duration::from_secs(1));
+    };
+    scene.progress.say(format_args!("it asks for its modules {} after power-on", seconds(on.elapsed())));
+    if let Some(line) = lacked {
+        ensure!(line.contains(" has no pool/"), "{line}");
+        scene.progress.say(format_args!("its timeline says: {line}"));
     }
-    scene.progress.say(format_args!("it loads its modules {} after power-on", seconds(on.elapsed())));
     let wanted = ["script: the installer of debian", "/linux: ", "/initrd.gz: ", "fetched its answers"];
     scene.has_in_order(&machine.id, &wanted)?;
     scene.installed = Some(machine);
@@ -295,9 +312,8 @@ fn install(scene: &mut Scene) -> Result<()> {
     let machine = scene.installed.clone().context("nothing is being installed")?;
     let end = Instant::now() + INSTALLER_LIMIT;
     let installed = loop {
-        let lacks = scene.api()?.timeline(&machine.id)?.into_iter().find(|line| line.kind == "mirror");
-        if let Some(line) = lacks {
-            bail!("{}", line.text);
+        if let Some(line) = scene.lacked(&machine.id)? {
+            bail!("{line}");
         }
         match scene.comes_to(&machine.id, "installed", Duration::from_secs(5)) {
             Err(error) if Instant::now() > end => return Err(error),

@@ -364,7 +364,9 @@ fn plan_vm(fleet: &Fleet, vm: &vm::Vm, observed: &Observed, now: Timestamp) -> I
             look.wait("is not running; its host starts it again", None);
         }
         // A word from before may be of an earlier removal, which was cancelled.
-        (vm::Phase::Removing, Some(VmState::Gone)) if word_since(observed, host, Some(vm.since)).is_some() => {
+        (vm::Phase::Removing, Some(VmState::Gone))
+            if word_since(observed, host, Some(vm.since)).is_some() =>
+        {
             look.act(Command::ObserveVmGone { vm: vm.id });
         }
         (vm::Phase::Removing, None | Some(VmState::Gone)) => {

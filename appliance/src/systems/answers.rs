@@ -10,6 +10,7 @@ use fleet::{Command, Fleet, machine};
 use super::{facts, render, template};
 use crate::core::{Actor, Core};
 use crate::dhcp::network6;
+use crate::mirror::Trouble;
 use crate::tokens::Tokens;
 
 /// Answers, or a word from the installer that it is `done` or has `failed`. What is refused stands on the timeline of
@@ -95,17 +96,23 @@ fn at(fleet: &Fleet, from: IpAddr) -> Option<&Machine> {
     machine::by_mac(fleet, fleet.leases.given.holder(address?)?)
 }
 
-/// An installer asked for a package that the mirror does not have: it waits for a person, who sees here why. A mirror
-/// keeps the modules of the last kernels only, and an older installer wants those of its own.
-pub fn lacks_package(core: &Core, mirror: &str, from: IpAddr, path: &str) {
+/// An installer asked for a file that the mirror does not give: it waits for a person, who sees here why. A mirror keeps
+/// the modules of the last kernels only, and an older installer wants those of its own.
+pub fn mirror_in_trouble(core: &Core, mirror: &str, from: IpAddr, path: &str, trouble: Trouble<'_>) {
     let fleet = core.fleet();
     let installing = |machine: &&Machine| machine.system.is_some();
     if let Some(machine) = at(&fleet, from).filter(installing) {
         let path: String = path.chars().take(200).collect();
-        let text = format!(
-            "The mirror {mirror} has no {path}: its installer is of another time than the mirror. Import the \
-             installer that Debian gives out now, or name another mirror in /etc/elisandra/elisandra.toml"
-        );
+        let text = match trouble {
+            Trouble::Missing => format!(
+                "The mirror {mirror} has no {path}: its installer is of another time than the mirror. Import the \
+                 installer that Debian gives out now, or name another mirror in /etc/elisandra/elisandra.toml"
+            ),
+            Trouble::Garbage(why) => format!(
+                "The mirror {mirror} gives another {path}: {why}. Its installer asks again by itself, which helps once \
+                 the mirror's own update is over; or name another mirror in /etc/elisandra/elisandra.toml"
+            ),
+        };
         core.note(&machine.id.to_string(), "mirror", text);
     }
 }

@@ -25,7 +25,7 @@ struct Arguments {
     /// Folder for machines and serial logs
     #[arg(long, env = "ELISANDRA_LAB", default_value = "out/lab")]
     lab: PathBuf,
-    /// Folder of an installer; otherwise the newest that the mirror has modules for
+    /// Folder of an installer; otherwise the newest that can load its modules from the mirror
     #[arg(long)]
     medium: Option<PathBuf>,
     /// Only until it loads its modules; on a mirror that lacks some it cannot come further

@@ -1,5 +1,6 @@
 //! Which installer of Debian is used. It loads modules for its own kernel from the mirror, and a mirror keeps those of
-//! the last kernels only: one that it has none for any more stops in the middle.
+//! the last kernels only: one that it has none for any more stops in the middle. So does one on a mirror in the middle
+//! of an update, whose files are not those that its Release names.
 
 use std::fs;
 use std::io::Write as _;
@@ -11,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::uplink::Mirror;
 
-/// The folder of the package debian-installer-13-netboot-amd64.
+/// The folder of a package debian-installer-N-netboot-amd64.
 #[derive(Debug, Clone)]
 pub struct Medium {
     pub folder: PathBuf,
@@ -19,15 +20,28 @@ pub struct Medium {
     pub codename: String,
 }
 
-const RELEASE: &str = "trixie";
-const PACKAGE: &str = "debian-installer-13-netboot-amd64";
-const INSIDE: &str = "usr/lib/debian-installer/images/13/amd64/text";
+struct Release {
+    codename: &'static str,
+    number: u8,
+    /// For a mirror that lags behind in modules: earlier installers, each with its SHA-256.
+    earlier: &'static [(&'static str, &'static str)],
+}
 
-/// For a mirror that lags behind in modules: an earlier one, with its SHA-256.
-const EARLIER: (&str, &str) = (
-    "pool/main/d/debian-installer-netboot-images/debian-installer-13-netboot-amd64_20250803+deb13u6_all.deb",
-    "b14500fba1c068c7d818de1376e46151628d96d8b2f322dfcbe7a16b7b8c2fa4",
-);
+/// Newest first.
+const RELEASES: [Release; 2] = [
+    Release {
+        codename: "trixie",
+        number: 13,
+        earlier: &[(
+            "pool/main/d/debian-installer-netboot-images/debian-installer-13-netboot-amd64_20250803+deb13u6_all.deb",
+            "b14500fba1c068c7d818de1376e46151628d96d8b2f322dfcbe7a16b7b8c2fa4",
+        )],
+    },
+    Release { codename: "bookworm", number: 12, earlier: &[] },
+];
+
+/// What an installer reads of `dists/CODENAME` before its modules.
+const READS: [&str; 2] = ["main/binary-amd64/Release", "main/debian-installer/binary-amd64/Packages.xz"];
 
 impl Medium {
     pub fn at(folder: &Path) -> Result<Medium> {
@@ -37,16 +51,37 @@ impl Medium {
         Ok(Medium { folder, codename })
     }
 
-    /// The newest one of Debian 13 that the mirror has the modules for; downloads stay in `cache`.
+    /// The newest one that can load its modules from this mirror; downloads stay in `cache`.
     pub fn that_fits(mirror: &Mirror, cache: &Path) -> Result<Medium> {
-        let packages = mirror.index(&format!("dists/{RELEASE}/main/binary-amd64/Packages.xz"))?;
-        let entry = entry(&packages, PACKAGE).with_context(|| format!("the mirror knows no {PACKAGE}"))?;
+        let mut lacks = Vec::new();
+        for release in &RELEASES {
+            match Medium::of_release(release, mirror, cache) {
+                Ok(medium) => return Ok(medium),
+                Err(error) => {
+                    println!("no installer of Debian {}: {error:#}", release.number);
+                    lacks.push(format!("{error:#}"));
+                }
+            }
+        }
+        bail!("no installer of Debian can load its modules from this mirror ({})", lacks.join("; "))
+    }
+
+    fn of_release(release: &Release, mirror: &Mirror, cache: &Path) -> Result<Medium> {
+        let Release { codename, number, earlier } = release;
+        let sums = String::from_utf8(mirror.get(&format!("dists/{codename}/Release"))?)?;
+        for path in READS {
+            let sum = hex::encode(Sha256::digest(mirror.get(&format!("dists/{codename}/{path}"))?));
+            let named = sums.lines().any(|line| is_sum_of(line, &sum, path));
+            ensure!(named, "{path} of the mirror is not what its dists/{codename}/Release names");
+        }
+        let packages = mirror.index(&format!("dists/{codename}/main/binary-amd64/Packages.xz"))?;
+        let package = format!("debian-installer-{number}-netboot-amd64");
+        let entry = entry(&packages, &package).with_context(|| format!("the mirror knows no {package}"))?;
         let newest = (field(entry, "Filename")?, field(entry, "SHA256")?);
-        let modules =
-            mirror.index(&format!("dists/{RELEASE}/main/debian-installer/binary-amd64/Packages.xz"))?;
+        let modules = mirror.index(&format!("dists/{codename}/{}", READS[1]))?;
         let mut kernels = Vec::new();
-        for (path, sha256) in [newest, EARLIER] {
-            let folder = match downloaded(mirror, path, sha256, cache) {
+        for (path, sha256) in std::iter::once(&newest).chain(*earlier) {
+            let folder = match downloaded(mirror, path, sha256, *number, cache) {
                 Ok(folder) => folder,
                 Err(error) => {
                     kernels.push(format!("{error:#}"));
@@ -62,7 +97,7 @@ impl Medium {
                 None => kernels.push(format!("{kernel}: its index does not name it")),
             }
         }
-        bail!("the mirror has the modules of no installer of Debian 13 ({})", kernels.join("; "))
+        bail!("the mirror has the modules of none ({})", kernels.join("; "))
     }
 
     /// As its kernel says it, `6.12.94+deb13-amd64`.
@@ -76,8 +111,14 @@ impl Medium {
     }
 }
 
+/// A line ` SHA256 BYTES PATH` of a Release.
+fn is_sum_of(line: &str, sum: &str, path: &str) -> bool {
+    let mut words = line.split_whitespace();
+    words.next() == Some(sum) && words.nth(1) == Some(path)
+}
+
 /// The package's files, unpacked once.
-fn downloaded(mirror: &Mirror, path: &str, sha256: &str, cache: &Path) -> Result<PathBuf> {
+fn downloaded(mirror: &Mirror, path: &str, sha256: &str, number: u8, cache: &Path) -> Result<PathBuf> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let folder = cache.join(name.trim_end_matches(".deb"));
     if !folder.exists() {
@@ -92,7 +133,8 @@ fn downloaded(mirror: &Mirror, path: &str, sha256: &str, cache: &Path) -> Result
         ensure!(done.context("running dpkg-deb")?.success(), "{name} cannot be unpacked");
         // The graphical installer is as large again, twice.
         let text = unpacked.path().join("text");
-        fs::rename(tree.join(INSIDE), &text).with_context(|| format!("{name} has no {INSIDE}"))?;
+        let inside = format!("usr/lib/debian-installer/images/{number}/amd64/text");
+        fs::rename(tree.join(&inside), &text).with_context(|| format!("{name} has no {inside}"))?;
         fs::rename(&text, &folder)?;
     }
     Ok(folder)
