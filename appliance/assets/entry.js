@@ -18,7 +18,7 @@ form.addEventListener('submit', async event => {
       body: JSON.stringify(body),
     });
     if (answer.ok) return location.replace('/');
-    wrong.textContent = (await answer.json()).error;
+    wrong.textContent = (await answer.json()).detail;
   } catch {
     wrong.textContent = 'The appliance does not answer. Is it still running?';
   }

@@ -243,7 +243,7 @@ function read(status, text) {
   let answer = {};
   try { answer = JSON.parse(text); } catch { /* not from the appliance */ }
   if (status === 401) { location.replace('/login'); throw new Error('log in first'); }
-  if (status >= 400 || status === 0) throw new Error(answer.error || `the appliance answered ${status}`);
+  if (status >= 400 || status === 0) throw new Error(answer.detail || `the appliance answered ${status}`);
   return answer;
 }
 

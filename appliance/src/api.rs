@@ -1,7 +1,8 @@
 //! REST over JSON, used by the page and by `eli`: one file per resource; [`router`] lists every route.
 //!
 //! The documents here are what both of them show, so that the page and the console cannot say different
-//! things. Times are milliseconds since 1970-01-01T00:00:00Z; errors are `{"error":"a sentence"}`.
+//! things. Times are milliseconds since 1970-01-01T00:00:00Z; errors are `application/problem+json`
+//! ([`crate::web::problem`]).
 
 pub mod document;
 pub mod events;
@@ -11,7 +12,11 @@ pub mod hosts;
 pub mod machines;
 pub mod many;
 pub mod networks;
+pub mod once;
+pub mod openapi;
 pub mod packages;
+pub mod paging;
+pub mod patch;
 pub mod plan;
 pub mod policy;
 pub mod power;
@@ -24,14 +29,18 @@ pub mod services;
 pub mod session;
 pub mod sessions;
 pub mod state;
+pub mod support;
 pub mod switches;
 pub mod systems;
 pub mod timeline;
 pub mod users;
+pub mod versions;
 pub mod vms;
+pub mod webhooks;
 
 use axum::extract::FromRequest;
 use fleet::{Event, Plan, Subject, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::web;
@@ -42,7 +51,7 @@ use crate::web;
 pub struct Json<T>(pub T);
 
 /// The answer to a command: what has changed by it, in the words of the timeline.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Changed {
     /// Id of what was made, for commands that make something.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +70,7 @@ impl Changed {
 }
 
 /// `?force=true`: whatever is in the way.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Force {
     #[serde(default)]
@@ -69,7 +78,7 @@ pub struct Force {
 }
 
 /// Why something is not further than it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Wait {
     pub since: Timestamp,
     pub what: String,

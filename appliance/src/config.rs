@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use ipnet::Ipv4Net;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Deserialize)]
@@ -35,10 +36,22 @@ pub struct Config {
     pub https_boot: bool,
     /// For trying things out with another site's log: nothing is served and nothing is carried out.
     pub rehearsal: bool,
+    /// How lines of the daemon's own log are written.
+    pub log: Log,
     /// The network to serve; otherwise what `elisandra network` found is read from `run`/network.json.
     pub serve: Option<Served>,
     /// By the name of the NIC; what is not said here may be set at the appliance's screen.
     pub nic: BTreeMap<String, NicSettings>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Log {
+    /// For people.
+    #[default]
+    Text,
+    /// An object a line, with every field by its name.
+    Json,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +83,7 @@ impl Setting {
 }
 
 /// What a DHCP server gives.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Addresses, and boot information to those who boot.
@@ -124,13 +137,32 @@ impl Default for Config {
             mirror_gib: 16,
             https_boot: false,
             rehearsal: false,
+            log: Log::Text,
             serve: None,
             nic: BTreeMap::new(),
         }
     }
 }
 
+/// An address without the name, the password and the parameters that it is entered with.
+fn without_entry(url: &str) -> String {
+    let plain = url.split(['?', '#']).next().unwrap_or_default();
+    match plain.split_once("://") {
+        Some((scheme, rest)) => {
+            format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, place)| place))
+        }
+        None => plain.to_owned(),
+    }
+}
+
 impl Config {
+    /// The settings as others may see them: how the database is entered is left out.
+    pub fn shown(&self) -> String {
+        let database = self.database.as_deref().map(without_entry);
+        let mirror = without_entry(&self.mirror);
+        format!("{:#?}\n", Config { database, mirror, ..self.clone() })
+    }
+
     /// Reads `path`; without one, `/etc/elisandra/elisandra.toml` if it is there, or the defaults. How NICs are served
     /// may also be set at the screen; what is in the file comes first.
     pub fn read(path: Option<&Path>) -> anyhow::Result<Config> {

@@ -25,6 +25,7 @@ pub use order::{Line, What};
 use order::{Order, Work};
 pub use rehearsal::Rehearsal;
 
+use crate::metrics::Metrics;
 use crate::store::{Away, Entry, Note, Pool, Record, Store, StoreError};
 
 /// How long a node's question waits for what other daemons have appended.
@@ -46,6 +47,7 @@ struct Inner {
     notes: mpsc::Sender<Note>,
     /// What the boot servers saw of each machine.
     journal: pxe::diagnosis::Journal,
+    metrics: Metrics,
 }
 
 /// The fleet, and the position of the last event in it.
@@ -128,6 +130,7 @@ pub async fn start(
             changes: watch::Sender::new(0),
             notes,
             journal: pxe::diagnosis::Journal::default(),
+            metrics: Metrics::default(),
         }),
     };
     tasks.spawn(writer::run(core.clone(), taken, shutdown.clone()));
@@ -290,8 +293,23 @@ impl Core {
         &self.inner.journal
     }
 
+    pub fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    /// Orders that the writer has not taken up.
+    pub fn orders_waiting(&self) -> u64 {
+        (self.inner.orders.max_capacity() - self.inner.orders.capacity()) as u64
+    }
+
+    /// Who waits for [`Core::changes`].
+    pub fn listeners(&self) -> u64 {
+        self.inner.changes.receiver_count() as u64
+    }
+
     /// Adds a line to the timeline of `subject`. Under a flood, lines are left out rather than anything slowed down.
     pub fn note(&self, subject: &str, kind: &'static str, text: String) {
+        self.inner.metrics.noted(kind);
         let note = Note { at: now(), subject: subject.to_owned(), kind, text };
         if self.inner.notes.try_send(note).is_err() {
             tracing::debug!(subject, "A line of a timeline was left out: too many at once");

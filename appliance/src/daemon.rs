@@ -20,6 +20,7 @@ use crate::tokens::Tokens;
 use crate::vault::Vault;
 use crate::{
     App, api, auth, bmc, console, core, dhcp, mirror, network, node_api, power, reconcile, systems, tls, web,
+    webhooks,
 };
 
 /// Runs until a signal comes or a task fails; systemd starts it again.
@@ -72,6 +73,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     start_servers(&config, &found, &app, &mut tasks, &shutdown).await?;
     if !config.rehearsal {
+        tasks.spawn(webhooks::run(app.clone(), shutdown.clone()));
         tasks.spawn(reconcile::run(core.clone(), shutdown.clone()));
         tasks.spawn(power::run(app.clone(), shutdown.clone()));
         tasks.spawn(record_own_machine(app.clone(), config.clone(), shutdown.clone()));
@@ -171,7 +173,9 @@ async fn start_servers(
         TcpListener::bind(config.nodes).await.with_context(|| format!("listening on {}", config.nodes))?;
     let page_tls = tls::page_config(app.ca.server_certificate(&addresses)?)?;
     let node_tls = tls::node_config(app.ca.server_certificate(&addresses)?)?;
-    tasks.spawn(tls::serve(page, Arc::clone(&page_tls), web::router(app.clone()), None, shutdown.clone()));
+    let settings = axum::Extension(api::support::Settings(config.shown()));
+    let pages = web::router(app.clone()).layer(settings);
+    tasks.spawn(tls::serve(page, Arc::clone(&page_tls), pages, None, shutdown.clone()));
     let ca = Some(Arc::clone(&app.ca));
     tasks.spawn(tls::serve(nodes, node_tls, node_api::router(app.clone()), ca, shutdown.clone()));
 

@@ -198,6 +198,12 @@ enum Command {
     Token(users::TokenVerb),
     /// Who you are, and what you may do
     Me,
+    /// Write what somebody needs who is asked for help, without secrets
+    Support {
+        /// The archive, a .tar.gz; it must not be there yet
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Change your own password
     Passwd(users::OwnPassword),
     /// Show or set which machines are adopted without asking, and whose SSH keys are let in
@@ -370,6 +376,11 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
         Command::Session(verb) => users::session(client, verb, output).await,
         Command::Token(verb) => users::token(client, verb).await,
         Command::Me => users::me(client, output).await,
+        Command::Support { out } => {
+            let bytes = client.download("/support", &out).await?;
+            println!("{}: {bytes} bytes, without passwords, keys and tokens", out.display());
+            Ok(())
+        }
         Command::Passwd(own) => users::passwd(client, own).await,
         Command::Policy(set) => policy(client, set, output).await,
     }
@@ -403,7 +414,7 @@ fn client(access: &Access, settings_path: &Path) -> anyhow::Result<Client> {
 
 async fn adopt(client: &Client, id: &str, how: &nouns::HowInstalled) -> anyhow::Result<Changed> {
     let nouns::HowInstalled { wipe, profile, disk } = how;
-    let machines: Vec<crate::api::machines::Machine> = client.get("/machines").await?;
+    let machines: Vec<crate::api::machines::Machine> = client.list("/machines").await?;
     let machine = machines.iter().find(|machine| machine.id.to_string() == id || machine.name == id);
     let question = machine.and_then(|machine| machine.question.as_ref());
     let serials = match question {

@@ -16,6 +16,7 @@ pub mod dhcp;
 pub mod eli;
 pub mod files;
 mod incoming;
+pub mod metrics;
 pub mod mirror;
 pub mod netboot;
 pub mod network;
@@ -30,6 +31,7 @@ pub mod tls;
 pub mod tokens;
 pub mod vault;
 pub mod web;
+pub mod webhooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,6 +9,7 @@ mod version;
 use std::borrow::Borrow;
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq};
 
@@ -43,7 +44,8 @@ pub enum Noun {
 }
 
 /// A field as it is told to people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Field")]
 pub struct About {
     pub name: &'static str,
     pub kind: Kind,

@@ -15,6 +15,7 @@ pub mod nouns;
 pub mod order;
 pub mod overview;
 pub mod pages;
+pub mod problem;
 pub mod show;
 pub mod thing;
 pub mod views;

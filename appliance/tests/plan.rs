@@ -41,7 +41,7 @@ async fn what_was_planned_is_what_is_applied() {
     assert_eq!(done["changed"][0], effects[0]["sentence"]);
 
     let again = client.post("/api/v1/apply", apply).await.of(StatusCode::CONFLICT);
-    assert_eq!(again["error"], "there is a VM web already");
+    assert_eq!(again["detail"], "there is a VM web already");
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn a_plan_is_not_applied_where_it_would_do_something_else() {
     let position = client.site.app.core.position();
     let apply = json!({ "commands": [plan["steps"][0]["command"]], "digest": plan["digest"], "sentences": sentences });
     let refused = client.post("/api/v1/apply", apply).await.of(StatusCode::CONFLICT);
-    let sentence = refused["error"].as_str().unwrap();
+    let sentence = refused["detail"].as_str().unwrap();
     assert!(sentence.starts_with("the site has changed since this was planned"), "{sentence}");
     assert!(sentence.contains("The plan said"), "{sentence}");
     assert_eq!(client.site.app.core.position(), position);
@@ -91,7 +91,7 @@ async fn a_planned_package_is_kept_until_it_is_applied() {
     other["commands"][0]["bundle"]["sha256"] = "0".repeat(64).into();
     let refused = client.post("/api/v1/apply", other).await.of(StatusCode::CONFLICT);
     let sentence = "the bundle of hello 1.0.0 is not kept here any more; plan its installation again";
-    assert_eq!(refused["error"], sentence);
+    assert_eq!(refused["detail"], sentence);
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn a_package_that_was_only_planned_is_kept_for_a_day() {
     assert_eq!(bundles(), 2);
     let apply = json!({ "commands": [plans[1]["steps"][0]["command"]], "digest": plans[1]["digest"] });
     let refused = client.post("/api/v1/apply", apply).await.of(StatusCode::CONFLICT);
-    assert!(refused["error"].as_str().unwrap().contains("is not kept here any more"), "{refused}");
+    assert!(refused["detail"].as_str().unwrap().contains("is not kept here any more"), "{refused}");
     packages::sweep(app, hours(50)).await.unwrap();
     assert_eq!(
         std::fs::read_dir(&app.bundles).unwrap().count(),
@@ -137,7 +137,7 @@ async fn people_order_and_do_not_pretend_to_be_machines() {
     ] {
         let answer = client.post(path, body).await.of(StatusCode::UNPROCESSABLE_ENTITY);
         let sentence = "phone_home is said by machines and by the appliance itself; nobody can order it";
-        assert_eq!(answer["error"], sentence);
+        assert_eq!(answer["detail"], sentence);
     }
 }
 

@@ -42,9 +42,9 @@ async fn a_token_does_what_it_is_for_and_nothing_else() {
     }
     ci.post("/api/v1/racks", json!({ "name": "r1", "units": 42 })).await.of(StatusCode::CREATED);
     let refused = ci.delete("/api/v1/racks/r1").await.of(StatusCode::FORBIDDEN);
-    assert_eq!(refused["error"], "this token is for add_rack machines:read vms, and not for remove_rack");
+    assert_eq!(refused["detail"], "this token is for add_rack machines:read vms, and not for remove_rack");
     let refused = ci.post("/api/v1/machines/m1/cancel", json!({})).await.of(StatusCode::FORBIDDEN);
-    assert_eq!(refused["error"], "this token is for add_rack machines:read vms, and not for machines");
+    assert_eq!(refused["detail"], "this token is for add_rack machines:read vms, and not for machines");
 
     // As data: planned or applied, and with what it may among it.
     let own = json!({ "command": "remove_vm", "vm": "v1", "force": false });
@@ -72,7 +72,7 @@ async fn every_route_is_closed_to_a_token_that_is_for_something_else() {
     let admin = logged_in().await;
     let narrow =
         token(&admin, json!({ "name": "narrow", "role": "admin", "scope": "reservations:read" })).await;
-    // Of the last three, each command is looked at.
+    // Of plan, apply and many, each command is looked at.
     let about_itself = [
         "/api/v1/me",
         "/api/v1/logout",
@@ -80,6 +80,8 @@ async fn every_route_is_closed_to_a_token_that_is_for_something_else() {
         "/api/v1/plan",
         "/api/v1/apply",
         "/api/v1/many",
+        // Of the API, and not of the site.
+        "/api/v1/openapi.json",
     ];
     let mut closed = 0;
     for route in routes() {
@@ -97,6 +99,9 @@ async fn every_route_is_closed_to_a_token_that_is_for_something_else() {
     }
     assert!(closed > 70, "{closed}");
     narrow.get("/api/v1/reservations").await.of(StatusCode::OK);
+    let seer = token(&admin, json!({ "name": "seer", "scope": "metrics:read" })).await;
+    assert_eq!(seer.get("/metrics").await.status, StatusCode::OK);
+    seer.get("/api/v1/machines").await.of(StatusCode::FORBIDDEN);
     for wrong in ["", "everything", "vms:write"] {
         let body = json!({ "name": "x", "scope": wrong });
         let answer = admin.post("/api/v1/tokens", body).await;

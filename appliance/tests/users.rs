@@ -46,6 +46,12 @@ const WHO: &str = "
     viewer   DELETE /api/v1/sessions/{id}
     viewer   POST   /api/v1/tokens
     viewer   POST   /api/v1/logout
+    viewer   GET    /api/v1/openapi.json
+    admin    GET    /api/v1/webhooks
+    admin    POST   /api/v1/webhooks
+    admin    DELETE /api/v1/webhooks/{id}
+    admin    GET    /api/v1/support
+    viewer   GET    /metrics
     viewer   GET    /api/v1/state
     viewer   GET    /api/v1/events
     viewer   GET    /api/v1/machines
@@ -97,11 +103,15 @@ const WHO: &str = "
     operator DELETE /api/v1/media/{id}
     viewer   GET    /api/v1/profiles
     operator POST   /api/v1/profiles
+    viewer   GET    /api/v1/profiles/{id}
+    operator PATCH  /api/v1/profiles/{id}
     viewer   GET    /api/v1/profiles/{id}/template
     operator DELETE /api/v1/profiles/{id}
     viewer   GET    /api/v1/networks
     viewer   GET    /api/v1/subnets
+    viewer   GET    /api/v1/subnets/{id}
     operator PUT    /api/v1/subnets/{id}
+    operator PATCH  /api/v1/subnets/{id}
     operator DELETE /api/v1/subnets/{id}
     viewer   GET    /api/v1/reservations
     operator POST   /api/v1/reservations
@@ -112,6 +122,7 @@ const WHO: &str = "
     viewer   GET    /api/v1/timeline/{id}
     viewer   GET    /api/v1/policy
     admin    PUT    /api/v1/policy
+    admin    PATCH  /api/v1/policy
     viewer   GET    /api/v1/query
     viewer   GET    /api/v1/query/{noun}
     viewer   POST   /api/v1/plan
@@ -237,7 +248,7 @@ async fn a_role_holds_for_commands_that_come_as_data() {
     let plan = operator.post("/api/v1/plan", json!({ "commands": [greedy] })).await.of(StatusCode::OK);
     let apply = json!({ "commands": [greedy], "digest": plan["digest"] });
     let refused = operator.post("/api/v1/apply", apply.clone()).await.of(StatusCode::FORBIDDEN);
-    assert_eq!(refused["error"], "otto is an operator; this takes an admin");
+    assert_eq!(refused["detail"], "otto is an operator; this takes an admin");
     assert_eq!(operator.get("/api/v1/me").await.json()["role"], "operator");
     admin.post("/api/v1/apply", apply).await.of(StatusCode::OK);
     assert_eq!(operator.get("/api/v1/me").await.json()["role"], "admin", "a role counts at once");
@@ -302,7 +313,7 @@ async fn a_new_password_ends_what_was_opened_with_the_old_one() {
     let elsewhere = admin.enters("ada").await.unwrap();
     let wrong = json!({ "old": "no horse at all", "new": "a new horse" });
     let refused = here.put("/api/v1/me/password", wrong).await.of(StatusCode::UNAUTHORIZED);
-    assert_eq!(refused["error"], "the name or the password is wrong");
+    assert_eq!(refused["detail"], "the name or the password is wrong");
     let right = json!({ "old": "ada has a horse", "new": "a new horse" });
     here.put("/api/v1/me/password", right).await.of(StatusCode::OK);
     assert!(here.is_in().await, "the session that asked goes on");
@@ -336,7 +347,7 @@ async fn sessions_are_seen_and_ended_and_tokens_do_what_they_are_for() {
         assert!(answer.error().contains(sentence), "{}", answer.text);
     }
     let again = program.post("/api/v1/tokens", json!({ "name": "more" })).await.of(StatusCode::CONFLICT);
-    assert_eq!(again["error"], "a token cannot make another; log in for that");
+    assert_eq!(again["detail"], "a token cannot make another; log in for that");
 
     // With its user, a token may less.
     admin.put("/api/v1/users/ada/role", json!({ "role": "viewer" })).await.of(StatusCode::OK);

@@ -260,5 +260,5 @@ fn accepted(answer: Response) -> Result<Response> {
     }
     let text = answer.text().unwrap_or_default();
     let body: Value = serde_json::from_str(&text).unwrap_or_default();
-    bail!("the appliance refused ({status}): {}", body["error"].as_str().unwrap_or(&text))
+    bail!("the appliance refused ({status}): {}", body["detail"].as_str().unwrap_or(&text))
 }

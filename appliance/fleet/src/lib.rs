@@ -27,6 +27,8 @@ pub mod power;
 pub mod profile;
 pub mod rack;
 pub mod restore;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod scope;
 pub mod service;
 mod simulate;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Fleet, Refusal, is_label, profile};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Medium {
     /// Also its folder.
     pub name: String,
@@ -34,6 +35,7 @@ pub struct Medium {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
     Debian,

@@ -37,6 +37,7 @@ pub struct Manifest {
 
 /// For each node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Requires {
     pub memory_mib: u64,

@@ -15,6 +15,7 @@ use crate::{Ctx, Fleet, Refusal, Timestamp, is_label};
 pub const MAX_TEMPLATE: usize = 64 << 10;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
     pub name: String,
@@ -56,6 +57,7 @@ fn usual_time_zone() -> String {
 
 /// How a profile is installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Our own host.

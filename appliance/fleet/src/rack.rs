@@ -41,6 +41,7 @@ pub enum Occupant {
 
 /// The lowest unit of something and how many it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Place {
     pub rack: String,

@@ -37,9 +37,9 @@ const ORDERS: &[(&str, &str)] = &[
 ];
 
 /// What can be seen and has no orders of its own.
-const SEEN: [&str; 11] = [
+const SEEN: [&str; 14] = [
     "document", "events", "hash", "history", "log", "networks", "query", "sessions", "state", "timeline",
-    "ports",
+    "ports", "metrics", "support", "webhooks",
 ];
 
 /// Words of what a token is for.

@@ -16,6 +16,7 @@ use crate::{
 
 /// What a list of commands would do, were it given now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Forecast {
     pub steps: Vec<Step>,
     pub placements: Vec<Placement>,
@@ -27,6 +28,7 @@ pub struct Forecast {
 
 /// One command of a [`Forecast`]. A step sees what the steps before it would have done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Step {
     pub command: Command,
     /// Empty if it is refused, or if all is already as it orders.
@@ -35,6 +37,7 @@ pub struct Step {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Effect {
     /// The subject of the event: an id, an address, a name.
     pub subject: String,
@@ -46,6 +49,7 @@ pub struct Effect {
 
 /// Where a VM would come to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Placement {
     pub vm: String,
     pub host: String,
@@ -53,6 +57,8 @@ pub struct Placement {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "WouldWait"))]
 pub struct Wait {
     pub name: String,
     pub what: String,

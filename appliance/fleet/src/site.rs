@@ -25,6 +25,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     pub adopt: Adopt,
@@ -37,6 +38,7 @@ pub struct Policy {
 
 /// When a silent host is fenced without asking. It takes a BMC that proves it, and VMs that are to run elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Fencing {
     pub automatic: bool,
@@ -60,6 +62,7 @@ impl Fencing {
 
 /// Which machines are adopted without asking. A disk that holds data is never wiped without being asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Adopt {
     Blank,

@@ -20,9 +20,11 @@ const MOST: usize = 8;
 
 /// What is told to the machines of one network, and which addresses they are given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Subnet {
     pub name: String,
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub network: Ipv4Net,
     /// The default route; none where nobody routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,14 +50,17 @@ pub struct Subnet {
 
 /// RFC 3442.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Route {
+    #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub to: Ipv4Net,
     pub via: Ipv4Addr,
 }
 
 /// Both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Range {
     pub first: Ipv4Addr,

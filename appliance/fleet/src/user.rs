@@ -16,6 +16,7 @@ pub const FIRST: &str = "admin";
 
 /// A person, or what a person gave a token to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct User {
     pub name: String,
     pub role: Role,
@@ -25,6 +26,7 @@ pub struct User {
 
 /// Each may do what the one before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Sees everything and changes nothing.

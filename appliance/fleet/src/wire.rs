@@ -40,6 +40,7 @@ pub enum Instruction {
 
 /// What a computer is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Hardware {
     pub firmware: Firmware,
     /// SMBIOS type 1; absent where the firmware gives none. Not unique in the field.
@@ -60,6 +61,7 @@ pub struct Hardware {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct BmcSeen {
     /// On the network; absent where it has none yet, or does not say.
     pub address: Option<IpAddr>,
@@ -68,6 +70,7 @@ pub struct BmcSeen {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum BmcKind {
     Ipmi,
@@ -76,6 +79,7 @@ pub enum BmcKind {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Firmware {
     Bios,
@@ -84,6 +88,7 @@ pub enum Firmware {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Cpu {
     pub model: String,
     pub sockets: u32,
@@ -94,6 +99,7 @@ pub struct Cpu {
 
 /// A block device that could hold a system: no optical drives, no loop devices, no RAM disks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Disk {
     /// `/dev/vda`; may differ at the next boot.
     pub path: String,
@@ -110,6 +116,7 @@ pub struct Disk {
 
 /// A file system, volume group, RAID member or partition table found on a disk or a part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct DiskContent {
     /// `/dev/vda1`
     pub path: String,
@@ -119,6 +126,7 @@ pub struct DiskContent {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Nic {
     pub name: String,
     pub mac: Mac,

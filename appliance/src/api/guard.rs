@@ -96,14 +96,17 @@ pub async fn api(
 fn in_scope(person: &Person, request: &Request) -> Result<(), ExecuteError> {
     let Some(scope) = &person.session.scope else { return Ok(()) };
     let (method, path) = (request.method(), request.uri().path());
-    let mut parts = path.strip_prefix("/api/v1/").unwrap_or_default().split('/');
+    let path = if path == "/metrics" { "metrics" } else { path.strip_prefix("/api/v1/").unwrap_or_default() };
+    let mut parts = path.split('/');
     let noun = match (parts.next().unwrap_or_default(), parts.next()) {
         ("query", Some(noun)) => noun,
         (noun, _) => noun,
     };
     let allowed = match (method, noun) {
         // About itself; a token ends itself only.
-        (&Method::GET, "me") | (&Method::POST, "logout") | (&Method::DELETE, "sessions") => true,
+        (&Method::GET, "me" | "openapi.json") | (&Method::POST, "logout") | (&Method::DELETE, "sessions") => {
+            true
+        }
         // Each command is looked at.
         (&Method::POST, "plan" | "apply" | "many") => true,
         (&Method::GET | &Method::HEAD, noun) => scope.may_see(noun),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use fleet::{Event, Fleet, StateHash, Timestamp, compact, digest, name_of, state_hash};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::core::{Head, Line, Moment, What};
@@ -15,7 +16,7 @@ use crate::{App, core, web};
 const USUAL: u32 = 200;
 const MOST: u32 = 5000;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// Without it, the last ones.
@@ -24,7 +25,7 @@ pub struct Wanted {
 }
 
 /// An event of the log, told.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Told {
     pub position: i64,
     pub at: Timestamp,
@@ -36,7 +37,7 @@ pub struct Told {
 }
 
 /// An event of the log, and the command it came from.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Full {
     #[serde(flatten)]
     pub told: Told,
@@ -47,14 +48,14 @@ pub struct Full {
     pub command_position: Option<i64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Sum {
     pub position: i64,
     pub hash: StateHash,
 }
 
 /// A short log, and the state that it and the long one come to.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Compacted {
     #[serde(flatten)]
     pub sum: Sum,
@@ -62,7 +63,7 @@ pub struct Compacted {
 }
 
 /// A part of the log, to be replayed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Lines {
     pub lines: Vec<Line>,
     /// Where to go on: the position of the last event in it.
@@ -70,7 +71,7 @@ pub struct Lines {
     pub more: bool,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct At {
     at: Option<String>,

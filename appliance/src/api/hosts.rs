@@ -3,13 +3,15 @@
 use axum::Extension;
 use axum::extract::{Path, State};
 use fleet::{Command, Fleet, MachineId, NodeId, Observed, Timestamp, VmId, host, vm};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
+use super::paging::{Page, Part};
 use super::{Changed, machines};
 use crate::{App, web};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Host {
     pub id: MachineId,
     pub name: String,
@@ -30,8 +32,10 @@ pub struct Host {
     pub draining_since: Option<Timestamp>,
 }
 
-pub async fn list(State(app): State<App>) -> axum::Json<Vec<Host>> {
-    axum::Json(all(&app.core.fleet(), &app.core.observed()))
+pub async fn list(State(app): State<App>, page: Page) -> Result<Part<Host>, web::Error> {
+    let (fleet, observed) = (app.core.fleet(), app.core.observed());
+    let hosts = fleet.hosts.range(page.range::<MachineId>()?).map(|(_, host)| host);
+    Ok(page.of(hosts.map(|host| document(&fleet, host, &observed)), |host| host.id))
 }
 
 pub async fn drain(

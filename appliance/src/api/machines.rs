@@ -10,14 +10,16 @@ use fleet::machine::{self, Phase};
 use fleet::wire::{Disk, Firmware, Hardware};
 use fleet::{Command, Fleet, Mac, MachineId, NodeId, Observed, Plan, Refusal, Subject, Timestamp, rack};
 use pxe::diagnosis::{Facts, Journal};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
-use super::{Changed, Force, Wait, power, switches, waiting};
+use super::paging::{Page, Part};
+use super::{Changed, Force, Json, Wait, power, switches, waiting};
 use crate::core::now;
 use crate::{App, web};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Machine {
     pub id: MachineId,
     pub name: String,
@@ -80,7 +82,7 @@ pub struct Machine {
 }
 
 /// Why a machine does not boot, as docs/booting.md has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Trouble {
     /// `offer-lost`, `shim-refused`: one word for each cause.
     pub cause: String,
@@ -93,7 +95,7 @@ pub struct Trouble {
     pub since: Timestamp,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Question {
     /// What to put into `wipe` when adopting: the disk's serial, or its path if it has none.
     pub serial: String,
@@ -105,7 +107,7 @@ pub struct Question {
     pub sentence: String,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Adopt {
     /// Serials (or paths, of disks that have none) of the disks that may be wiped although they hold data.
@@ -119,15 +121,18 @@ pub struct Adopt {
     pub disk: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BootNext {
     /// rescue, memtest, network, disk; null takes it back.
     pub once: Option<machine::Once>,
 }
 
-pub async fn list(State(app): State<App>) -> axum::Json<Vec<Machine>> {
-    axum::Json(all(&app, &app.core.fleet(), &app.core.observed(), &app.core.plan()))
+pub async fn list(State(app): State<App>, page: Page) -> Result<Part<Machine>, web::Error> {
+    let (fleet, observed, plan) = (app.core.fleet(), app.core.observed(), app.core.plan());
+    let machines = fleet.machines.range(page.range::<MachineId>()?).map(|(_, machine)| machine.as_ref());
+    let part = page.of(machines, |machine| machine.id);
+    Ok(part.made(|machines| documents(&app, &fleet, &observed, &plan, machines)))
 }
 
 pub async fn adopt(
@@ -191,7 +196,7 @@ pub async fn boot(
     State(app): State<App>,
     Extension(person): Extension<Person>,
     Path(id): Path<String>,
-    axum::Json(BootNext { once }): axum::Json<BootNext>,
+    Json(BootNext { once }): Json<BootNext>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     let machine = find(&app.core.fleet(), &id)?.id;
     person.gives(&app, Command::BootOnce { machine, once }).await

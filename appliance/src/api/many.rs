@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use fleet::machine::Phase;
 use fleet::{Command, Fleet, MachineId, ServiceId, Subject, VmId, service, vm};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
@@ -20,7 +21,7 @@ use crate::{App, core};
 /// Things at once. The writer decides them one after another, and others wait meanwhile.
 const MOST: usize = 10_000;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Many {
     #[serde(rename = "do")]
@@ -33,7 +34,7 @@ pub struct Many {
     pub of: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Do {
     /// Machines that may be, without wiping what holds data.

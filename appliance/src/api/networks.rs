@@ -4,17 +4,21 @@ use std::net::Ipv4Addr;
 
 use axum::Extension;
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
 use fleet::subnet::{self, Subnet};
 use fleet::{Command, Fleet, Mac, Refusal, Timestamp, lease};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
-use super::{Changed, Force, Json};
+use super::paging::{Page, Part};
+use super::patch::Patch;
+use super::{Changed, Force, Json, versions};
 use crate::network::Wire;
 use crate::{App, core, web};
 
 /// A subnet and how full it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Network {
     #[serde(flatten)]
     pub subnet: Subnet,
@@ -32,7 +36,7 @@ pub struct Network {
     pub foreign: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reservation {
     pub address: Ipv4Addr,
     pub mac: Mac,
@@ -43,7 +47,7 @@ pub struct Reservation {
     pub given: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lease {
     pub address: Ipv4Addr,
     pub mac: Mac,
@@ -56,7 +60,7 @@ pub struct Lease {
     pub asked: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Quarantine {
     pub address: Ipv4Addr,
     /// Who found that another machine answers to it.
@@ -66,7 +70,7 @@ pub struct Quarantine {
 }
 
 /// What `GET /networks` gives, and the page shows.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Networks {
     pub subnets: Vec<Network>,
     pub reservations: Vec<Reservation>,
@@ -77,7 +81,7 @@ pub struct Networks {
     pub leases: usize,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewReservation {
     pub mac: Mac,
@@ -88,8 +92,19 @@ pub async fn get(State(app): State<App>) -> axum::Json<Networks> {
     axum::Json(all(&app, &app.core.fleet()))
 }
 
-pub async fn subnets(State(app): State<App>) -> axum::Json<Vec<Network>> {
-    axum::Json(networks(&app.core.fleet(), core::now()))
+pub async fn subnets(State(app): State<App>, page: Page) -> Result<Part<Network>, web::Error> {
+    page.of_all(networks(&app.core.fleet(), core::now()), |network| network.subnet.name.clone())
+}
+
+pub async fn subnet(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<axum::Json<Subnet>, web::Error> {
+    Ok(axum::Json(find_subnet(&app.core.fleet(), &name)?))
+}
+
+fn find_subnet(fleet: &Fleet, name: &str) -> Result<Subnet, Refusal> {
+    subnet::by_name(fleet, name).ok_or_else(|| Refusal::Missing { what: "subnet", name: name.to_owned() })
 }
 
 /// Adds it, or describes it anew.
@@ -97,11 +112,31 @@ pub async fn set_subnet(
     State(app): State<App>,
     Extension(person): Extension<Person>,
     Path(name): Path<String>,
+    headers: HeaderMap,
     Json(subnet): Json<Subnet>,
 ) -> Result<axum::Json<Changed>, web::Error> {
+    let _turn = versions::turn(&app).await;
+    versions::must_match(&headers, subnet::by_name(&app.core.fleet(), &name).as_ref())?;
     if subnet.name != name {
         let sentence = format!("the subnet is called {} in the path and {} in the body", name, subnet.name);
         return Err(Refusal::Invalid(sentence).into());
+    }
+    person.gives(&app, Command::SetSubnet { subnet }).await
+}
+
+pub async fn patch_subnet(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    patch: Patch,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let _turn = versions::turn(&app).await;
+    let current = find_subnet(&app.core.fleet(), &name)?;
+    versions::must_match(&headers, Some(&current))?;
+    let subnet: Subnet = patch.of(&current)?;
+    if subnet.name != name {
+        return Err(Refusal::Invalid(format!("a patch does not give {name} another name")).into());
     }
     person.gives(&app, Command::SetSubnet { subnet }).await
 }
@@ -115,8 +150,8 @@ pub async fn remove_subnet(
     person.gives(&app, Command::RemoveSubnet { name, force }).await
 }
 
-pub async fn reservations(State(app): State<App>) -> axum::Json<Vec<Reservation>> {
-    axum::Json(reserved(&app.core.fleet()))
+pub async fn reservations(State(app): State<App>, page: Page) -> Result<Part<Reservation>, web::Error> {
+    page.of_all(reserved(&app.core.fleet()), |reservation| reservation.address)
 }
 
 pub async fn reserve(
@@ -135,9 +170,11 @@ pub async fn unreserve(
     person.gives(&app, Command::Unreserve { address: address_of(&address)? }).await
 }
 
-pub async fn leases(State(app): State<App>) -> axum::Json<Vec<Lease>> {
+pub async fn leases(State(app): State<App>, page: Page) -> Result<Part<Lease>, web::Error> {
     let fleet = app.core.fleet();
-    axum::Json(given(&app, &fleet).collect())
+    let after = page.after()?;
+    let rest = fleet.leases.given.by_address().skip_while(|(address, _)| Some(*address) <= after);
+    Ok(page.of(rest.map(|(address, mac)| document(&app, &fleet, address, mac)), |lease| lease.address))
 }
 
 /// Ends a lease, or a quarantine.

@@ -8,15 +8,17 @@ use axum::extract::{FromRequest as _, Multipart, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use fleet::package::{Bundle, Requires};
 use fleet::{Command, Event, Fleet, Refusal, service};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::guard::Person;
+use super::paging::{Page, Part};
 use super::{Changed, Force, vms};
 use crate::{App, incoming, packages, web};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Package {
     pub name: String,
     pub version: String,
@@ -28,8 +30,8 @@ pub struct Package {
     pub nodes_min: u32,
 }
 
-pub async fn list(State(app): State<App>) -> axum::Json<Vec<Package>> {
-    axum::Json(all(&app.core.fleet()))
+pub async fn list(State(app): State<App>, page: Page) -> Result<Part<Package>, web::Error> {
+    page.of_all(all(&app.core.fleet()), |package| package.name.clone())
 }
 
 /// Takes a bundle as the body, or as a file of a form, and installs it.

@@ -7,6 +7,7 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
 use fleet::{Command, Ctx, Digest, Forecast, Refusal, simulate, user};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
@@ -18,21 +19,21 @@ use crate::{App, core, web};
 pub const LIMIT: usize = 16 << 20;
 
 /// A forecast, and the position of the log that it was made at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Planned {
     pub position: i64,
     #[serde(flatten)]
     pub forecast: Forecast,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     pub commands: Vec<Command>,
 }
 
 /// What a plan showed, to be done as it was shown or not at all.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Apply {
     pub commands: Vec<Command>,

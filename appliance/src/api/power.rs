@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use fleet::machine::{self, Reimage};
 use fleet::power::{Action, Bmc, Fence, Kind};
 use fleet::{Command, Ctx, Fleet, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
@@ -16,7 +17,7 @@ use crate::vault::Secret;
 use crate::{App, web};
 
 /// How a machine's power is switched, as pages show it; its login is shown nowhere.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct BmcShown {
     /// redfish, ipmi, or the name of a fence agent.
     pub kind: String,
@@ -28,7 +29,7 @@ pub struct BmcShown {
 }
 
 /// What its BMC said last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PowerShown {
     /// on, off
     pub is: String,
@@ -36,7 +37,7 @@ pub struct PowerShown {
 }
 
 /// What is wanted of its power.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderShown {
     /// `switched off and on`
     pub what: String,
@@ -44,7 +45,7 @@ pub struct OrderShown {
     pub trouble: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FenceShown {
     pub since: Timestamp,
     /// cutting, off
@@ -54,7 +55,7 @@ pub struct FenceShown {
 }
 
 /// Something that a person can do with a machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ActionShown {
     /// power-on, power-off, power-cycle, fence, unfence, reimage, identify, identify-off
     #[serde(rename = "do")]
@@ -120,7 +121,7 @@ pub fn actions(fleet: &Fleet, machine: &machine::Machine) -> Vec<ActionShown> {
     shown.collect()
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Switch {
     /// on, off, cycle
@@ -130,7 +131,7 @@ pub struct Switch {
     pub force: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Wish {
     On,
@@ -153,7 +154,7 @@ pub async fn switch(
     person.gives(&app, Command::Power { machine, action, force }).await
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Why {
     /// For the log.
@@ -184,7 +185,7 @@ pub async fn fence(
     person.gives(&app, command).await
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unfence {
     /// Whether it is switched on, too.
@@ -206,7 +207,7 @@ pub async fn unfence(
     person.gives(&app, Command::Unfence { machine, on }).await
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Again {
     /// Serial or path of the disk, if whatever is on it by now may be wiped.
@@ -242,7 +243,7 @@ pub async fn reimage(
     person.gives(&app, Command::Reimage { machine: machine.id, how }).await
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Light {
     pub on: bool,
@@ -259,7 +260,7 @@ pub async fn light(
 }
 
 /// What switches a machine's power, with the login for it, which is kept sealed and shown to nobody.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewBmc {
     /// redfish, ipmi, or the name of a fence agent: `fence_apc_snmp`.
@@ -268,6 +269,7 @@ pub struct NewBmc {
     #[serde(default)]
     pub user: Option<String>,
     #[serde(default)]
+    #[schemars(with = "Option<String>")]
     pub password: Option<Secret>,
     #[serde(default)]
     pub pin: Option<String>,

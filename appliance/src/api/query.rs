@@ -6,6 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use fleet::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -25,7 +26,7 @@ const PAGE: i64 = 4096;
 /// The parser and the interpreter of expressions work by recursion.
 const STACK: usize = 64 << 20;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     filter: Option<String>,
@@ -34,7 +35,7 @@ pub struct Wanted {
     fields: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Nouns {
     pub noun: &'static str,
     pub fields: Vec<About>,

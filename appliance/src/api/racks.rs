@@ -5,13 +5,15 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use fleet::rack::{self, Occupant, Place};
 use fleet::{Command, Fleet};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
+use super::paging::{Page, Part};
 use super::{Changed, Force, Json, machines};
 use crate::{App, web};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rack {
     pub name: String,
     pub units: u32,
@@ -19,7 +21,7 @@ pub struct Rack {
     pub holds: Vec<Held>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Held {
     /// The lowest that it takes, counted from 1 at the bottom.
     pub unit: u32,
@@ -30,15 +32,15 @@ pub struct Held {
     pub name: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRack {
     pub name: String,
     pub units: u32,
 }
 
-pub async fn list(State(app): State<App>) -> axum::Json<Vec<Rack>> {
-    axum::Json(all(&app.core.fleet()))
+pub async fn list(State(app): State<App>, page: Page) -> Result<Part<Rack>, web::Error> {
+    page.of_all(all(&app.core.fleet()), |rack| rack.name.clone())
 }
 
 pub async fn add(

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Json;
@@ -11,13 +12,13 @@ use crate::{App, web};
 /// Some hundred lines come at once; one may hold a machine with all its hardware.
 pub const LIMIT: usize = 16 << 20;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Replay {
     pub lines: Vec<Line>,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Replayed {
     /// Events that came of the lines.
     pub events: usize,

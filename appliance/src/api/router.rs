@@ -5,16 +5,17 @@ use std::sync::Arc;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use axum::{Extension, Router};
 use fleet::user::Role;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
-    document, events, guard, history, hosts, machines, many, networks, packages, plan, policy, power, query,
-    racks, replay, services, session, sessions, state, switches, systems, timeline, users, vms,
+    document, events, guard, history, hosts, machines, many, networks, once, openapi, packages, plan, policy,
+    power, query, racks, replay, services, session, sessions, state, support, switches, systems, timeline,
+    users, versions, vms, webhooks,
 };
-use crate::{App, web};
+use crate::{App, metrics, web};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -81,6 +82,12 @@ pub fn routes() -> Vec<Route> {
         route(OWN,  "DELETE", "/api/v1/sessions/{id}",          delete(sessions::end)),
         route(OWN,  "POST",   "/api/v1/tokens",                 post(sessions::make_token)),
         route(OWN,  "POST",   "/api/v1/logout",                 post(session::logout)),
+        route(VIEW, "GET",    "/api/v1/openapi.json",           get(openapi::get)),
+        route(RULE, "GET",    "/api/v1/webhooks",               get(webhooks::list)),
+        route(Access::Own(Role::Admin), "POST",   "/api/v1/webhooks",      post(webhooks::add)),
+        route(Access::Own(Role::Admin), "DELETE", "/api/v1/webhooks/{id}", delete(webhooks::remove)),
+        route(RULE, "GET",    "/api/v1/support",                get(support::get)),
+        route(VIEW, "GET",    "/metrics",                       get(metrics::get)),
         route(VIEW, "GET",    "/api/v1/state",                  get(state::get)),
         route(VIEW, "GET",    "/api/v1/events",                 get(events::get)),
         route(VIEW, "GET",    "/api/v1/machines",               get(machines::list)),
@@ -132,11 +139,15 @@ pub fn routes() -> Vec<Route> {
         route(WORK, "DELETE", "/api/v1/media/{id}",             delete(systems::remove_medium)),
         route(VIEW, "GET",    "/api/v1/profiles",               get(systems::list_profiles)),
         route(WORK, "POST",   "/api/v1/profiles",               post(systems::set_profile)),
+        route(VIEW, "GET",    "/api/v1/profiles/{id}",          get(systems::get_profile)),
+        route(WORK, "PATCH",  "/api/v1/profiles/{id}",          patch(systems::patch_profile)),
         route(VIEW, "GET",    "/api/v1/profiles/{id}/template", get(systems::template)),
         route(WORK, "DELETE", "/api/v1/profiles/{id}",          delete(systems::remove_profile)),
         route(VIEW, "GET",    "/api/v1/networks",               get(networks::get)),
         route(VIEW, "GET",    "/api/v1/subnets",                get(networks::subnets)),
+        route(VIEW, "GET",    "/api/v1/subnets/{id}",           get(networks::subnet)),
         route(WORK, "PUT",    "/api/v1/subnets/{id}",           put(networks::set_subnet)),
+        route(WORK, "PATCH",  "/api/v1/subnets/{id}",           patch(networks::patch_subnet)),
         route(WORK, "DELETE", "/api/v1/subnets/{id}",           delete(networks::remove_subnet)),
         route(VIEW, "GET",    "/api/v1/reservations",           get(networks::reservations)),
         route(WORK, "POST",   "/api/v1/reservations",           post(networks::reserve)),
@@ -147,6 +158,7 @@ pub fn routes() -> Vec<Route> {
         route(VIEW, "GET",    "/api/v1/timeline/{id}",          get(timeline::get)),
         route(VIEW, "GET",    "/api/v1/policy",                 get(policy::get)),
         route(RULE, "PUT",    "/api/v1/policy",                 put(policy::put)),
+        route(RULE, "PATCH",  "/api/v1/policy",                 patch(policy::patch)),
         route(VIEW, "GET",    "/api/v1/query",                  get(query::nouns)),
         route(VIEW, "GET",    "/api/v1/query/{noun}",           get(query::get)),
         route(OWN,  "POST",   "/api/v1/plan",                   post(plan::plan).layer(DefaultBodyLimit::max(plan::LIMIT))),
@@ -165,7 +177,16 @@ pub fn routes() -> Vec<Route> {
 /// Page and REST API, to be served over TLS. Requests carry the caller's `SocketAddr` as an extension.
 pub fn router(app: App) -> Router {
     let mut router = Router::new();
-    for Route { access, path, handler, .. } in routes() {
+    let answers = Arc::new(once::Answers::default());
+    for Route { access, method, path, handler } in routes() {
+        let handler = match method {
+            "GET" if path.starts_with("/api/") => handler.route_layer(from_fn(versions::conditional)),
+            _ if once::takes_a_key(method, path) => {
+                handler.route_layer(from_fn_with_state(Arc::clone(&answers), once::once))
+            }
+            "POST" => handler.route_layer(from_fn(once::never)),
+            _ => handler,
+        };
         let guarded = match access {
             Access::Open => handler.route_layer(from_fn(guard::open)),
             Access::Page => handler.route_layer(from_fn_with_state(app.clone(), guard::page)),
@@ -180,6 +201,7 @@ pub fn router(app: App) -> Router {
     router
         .fallback(async || web::Error::refused(StatusCode::NOT_FOUND, "there is no such page"))
         .layer(Extension(Arc::new(web::views::Views::default())))
+        .layer(from_fn(web::problem::complete))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(header(header::CACHE_CONTROL, "no-store"))
         .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))

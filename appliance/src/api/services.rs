@@ -6,13 +6,15 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::{Path, Query, State};
 use fleet::{Command, Fleet, Plan, Refusal, ServiceId, Subject, Timestamp, VmId, service};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
+use super::paging::{Page, Part};
 use super::{Changed, Force, Wait, waiting};
 use crate::{App, web};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Service {
     pub id: ServiceId,
     pub name: String,
@@ -34,15 +36,18 @@ pub struct Service {
 }
 
 /// A VM that carries a part of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ServiceNode")]
 pub struct Node {
     pub id: VmId,
     pub name: String,
     pub address: Option<Ipv4Addr>,
 }
 
-pub async fn list(State(app): State<App>) -> axum::Json<Vec<Service>> {
-    axum::Json(all(&app.core.fleet(), &app.core.plan()))
+pub async fn list(State(app): State<App>, page: Page) -> Result<Part<Service>, web::Error> {
+    let (fleet, plan) = (app.core.fleet(), app.core.plan());
+    let services = fleet.services.range(page.range::<ServiceId>()?).map(|(_, service)| service);
+    Ok(page.of(services.map(|service| document(&fleet, service, &plan)), |service| service.id))
 }
 
 pub async fn remove(

@@ -7,6 +7,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use fleet::user;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Json, guard};
@@ -16,7 +17,7 @@ use crate::{App, core, web};
 /// Browsers forget the cookie after this time; when a session is over is decided by its last use.
 const COOKIE_SECS: u64 = 90 * 24 * 3600;
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FirstPassword {
     /// As the appliance's screen shows it.
@@ -24,7 +25,7 @@ pub struct FirstPassword {
     pub password: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
     #[serde(default = "first_person")]
@@ -37,7 +38,7 @@ fn first_person() -> String {
 }
 
 /// For those who carry it themselves; a browser gets a cookie that its scripts cannot read.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Token {
     pub token: String,
 }

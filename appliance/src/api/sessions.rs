@@ -5,9 +5,11 @@ use axum::extract::{Path, State};
 use fleet::scope::Scope;
 use fleet::user::Role;
 use fleet::{Refusal, Timestamp, is_label};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
+use super::paging::{Page, Part};
 use super::session::Token;
 use super::{Changed, Json, users};
 use crate::auth::{Client, NewToken as Made, Session};
@@ -16,7 +18,8 @@ use crate::{App, core, web};
 /// How long a token is good for, if it is not said, in days.
 pub const USUAL_DAYS: u64 = 90;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Session")]
 pub struct Listed {
     pub id: String,
     pub user: String,
@@ -38,7 +41,7 @@ pub struct Listed {
     pub here: bool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// What it is for: an RFC 1123 label.
@@ -63,8 +66,9 @@ fn usual_days() -> u64 {
 pub async fn list(
     State(app): State<App>,
     Extension(person): Extension<Person>,
-) -> Result<axum::Json<Vec<Listed>>, web::Error> {
-    Ok(axum::Json(of(&app, &person).await?))
+    page: Page,
+) -> Result<Part<Listed>, web::Error> {
+    page.of_all(of(&app, &person).await?, |listed| listed.id.clone())
 }
 
 pub async fn of(app: &App, person: &Person) -> Result<Vec<Listed>, web::Error> {

@@ -9,6 +9,7 @@ use fleet::site::Policy;
 use fleet::user::{self, User};
 use fleet::{Fleet, Timestamp};
 use ipnet::Ipv4Net;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::hosts::{self, Host};
@@ -22,7 +23,7 @@ use super::systems::{self, Listed};
 use super::vms::{self, Vm};
 use crate::{App, core};
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct State {
     /// Grows with every change.
     pub revision: u64,
@@ -52,16 +53,17 @@ pub struct State {
 /// Addresses in one document; there may be a hundred thousand of them.
 const LEASES: usize = 200;
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Site {
     pub id: uuid::Uuid,
+    #[schemars(with = "String")]
     pub network: Ipv4Net,
     /// The appliance's own address in it.
     pub address: Ipv4Addr,
     pub domain: String,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Daemon {
     pub version: String,
     /// Memory of the process that is in RAM now.
@@ -124,7 +126,7 @@ pub fn daemon(app: &App) -> Daemon {
 }
 
 /// proc_pid_status(5): VmRSS is in kB.
-fn resident_bytes() -> Option<u64> {
+pub fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

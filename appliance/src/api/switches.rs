@@ -6,13 +6,15 @@ use axum::http::StatusCode;
 use fleet::rack::{self, Occupant, Place};
 use fleet::switch::{self, Plugged};
 use fleet::{Command, Fleet, machine};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
+use super::paging::{Page, Part};
 use super::{Changed, Force, Json};
 use crate::{App, web};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Switch {
     pub name: String,
     /// As LLDP says it.
@@ -22,7 +24,8 @@ pub struct Switch {
     pub ports: Vec<Port>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "SwitchPort")]
 pub struct Port {
     pub name: String,
     pub by_hand: Option<Thing>,
@@ -31,7 +34,7 @@ pub struct Port {
     pub contradiction: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Thing {
     #[serde(flatten)]
     pub what: Plugged,
@@ -39,7 +42,7 @@ pub struct Thing {
     pub name: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSwitch {
     pub name: String,
@@ -48,20 +51,20 @@ pub struct NewSwitch {
     pub place: Option<Place>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Plug {
     pub port: String,
     pub what: Plugged,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unplug {
     pub port: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ports {
     #[serde(default)]
@@ -70,8 +73,8 @@ pub struct Ports {
     pub remove: Vec<String>,
 }
 
-pub async fn list(State(app): State<App>) -> axum::Json<Vec<Switch>> {
-    axum::Json(all(&app.core.fleet()))
+pub async fn list(State(app): State<App>, page: Page) -> Result<Part<Switch>, web::Error> {
+    page.of_all(all(&app.core.fleet()), |switch| switch.name.clone())
 }
 
 pub async fn add(

@@ -1,20 +1,26 @@
 //! `/api/v1/profiles` and `/api/v1/media`: what machines can be installed with, and from what.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use fleet::medium::Medium;
 use fleet::profile::{self, Profile};
 use fleet::{Command, Fleet, Refusal};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::guard::Person;
-use super::{Changed, Force, Json};
+use super::paging::{Page, Part};
+use super::patch::Patch;
+use super::{Changed, Force, Json, versions};
 use crate::{App, systems, web};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ListedProfile")]
 pub struct Listed {
     #[serde(flatten)]
     pub profile: Profile,
@@ -22,15 +28,26 @@ pub struct Listed {
     pub built_in: bool,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Import {
     pub name: Option<String>,
     pub sha256: Option<String>,
 }
 
-pub async fn list_profiles(State(app): State<App>) -> axum::Json<Vec<Listed>> {
-    axum::Json(all_profiles(&app.core.fleet()))
+pub async fn list_profiles(State(app): State<App>, page: Page) -> Result<Part<Listed>, web::Error> {
+    page.of_all(all_profiles(&app.core.fleet()), |listed| listed.profile.name.clone())
+}
+
+pub async fn get_profile(
+    State(app): State<App>,
+    Path(name): Path<String>,
+) -> Result<axum::Json<Profile>, web::Error> {
+    Ok(axum::Json(Profile::clone(&*find(&app.core.fleet(), &name)?)))
+}
+
+fn find(fleet: &Fleet, name: &str) -> Result<Arc<Profile>, Refusal> {
+    profile::find(fleet, name).ok_or_else(|| Refusal::Missing { what: "profile", name: name.to_owned() })
 }
 
 pub fn all_profiles(fleet: &Fleet) -> Vec<Listed> {
@@ -47,8 +64,7 @@ pub async fn template(
     Path(name): Path<String>,
 ) -> Result<axum::Json<String>, web::Error> {
     let fleet = app.core.fleet();
-    let profile = profile::find(&fleet, &name)
-        .ok_or_else(|| Refusal::Missing { what: "profile", name: name.clone() })?;
+    let profile = find(&fleet, &name)?;
     let own = || systems::render::own_template(profile.kind).map(str::to_owned);
     let template = profile.template.clone().or_else(own);
     Ok(axum::Json(template.ok_or_else(|| Refusal::Conflict(format!("profile {name} has no template")))?))
@@ -57,8 +73,30 @@ pub async fn template(
 pub async fn set_profile(
     State(app): State<App>,
     Extension(person): Extension<Person>,
+    headers: HeaderMap,
     Json(profile): Json<Profile>,
 ) -> Result<axum::Json<Changed>, web::Error> {
+    let _turn = versions::turn(&app).await;
+    let current = profile::find(&app.core.fleet(), &profile.name);
+    versions::must_match(&headers, current.as_deref())?;
+    systems::check(&profile).map_err(Refusal::Invalid)?;
+    person.gives(&app, Command::SetProfile { profile }).await
+}
+
+pub async fn patch_profile(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    patch: Patch,
+) -> Result<axum::Json<Changed>, web::Error> {
+    let _turn = versions::turn(&app).await;
+    let current = find(&app.core.fleet(), &name)?;
+    versions::must_match(&headers, Some(&*current))?;
+    let profile = patch.of(&*current)?;
+    if profile.name != name {
+        return Err(Refusal::Invalid(format!("a patch does not give {name} another name")).into());
+    }
     systems::check(&profile).map_err(Refusal::Invalid)?;
     person.gives(&app, Command::SetProfile { profile }).await
 }
@@ -72,8 +110,8 @@ pub async fn remove_profile(
     person.gives(&app, Command::RemoveProfile { name, force }).await
 }
 
-pub async fn list_media(State(app): State<App>) -> axum::Json<Vec<Medium>> {
-    axum::Json(all_media(&app.core.fleet()))
+pub async fn list_media(State(app): State<App>, page: Page) -> Result<Part<Medium>, web::Error> {
+    page.of_all(all_media(&app.core.fleet()), |medium| medium.name.clone())
 }
 
 pub fn all_media(fleet: &Fleet) -> Vec<Medium> {

@@ -4,6 +4,7 @@ use axum::extract::{Path, Query, State};
 use fleet::{
     Fleet, Mac, MachineId, Refusal, ServiceId, VmId, machine, medium, profile, rack, subnet, switch, vm,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{machines, services, vms};
@@ -13,7 +14,7 @@ use crate::{App, web};
 const USUAL: u32 = 200;
 const MOST: u32 = 5000;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// The last so many lines.

@@ -5,14 +5,17 @@ use axum::extract::{Path, State};
 use fleet::scope::Scope;
 use fleet::user::{self, Role, User};
 use fleet::{Command, Refusal, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
+use super::paging::{Page, Part};
 use super::{Changed, Json};
 use crate::{App, core, web};
 
 /// The one that is built in was added at 0.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ListedUser")]
 pub struct Listed {
     #[serde(flatten)]
     pub user: User,
@@ -20,26 +23,26 @@ pub struct Listed {
     pub password: bool,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
     pub name: String,
     pub role: Role,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewRole {
     pub role: Role,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewPassword {
     pub password: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChangedPassword {
     pub old: String,
@@ -47,7 +50,7 @@ pub struct ChangedPassword {
 }
 
 /// Who one is, and what one may do with this session.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Me {
     pub name: String,
     pub role: Role,
@@ -58,14 +61,14 @@ pub struct Me {
     pub ends_at: Timestamp,
 }
 
-pub async fn list(State(app): State<App>) -> Result<axum::Json<Vec<Listed>>, web::Error> {
+pub async fn list(State(app): State<App>, page: Page) -> Result<Part<Listed>, web::Error> {
     let passwords = app.auth.passwords().await?;
     let fleet = app.core.fleet();
     let listed = user::all(&fleet).map(|user| Listed {
         password: passwords.get(&user.name).is_some_and(|set_at| *set_at >= user.added),
         user,
     });
-    Ok(axum::Json(listed.collect()))
+    page.of_all(listed.collect(), |listed| listed.user.name.clone())
 }
 
 pub async fn add(

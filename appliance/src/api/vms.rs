@@ -7,13 +7,15 @@ use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use fleet::{Command, Event, Fleet, Mac, MachineId, Plan, Refusal, Subject, Timestamp, VmId, service, vm};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
+use super::paging::{Page, Part};
 use super::{Changed, Force, Json, Wait, waiting};
 use crate::{App, files, web};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Vm {
     pub id: VmId,
     pub name: String,
@@ -39,7 +41,7 @@ pub struct Vm {
     pub recover: vm::Recover,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewVm {
     pub name: String,
@@ -51,8 +53,10 @@ pub struct NewVm {
     pub recover: vm::Recover,
 }
 
-pub async fn list(State(app): State<App>) -> axum::Json<Vec<Vm>> {
-    axum::Json(all(&app.core.fleet(), &app.core.plan()))
+pub async fn list(State(app): State<App>, page: Page) -> Result<Part<Vm>, web::Error> {
+    let (fleet, plan) = (app.core.fleet(), app.core.plan());
+    let vms = fleet.vms.range(page.range::<VmId>()?).map(|(_, vm)| vm);
+    Ok(page.of(vms.map(|vm| document(&fleet, vm, &plan)), |vm| vm.id))
 }
 
 pub async fn create(

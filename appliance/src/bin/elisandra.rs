@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use appliance::config::Config;
+use appliance::config::{Config, Log};
 use appliance::{console, daemon, netboot, network};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -38,12 +38,17 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let runtime = || tokio::runtime::Runtime::new().context("starting the runtime");
     if let Command::Netboot(arguments) = arguments.command {
+        log.init();
         return runtime()?.block_on(netboot::run(*arguments));
     }
     let config = Config::read(arguments.config.as_deref())?;
+    match config.log {
+        Log::Text => log.init(),
+        Log::Json => log.json().flatten_event(true).init(),
+    }
     if let Command::Console { plain } = arguments.command {
         return console::run(&config, arguments.config.as_deref(), &plain);
     }

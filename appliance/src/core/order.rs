@@ -1,6 +1,7 @@
 //! Orders, and what a group of them comes to.
 
 use fleet::{Command, Ctx, Digest, Event, Fleet, Refusal, Timestamp, digest};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -46,6 +47,30 @@ pub struct Line {
     /// Of the events that the command came to, so that a replay can tell whether it comes to the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+}
+
+impl JsonSchema for Line {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Line".into()
+    }
+
+    fn json_schema(maker: &mut SchemaGenerator) -> Schema {
+        let (at, digest) = (maker.subschema_for::<Timestamp>(), maker.subschema_for::<Option<Digest>>());
+        let (command, event) = (maker.subschema_for::<Command>(), maker.subschema_for::<Event>());
+        json_schema!({
+            "type": "object",
+            "description": "A line of an exported log: an order or an event, when, and by whom.",
+            "required": ["at", "actor"],
+            "properties": {
+                "position": { "type": ["integer", "null"] },
+                "at": at,
+                "actor": { "type": "string" },
+                "command": command,
+                "event": event,
+                "digest": digest,
+            },
+        })
+    }
 }
 
 /// Every line has its command, but for what was written into the log without one.

@@ -104,7 +104,9 @@ impl Writer {
                 answer(group, decided.answers);
                 return Ok(());
             }
+            let begun = Instant::now();
             let written = self.core.store().append(head.position, &decided.facts).await;
+            self.core.metrics().appended(begun.elapsed());
             self.core.store().tried(&written, now());
             let settled = match written {
                 Ok(()) => Settled::Written,

@@ -5,13 +5,13 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use reqwest::{Body, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::api::guard;
 use crate::api::plan::Planned;
+use crate::api::{guard, paging};
 
 use super::ending::Own;
 use super::pin::{self, Fingerprint, Seen};
@@ -55,6 +55,8 @@ pub struct Changes {
     server: String,
 }
 
+const CHANGE: &[u8] = b"event: change";
+
 /// The appliance says every fifteen seconds that it is still there.
 const SILENCE: Duration = Duration::from_secs(45);
 
@@ -62,8 +64,8 @@ impl Changes {
     pub async fn next(&mut self) -> anyhow::Result<()> {
         loop {
             match tokio::time::timeout(SILENCE, self.response.chunk()).await {
-                // What keeps the connection open is a comment, without data.
-                Ok(Ok(Some(bytes))) if !bytes.windows(5).any(|five| five == b"data:") => {}
+                // What keeps the connection open is a comment; of events of the log a change is told, too, once for many.
+                Ok(Ok(Some(bytes))) if !bytes.windows(CHANGE.len()).any(|part| part == CHANGE) => {}
                 Ok(Ok(Some(_))) => return Ok(()),
                 Ok(Ok(None) | Err(_)) | Err(_) => {
                     return Err(NotReached(format!("{} does not answer any more", self.server)).into());
@@ -99,8 +101,32 @@ impl Client {
         self.answered(self.request(Method::GET, path).timeout(Duration::from_secs(60))).await
     }
 
+    /// An answer that is no JSON, into a file that only its owner may read.
+    pub async fn download(&self, path: &str, file: &std::path::Path) -> anyhow::Result<u64> {
+        use std::io::Write as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let request = self.request(Method::GET, path).timeout(Duration::from_secs(120));
+        let (bytes, _) = self.bytes(request).await?;
+        let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+        let mut written = written.with_context(|| format!("writing {}", file.display()))?;
+        written.write_all(&bytes).with_context(|| format!("writing {}", file.display()))?;
+        Ok(bytes.len() as u64)
+    }
+
+    /// A list with all its parts.
     pub async fn list<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
-        self.get(path).await
+        let mut all = Vec::new();
+        let mut path = path.to_owned();
+        loop {
+            let request = self.request(Method::GET, &path).timeout(Duration::from_secs(60));
+            let (part, next) = self.part::<Vec<T>>(request).await?;
+            let is_empty = part.is_empty();
+            all.extend(part);
+            match next {
+                Some(next) if !is_empty => path = next,
+                Some(_) | None => return Ok(all),
+            }
+        }
     }
 
     pub async fn send<T: DeserializeOwned>(
@@ -149,8 +175,23 @@ impl Client {
         Ok(Changes { response, server: self.server.clone() })
     }
 
-    /// An error says what status it came with.
     async fn answered<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        Ok(self.part(request).await?.0)
+    }
+
+    /// An answer, and where the next part of it is.
+    async fn part<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+    ) -> anyhow::Result<(T, Option<String>)> {
+        let (bytes, next) = self.bytes(request).await?;
+        let answer = serde_json::from_slice(&bytes)
+            .with_context(|| format!("{} answered something unexpected", self.server))?;
+        Ok((answer, next))
+    }
+
+    /// An error says what status it came with.
+    async fn bytes(&self, request: RequestBuilder) -> anyhow::Result<(Vec<u8>, Option<String>)> {
         self.status.store(0, Ordering::Relaxed);
         let error = match self.answer(request).await {
             Ok(answer) => return Ok(answer),
@@ -163,23 +204,25 @@ impl Client {
         }
     }
 
-    async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+    async fn answer(&self, request: RequestBuilder) -> anyhow::Result<(Vec<u8>, Option<String>)> {
         let response = request.send().await.map_err(|error| self.unreached(&error))?;
         let status = response.status();
         self.status.store(status.as_u16(), Ordering::Relaxed);
+        let link = response.headers().get(header::LINK).and_then(|link| link.to_str().ok());
+        let next =
+            link.and_then(paging::next).and_then(|next| next.strip_prefix("/api/v1")).map(str::to_owned);
         let bytes = response.bytes().await.map_err(|error| self.unreached(&error))?;
         if status == StatusCode::UNAUTHORIZED && self.token.is_some() {
             bail!("the session is over; eli login {}", self.server);
         }
         if !status.is_success() {
             let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            match answer["error"].as_str() {
+            match answer["detail"].as_str() {
                 Some(sentence) => bail!("{sentence}"),
                 None => bail!("{} answered {status}", self.server),
             }
         }
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} answered something unexpected", self.server))
+        Ok((bytes.into(), next))
     }
 
     fn unreached(&self, error: &reqwest::Error) -> anyhow::Error {

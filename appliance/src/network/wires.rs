@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fleet::{Mac, Timestamp};
 use pxe::probe::ForeignServer;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -32,7 +33,7 @@ pub struct Wires {
     wires: watch::Sender<Vec<Wire>>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Wire {
     pub interface: String,
     /// What is done there; absent where nothing is served.
@@ -42,7 +43,7 @@ pub struct Wire {
 }
 
 /// Somebody else's DHCP server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Foreign {
     pub address: Ipv4Addr,
     /// Of the frame that it sent: its own, or that of a relay.

@@ -8,6 +8,7 @@ use cel::common::types::{CelBool, CelInt, CelList, CelNull, CelString};
 use cel::common::value::{CowVal, Val};
 use fleet::wire::VmState;
 use fleet::{Fleet, Observed, Plan, Subject, Timestamp, VmId};
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use super::version::Version;
@@ -124,8 +125,9 @@ impl Serialize for Cell<'_> {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "FieldKind")]
 pub enum Kind {
     Text,
     Number,

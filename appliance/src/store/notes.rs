@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fleet::{Event, NodeId, Observed, ObservedNode, Timestamp, host, machine, service, vm};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sqlx::{QueryBuilder, Row as _};
 
@@ -19,7 +20,7 @@ pub struct Note {
 }
 
 /// A line of a timeline, event or note.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Entry {
     pub at: Timestamp,
     pub actor: String,

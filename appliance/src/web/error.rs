@@ -1,13 +1,13 @@
-//! What goes wrong while a request is answered, as an HTTP status and a sentence: `{"error":"…"}`.
+//! What goes wrong while a request is answered, as an HTTP status and a sentence. [`super::problem`] makes the body.
 
 use std::error::Error as StdError;
 
-use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleet::Refusal;
-use serde_json::json;
+
+use super::problem::problem;
 
 use crate::auth::AuthError;
 use crate::core::ExecuteError;
@@ -38,7 +38,7 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         match self {
             Error::Refused { status, sentence, retry_after_secs } => {
-                let mut response = (status, Json(json!({ "error": sentence }))).into_response();
+                let mut response = problem(status, sentence);
                 if let Some(secs) = retry_after_secs {
                     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(secs));
                 }
@@ -47,7 +47,7 @@ impl IntoResponse for Error {
             Error::Broken(error) => {
                 tracing::error!(error = &*error as &dyn StdError, "A request could not be answered: {error}");
                 let sentence = format!("the appliance could not do that: {error}");
-                (StatusCode::INTERNAL_SERVER_ERROR, Json(json!({ "error": sentence }))).into_response()
+                problem(StatusCode::INTERNAL_SERVER_ERROR, sentence)
             }
         }
     }

@@ -38,7 +38,7 @@ impl Answer {
     }
 
     pub fn error(&self) -> String {
-        self.json()["error"].as_str().unwrap().to_owned()
+        self.json()["detail"].as_str().unwrap().to_owned()
     }
 }
 

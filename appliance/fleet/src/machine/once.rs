@@ -9,6 +9,7 @@ use crate::{Ctx, Fleet, Mac, MachineId, Refusal};
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Once {
     /// A shell of ours over the network.

@@ -44,6 +44,7 @@ impl Port {
 
 /// What is plugged into a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "is", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Plugged {
     /// Of a machine.

@@ -6,6 +6,7 @@ use super::{Event, Phase, Vm, find, link_of, place};
 use crate::{Ctx, Fleet, Refusal, VmId, machine, power, service};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Recover {
     /// Its disk is on its host, and it waits for that.
