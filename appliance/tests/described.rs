@@ -62,7 +62,7 @@ async fn ask(asked: Asked<'_>) {
         .arg("--tls-verify=ca.pem")
         .args(["--phases=fuzzing", "--no-shrink", "--generation-database=none", "--seed=1", "--no-color"])
         .args(["--continue-on-failure", "--request-timeout=30", "--max-redirects=0", "--warnings=off"])
-        .args(["--suppress-health-check=all", "--workers=2"])
+        .args(["--suppress-health-check=all", "--workers=1"])
         .arg(format!("--max-examples={}", asked.examples))
         .arg(format!("--checks={}", asked.checks))
         .args(&asked.more)

@@ -148,8 +148,8 @@ async fn no_viewer_sees_the_hash_of_a_password_on_any_route() {
             }
         }
     }
-    // state, profiles, document, history/{position}, log, log/compacted
-    assert_eq!(seen_by_operators, 6);
+    // state, profiles, profiles/{id}, document, history/{position}, log, log/compacted
+    assert_eq!(seen_by_operators, 7);
 
     // What is planned with a document does not tell what is there.
     let document = viewer.get("/api/v1/document").await.json();

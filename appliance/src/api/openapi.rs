@@ -244,7 +244,12 @@ impl Operation {
         }
         for (status, what) in self.errors(route) {
             let problem = maker.subschema_for::<Problem>().to_value();
-            responses.insert(status.to_string(), content(what, problem::KIND, Some(problem)));
+            let mut described = content(what, problem::KIND, Some(problem));
+            if self.kind == "text/html" && status == "404" {
+                // A page that is not there is one all the same.
+                described["content"]["text/html"] = json!({ "schema": { "type": "string" } });
+            }
+            responses.insert(status.to_string(), described);
         }
         Value::Object(responses)
     }
