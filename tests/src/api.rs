@@ -192,8 +192,8 @@ impl Api {
         let body = json!({
             "kind": bmc.kind.word(),
             "address": bmc.address_from_appliance(),
-            "user": bmc.user,
-            "password": bmc.password,
+            "user": bmc::USER,
+            "password": bmc::PASSWORD,
             "options": bmc.options(),
         });
         accepted(self.with_token(self.client.put(path)).json(&body).send()?).map(drop)

@@ -51,19 +51,8 @@ pub struct Bmc {
     pub kind: Kind,
     /// On this computer: UDP for IPMI, TLS for Redfish.
     pub address: SocketAddr,
-    pub user: &'static str,
-    pub password: &'static str,
     emulator: Child,
     panel: Panel,
-}
-
-/// What somebody types to tell an appliance of a BMC.
-#[derive(Debug, Clone, Copy)]
-pub struct Told {
-    pub kind: Kind,
-    pub address: SocketAddr,
-    pub user: &'static str,
-    pub password: &'static str,
 }
 
 impl Kind {
@@ -88,7 +77,7 @@ impl Bmc {
             Kind::Redfish => redfish::command(&folder, address, panel.address, machine)?,
         };
         let emulator = spawn(command, &folder)?;
-        let mut bmc = Bmc { kind, address, user: USER, password: PASSWORD, emulator, panel };
+        let mut bmc = Bmc { kind, address, emulator, panel };
         bmc.wait_until_heard(&folder).with_context(|| format!("starting the BMC of {}", machine.name))?;
         Ok(bmc)
     }
@@ -96,11 +85,6 @@ impl Bmc {
     /// How the appliance reaches it, over its uplink.
     pub fn address_from_appliance(&self) -> SocketAddr {
         SocketAddr::from((THIS_COMPUTER, self.address.port()))
-    }
-
-    pub fn told(&self) -> Told {
-        let address = self.address_from_appliance();
-        Told { kind: self.kind, address, user: self.user, password: self.password }
     }
 
     /// What a client has to know beside address and login, as fence agents name it.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::api::USER;
 use crate::appliance::PASSWORD;
-use crate::bmc::Told;
+use crate::bmc::{self, Kind};
 
 pub struct Desk {
     browser: Browser,
@@ -42,23 +42,22 @@ impl Desk {
     }
 
     /// Tells at a machine's page what switches it.
-    pub fn set_bmc(&mut self, machine: &str, bmc: Told) -> Result<()> {
+    pub fn set_bmc(&mut self, machine: &str, kind: Kind, address: SocketAddr) -> Result<()> {
         self.go(&format!("/machines/{machine}"))?;
         self.browser.click("#thing button[data-do=bmc]")?;
         self.browser.wait_for("document.querySelector('#bmc').open")?;
         self.browser
-            .eval(&format!("document.querySelector('#bmc select').value = {}", json!(bmc.kind.word())))?;
-        self.browser.fill("#bmc [name=address]", &bmc.address.to_string())?;
-        self.browser.fill("#bmc [name=user]", bmc.user)?;
-        self.browser.fill("#bmc [name=password]", bmc.password)?;
+            .eval(&format!("document.querySelector('#bmc select').value = {}", json!(kind.word())))?;
+        self.browser.fill("#bmc [name=address]", &address.to_string())?;
+        self.browser.fill("#bmc [name=user]", bmc::USER)?;
+        self.browser.fill("#bmc [name=password]", bmc::PASSWORD)?;
         self.keep("bmc-question")?;
         self.browser.press("Enter")?;
         self.browser.wait_for("!document.querySelector('#bmc').open")?;
         Ok(())
     }
 
-    /// Presses a button of a machine's page and says yes to the question. Every such order is answered by what has
-    /// changed.
+    /// Presses a button of a machine's page and says yes to the question.
     pub fn order(&mut self, machine: &str, label: &str) -> Result<()> {
         self.go(&format!("/machines/{machine}"))?;
         self.browser.click(&format!("#thing button[data-label={}]", json!(label)))?;

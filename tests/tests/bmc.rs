@@ -8,7 +8,7 @@ use std::{fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use tests::accelerator::Accelerator;
-use tests::bmc::{Bmc, Kind};
+use tests::bmc::{self, Bmc, Kind};
 use tests::lab::Lab;
 use tests::machine::{BootFrom, Disk, Firmware, Machine, Spec};
 
@@ -88,7 +88,7 @@ fn a_bmc_that_lies_or_hangs_leaves_its_machine_as_it_is() -> Result<()> {
     assert_eq!(status(&bmc, &machine)?, Power::On);
 
     bmc.hang()?;
-    let patient = agent(&bmc, &machine, "status", bmc.password);
+    let patient = agent(&bmc, &machine, "status", bmc::PASSWORD);
     // It would wait for ever.
     let mut asked = Command::new("timeout");
     let asked = asked.arg("3").arg(patient.get_program()).args(patient.get_args()).output()?;
@@ -114,7 +114,7 @@ fn a_machine_boots_for_once_from_where_its_bmc_says() -> Result<()> {
     let bmc = Bmc::connect(Kind::Ipmi, &machine)?;
     let told = Command::new("ipmitool")
         .args(["-I", "lanplus", "-C", "3", "-H", &bmc.address.ip().to_string()])
-        .args(["-p", &bmc.address.port().to_string(), "-U", bmc.user, "-P", bmc.password])
+        .args(["-p", &bmc.address.port().to_string(), "-U", bmc::USER, "-P", bmc::PASSWORD])
         .args(["chassis", "bootdev", "pxe"])
         .output()
         .context("running ipmitool")?;
@@ -151,7 +151,7 @@ fn small(name: &str) -> Spec {
 }
 
 fn status(bmc: &Bmc, machine: &Machine) -> Result<Power> {
-    let asked = agent(bmc, machine, "status", bmc.password).output()?;
+    let asked = agent(bmc, machine, "status", bmc::PASSWORD).output()?;
     match asked.status.code() {
         Some(0) => Ok(Power::On),
         Some(2) => Ok(Power::Off),
@@ -160,7 +160,7 @@ fn status(bmc: &Bmc, machine: &Machine) -> Result<Power> {
 }
 
 fn fence(bmc: &Bmc, machine: &Machine, action: &str) -> Result<()> {
-    let done = agent(bmc, machine, action, bmc.password).output()?;
+    let done = agent(bmc, machine, action, bmc::PASSWORD).output()?;
     ensure!(done.status.success(), "{action}: {}", String::from_utf8_lossy(&done.stderr));
     Ok(())
 }
@@ -181,7 +181,7 @@ fn agent(bmc: &Bmc, machine: &Machine, action: &str, password: &str) -> Command 
     };
     command
         .args(["--ip", &bmc.address.ip().to_string(), "--ipport", &bmc.address.port().to_string()])
-        .args(["--username", bmc.user, "--password", password, "--action", action]);
+        .args(["--username", bmc::USER, "--password", password, "--action", action]);
     for (name, value) in bmc.options() {
         command.arg(format!("--{name}={value}"));
     }

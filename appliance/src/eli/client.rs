@@ -1,7 +1,5 @@
 //! The REST API as `eli` calls it. Errors are the API's own sentences.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -27,8 +25,6 @@ pub struct Client {
     seen: Seen,
     /// What would be changed is only planned.
     planning: bool,
-    /// Of the last answer; 0 if there was none.
-    status: Arc<AtomicU16>,
 }
 
 /// What the appliance would do, for each thing that was named; ends a command that was only to be planned.
@@ -79,7 +75,7 @@ impl Client {
     pub fn new(server: String, fingerprint: Fingerprint, token: Option<String>) -> anyhow::Result<Client> {
         let seen = Seen::default();
         let http = http(pin::pinned(fingerprint, seen.clone())?)?;
-        Ok(Client { http, server, fingerprint, token, seen, planning: false, status: Arc::default() })
+        Ok(Client { http, server, fingerprint, token, seen, planning: false })
     }
 
     pub fn is_planning(&self) -> bool {
@@ -179,7 +175,7 @@ impl Client {
         Ok(self.part(request).await?.0)
     }
 
-    /// An answer, and where the next part of it is.
+    /// An answer as a value.
     async fn part<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
@@ -190,49 +186,36 @@ impl Client {
         Ok((answer, next))
     }
 
-    /// An error says what status it came with.
+    /// An answer's bytes, and where the next part of it is.
     async fn bytes(&self, request: RequestBuilder) -> anyhow::Result<(Vec<u8>, Option<String>)> {
-        self.status.store(0, Ordering::Relaxed);
-        let error = match self.answer(request).await {
-            Ok(answer) => return Ok(answer),
-            Err(error) => error,
-        };
-        match StatusCode::from_u16(self.status.load(Ordering::Relaxed)) {
-            Ok(status) if !status.is_success() => Err(Refused { status, sentence: error.to_string() }.into()),
-            Err(_) if self.seen.get().is_some() => Err(Own::NotTrusted(error.to_string()).into()),
-            Ok(_) | Err(_) => Err(error),
-        }
-    }
-
-    async fn answer(&self, request: RequestBuilder) -> anyhow::Result<(Vec<u8>, Option<String>)> {
         let response = request.send().await.map_err(|error| self.unreached(&error))?;
         let status = response.status();
-        self.status.store(status.as_u16(), Ordering::Relaxed);
         let link = response.headers().get(header::LINK).and_then(|link| link.to_str().ok());
         let next =
             link.and_then(paging::next).and_then(|next| next.strip_prefix("/api/v1")).map(str::to_owned);
         let bytes = response.bytes().await.map_err(|error| self.unreached(&error))?;
-        if status == StatusCode::UNAUTHORIZED && self.token.is_some() {
-            bail!("the session is over; eli login {}", self.server);
+        if status.is_success() {
+            return Ok((bytes.into(), next));
         }
-        if !status.is_success() {
-            let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-            match answer["detail"].as_str() {
-                Some(sentence) => bail!("{sentence}"),
-                None => bail!("{} answered {status}", self.server),
+        let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let sentence = match answer["detail"].as_str() {
+            _ if status == StatusCode::UNAUTHORIZED && self.token.is_some() => {
+                format!("the session is over; eli login {}", self.server)
             }
-        }
-        Ok((bytes.into(), next))
+            Some(sentence) => sentence.to_owned(),
+            None => format!("{} answered {status}", self.server),
+        };
+        Err(Refused { status, sentence }.into())
     }
 
     fn unreached(&self, error: &reqwest::Error) -> anyhow::Error {
         if let Some(seen) = self.seen.get() {
-            return anyhow::anyhow!(
+            let sentence = format!(
                 "{} is not the appliance that is known here.\n  known  {}\n  there  {seen}\nIf it was set up anew, \
                  compare with its screen and log in again; if not, something stands in between.",
-                self.server,
-                self.fingerprint
+                self.server, self.fingerprint
             );
+            return Own::NotTrusted(sentence).into();
         }
         NotReached(format!("{} does not answer: {}", self.server, innermost(error))).into()
     }

@@ -22,8 +22,9 @@ const WATCHED: Duration = Duration::from_secs(75);
 pub fn bmcs(world: &mut World) -> Result<()> {
     let [bios, uefi] = [machine(world, BIOS)?.id, machine(world, UEFI)?.id];
     world.api()?.set_bmc(&bios, world.bmc(BIOS)?)?;
-    let told = world.bmc(UEFI)?.told();
-    world.desk()?.set_bmc(&uefi, told)?;
+    let bmc = world.bmc(UEFI)?;
+    let (kind, address) = (bmc.kind, bmc.address_from_appliance());
+    world.desk()?.set_bmc(&uefi, kind, address)?;
     for name in [BIOS, UEFI] {
         is_known_to_be(world, name, "on")?;
     }
