@@ -70,7 +70,7 @@ async fn every_list_comes_as_json_yaml_names_and_a_table() {
         ("rack list", "r1\n"),
         ("switch list", "sw1\n"),
         ("os list", ""),
-        ("profile list", "elisandra\ndebian\nubuntu\nfedora\n"),
+        ("profile list", "debian\nelisandra\nfedora\nubuntu\n"),
         ("subnet list", "site\n"),
         ("reservation list", "10.77.9.9\n"),
         ("user list", "admin\n"),

@@ -70,9 +70,9 @@ async fn subnets_and_reservations_are_kept_and_shown() {
     );
 
     let subnets = client.get("/api/v1/subnets").await.json();
-    assert_eq!((&subnets[0]["name"], &subnets[1]["name"]), (&json!("site"), &json!("lab")));
+    assert_eq!((&subnets[0]["name"], &subnets[1]["name"]), (&json!("lab"), &json!("site")));
     assert_eq!(
-        (&subnets[1]["size"], &subnets[1]["given"], &subnets[1]["free"]),
+        (&subnets[0]["size"], &subnets[0]["given"], &subnets[0]["free"]),
         (&json!(2), &json!(1), &json!(1))
     );
     let leases = client.get("/api/v1/leases").await.json();

@@ -11,6 +11,7 @@
 //! Whoever carries it out looks at [`wanted`] and says what came of it by [`Outcome`]. A timeout is no outcome but a
 //! failure: it is tried again until it succeeds or is cancelled.
 
+mod alone;
 mod bmc;
 mod fence;
 mod order;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::machine::{By, Machine};
 use crate::{Fleet, MachineId, Timestamp, host};
 
+pub use alone::alone;
 pub use bmc::{Bmc, Kind, without_bmc_since};
 pub(crate) use bmc::{pin, remove as remove_bmc, set as set_bmc};
 pub use fence::{Fence, off_since};

@@ -194,6 +194,17 @@ pub struct Desired {
     /// For hosts: restart, once for each number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<u64>,
+    /// For hosts: when one that is cut off restarts by itself, after which nothing runs on it until it is told again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<Alone>,
+}
+
+/// A host is cut off when neither the appliance nor any of these has answered for so long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alone {
+    /// Other hosts.
+    pub neighbours: Vec<Ipv4Addr>,
+    pub after_secs: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -277,10 +277,14 @@ fn content(what: &str, kind: &str, schema: Option<Value>) -> Value {
     json!({ "description": what, "content": { kind: { "schema": schema.unwrap_or(json!({})) } } })
 }
 
-/// `get_machines_id_timeline`
+/// `get_machines_id_timeline`; of what is no part of the API `get_page_machines_id`
 fn id(route: &Route) -> String {
-    let path = route.path.trim_start_matches("/api/v1").replace(['{', '}'], "").replace(['/', '.'], "_");
-    format!("{}{}", route.method.to_lowercase(), if path == "_" { "_home" } else { &path })
+    let (page, path) = match route.path.strip_prefix("/api/v1") {
+        Some(path) => ("", path),
+        None => ("_page", route.path),
+    };
+    let path = path.replace(['{', '}'], "").replace(['/', '.'], "_");
+    format!("{}{page}{}", route.method.to_lowercase(), if path == "_" { "_home" } else { &path })
 }
 
 /// `machines`

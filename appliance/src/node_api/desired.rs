@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use fleet::wire::{Desired, HealthCheck, ImageSpec, Seed, SoftwareSpec, VmSpec, VolumeSpec};
-use fleet::{Fleet, MachineId, NodeId, VmId, service, vm};
+use fleet::{Fleet, MachineId, NodeId, VmId, power, service, vm};
 use sha2::{Digest as _, Sha256};
 
 use crate::packages;
@@ -48,6 +48,7 @@ fn host(fleet: &Fleet, sources: &Sources<'_>, id: MachineId) -> anyhow::Result<D
         software: Vec::new(),
         // Where it has a BMC, that restarts it, whether its system still listens or not.
         restart: (machine.before.is_some() && machine.power.bmc.is_none()).then_some(machine.since.0),
+        alone: power::alone(fleet, id),
     })
 }
 
@@ -112,6 +113,7 @@ fn guest(fleet: &Fleet, sources: &Sources<'_>, id: VmId) -> anyhow::Result<Desir
         gone: Vec::new(),
         software,
         restart: None,
+        alone: None,
     })
 }
 

@@ -19,7 +19,8 @@ use sha2::{Digest, Sha256};
 
 use crate::identity::{Identity, IdentityError};
 
-const PORT: u16 = 7443;
+/// Of the node API.
+pub const PORT: u16 = 7443;
 /// How long the appliance may hold a long poll.
 pub const LONG_POLL: Duration = Duration::from_secs(25);
 /// An answer that is not held back has this long; a held one has this long on top.

@@ -1,6 +1,7 @@
 //! A simulated host agent: the real plan of a node, carried out on a hypervisor in memory that takes its time.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use fleet::VmId;
@@ -24,6 +25,8 @@ pub struct Host {
     /// The pass that is under way: the revision it carries out, and the steps that are left.
     pass: Option<Pass>,
     next_settle: u64,
+    /// Since when it reaches nobody.
+    lonely_since: Option<u64>,
     started: u64,
     passes: u64,
 }
@@ -67,6 +70,7 @@ impl World {
             word: Word::new().0,
             pass: None,
             next_settle: 0,
+            lonely_since: None,
             started: now,
             passes: 0,
         };
@@ -96,6 +100,11 @@ impl World {
             self.say(format!("{} restarts as it was told", self.computers[id].name));
             return self.restart(id, 0);
         }
+        if self.is_alone_too_long(id) {
+            self.say(format!("{} is cut off and restarts", self.computers[id].name));
+            return self.restart(id, 0);
+        }
+        let computer = &mut self.computers[id];
         let here = look(computer);
         let State::Host(host) = &mut computer.state else { return };
         if host.next_settle <= now {
@@ -121,6 +130,32 @@ impl World {
             failed: BTreeSet::new(),
         });
         self.next_step(id);
+    }
+
+    /// hypervisor/node/src/host/alone.rs is the real one.
+    fn is_alone_too_long(&mut self, id: usize) -> bool {
+        let now = self.clock.elapsed();
+        let State::Host(host) = &self.computers[id].state else { return false };
+        let alone = host.member.desired.as_ref().and_then(|desired| desired.alone.clone());
+        let reached = alone.as_ref().is_none_or(|alone| self.reaches_anybody(id, &alone.neighbours));
+        let State::Host(host) = &mut self.computers[id].state else { return false };
+        if reached {
+            host.lonely_since = None;
+            return false;
+        }
+        let since = *host.lonely_since.get_or_insert(now);
+        alone.is_some_and(|alone| now - since >= alone.after_secs * 1000)
+    }
+
+    fn reaches_anybody(&self, id: usize, neighbours: &[Ipv4Addr]) -> bool {
+        let answers = |(other, computer): (usize, &Computer)| {
+            matches!(computer.state, State::Host(_))
+                && !computer.frozen
+                && !self.network.blocked.contains(&other)
+                && computer.address.is_some_and(|address| neighbours.contains(&address))
+        };
+        !self.network.blocked.contains(&id)
+            && (self.daemons.iter().any(|daemon| daemon.up) || self.computers.iter().enumerate().any(answers))
     }
 
     /// Says what is being done; `step_done` does it when its time has passed.

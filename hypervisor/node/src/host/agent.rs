@@ -1,6 +1,7 @@
 //! Carries out the plan of one host, step by step, and keeps the word of what is going on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +18,8 @@ use node::system::{self, Files};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
-use crate::consoles;
 use crate::images::Images;
-
-use crate::seed;
+use crate::{alone, consoles, seed};
 
 pub struct Agent {
     hypervisor: Arc<dyn Hypervisor>,
@@ -43,15 +42,21 @@ impl Agent {
     }
 
     /// Works for ever; returns only when one of its tasks died.
-    pub async fn run(self, changed: mpsc::Receiver<()>, membership: Arc<Membership>) -> anyhow::Result<()> {
+    pub async fn run(
+        self,
+        changed: mpsc::Receiver<()>,
+        membership: Arc<Membership>,
+        appliance: Ipv4Addr,
+    ) -> anyhow::Result<()> {
         let capacity = watch::Sender::new(None);
         let (word, known) = (self.word.clone(), capacity.subscribe());
         let neighbours = Neighbours::default();
         let hear = hear(neighbours.clone(), self.word.clone());
         let observe = move || std::future::ready(observed(&word, known.borrow().clone(), neighbours.now()));
         let measure = measure(Arc::clone(&self.hypervisor), capacity, self.word.clone());
-        let work = |desired| async move {
+        let work = |desired: watch::Receiver<Option<Desired>>| async move {
             tokio::select! {
+                () = alone::watch(desired.clone(), appliance) => {}
                 () = self.work(desired) => {}
                 () = measure => {}
                 () = hear => {}

@@ -11,6 +11,7 @@
 //! to another one. After a restart they run again as soon as the appliance has spoken.
 
 mod agent;
+mod alone;
 mod consoles;
 mod images;
 mod seed;
@@ -58,8 +59,9 @@ async fn main() -> anyhow::Result<()> {
     }));
     let (agent, changed) =
         Agent::new(hypervisor, Images::at(state.join("images")), state.join("consoles"), Files::of_a_host());
+    let appliance = facts.appliance;
     let membership = Membership::new(facts, &state.join("node"));
-    agent.run(changed, membership).await
+    agent.run(changed, membership, appliance).await
 }
 
 /// On the appliance's own machine the daemon writes them, a moment after it has started.
