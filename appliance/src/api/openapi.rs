@@ -1,6 +1,6 @@
 //! `GET /api/v1/openapi.json`: the API described (OpenAPI 3.1), from the types that it is written with.
 //!
-//! Which routes there are, and who may use them, [`super::router`] says; [`operations`] says of each what it takes and
+//! Which routes there are, and who may use them, [`super::router`] says; `operations` says of each what it takes and
 //! answers. A test fails when one has no description.
 
 mod operations;

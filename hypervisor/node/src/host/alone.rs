@@ -94,9 +94,8 @@ async fn restart() {
         warn!("systemctl cannot restart this machine: {error}");
     }
     tokio::time::sleep(ORDERLY).await;
-    if let Err(error) = nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_AUTOBOOT) {
-        error!("This machine does not restart: {error}");
-    }
+    let Err(error) = nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_AUTOBOOT);
+    error!("This machine does not restart: {error}");
 }
 
 #[cfg(test)]
