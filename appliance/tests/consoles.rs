@@ -104,7 +104,8 @@ fn trust(site: &Site) -> rustls::ConfigBuilder<ClientConfig, rustls::client::Wan
 
 async fn connect(to: SocketAddr, tls: Arc<ClientConfig>) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(to).await.unwrap();
-    TlsConnector::from(tls).connect(to.ip().into(), stream).await.unwrap()
+    let name = "localhost".try_into().unwrap();
+    TlsConnector::from(tls).connect(name, stream).await.unwrap()
 }
 
 impl Host {
@@ -158,7 +159,11 @@ impl Host {
 
 impl World {
     async fn open_with(&self, headers: &[(&'static str, &str)]) -> Result<Socket, (u16, String)> {
-        let url = format!("wss://{}/api/v1/vms/{}/console", self.desk.address, self.vm);
+        self.open_at(&format!("vms/{}/console", self.vm), headers).await
+    }
+
+    async fn open_at(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Socket, (u16, String)> {
+        let url = format!("wss://{}/api/v1/{path}", self.desk.address);
         let mut request = url.into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
@@ -352,6 +357,56 @@ async fn it_ends_with_the_right_to_it() {
     assert_eq!(refused.err().unwrap().0, 409, "it is being removed");
     world.admin.delete(&format!("/api/v1/vms/{}?force=true", world.vm)).await;
     assert_eq!(closed(&mut socket).await, (4000, "the VM was removed".to_owned()));
+}
+
+#[tokio::test]
+async fn what_a_machine_says_in_its_initrd_is_seen_by_viewers() {
+    let world = world().await;
+    let says = async |lines: &[&str]| {
+        let body = json!({ "lines": lines }).to_string();
+        let kind = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
+        let head = format!("POST /node/said HTTP/1.1\r\nHost: a\r\n{kind}\r\n\r\n{body}");
+        world.host.ask(&head).await.0
+    };
+    assert!(says(&["[    0.000000] Linux version 6.12"]).await.starts_with("HTTP/1.1 204"));
+    let viewer = format!("Bearer {}", world.user("vera", "viewer").await);
+    let path = format!("machines/{}/said", world.host.id);
+    let mut socket = world.open_at(&path, &[("authorization", &viewer)]).await.unwrap();
+    assert_eq!(next(&mut socket).await, Message::text("open"));
+    assert_eq!(next(&mut socket).await, Message::binary(&b"[    0.000000] Linux version 6.12\r\n"[..]));
+    // There is nothing to type into.
+    socket.send(Message::text("rm -rf /\r")).await.unwrap();
+    says(&[" * downloading the system: 40 %", "\u{1b}[2J"]).await;
+    let wanted = Message::binary(&b" * downloading the system: 40 %\r\n [2J\r\n"[..]);
+    assert_eq!(next(&mut socket).await, wanted);
+
+    assert_eq!(world.open_at(&path, &[]).await.err().unwrap().0, 401);
+    let narrow = format!("Bearer {}", world.token("operator", "vms").await);
+    assert_eq!(world.open_at(&path, &[("authorization", &narrow)]).await.err().unwrap().0, 403);
+    assert!(says(&[&"x".repeat(300 << 10)]).await.starts_with("HTTP/1.1 413"));
+    assert!(world.timeline().await.is_empty());
+    // A key that nobody knows is not listened to.
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap();
+    let secret = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let tls = trust(&world.admin.site).with_client_auth_cert(vec![own.der().clone()], secret).unwrap();
+    let stranger = Host { id: world.host.id, tls: Arc::new(tls), nodes: world.nodes };
+    let body = r#"{"lines":["hello"]}"#;
+    let kind = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
+    let head = format!("POST /node/said HTTP/1.1\r\nHost: a\r\n{kind}\r\n\r\n{body}");
+    assert!(stranger.ask(&head).await.0.starts_with("HTTP/1.1 403"));
+}
+
+#[tokio::test]
+async fn a_machine_without_a_bmc_has_no_serial_line() {
+    let world = world().await;
+    let viewer = format!("Bearer {}", world.user("vera", "viewer").await);
+    let path = format!("machines/{}/console", world.host.id);
+    assert_eq!(world.open_at(&path, &[("authorization", &viewer)]).await.err().unwrap().0, 403);
+    let admin = format!("Bearer {}", world.admin.token);
+    let mut socket = world.open_at(&path, &[("authorization", &admin)]).await.unwrap();
+    let (number, why) = closed(&mut socket).await;
+    assert!(number == 4000 && why.contains("has no BMC that could bring its serial line"), "{why}");
 }
 
 #[tokio::test]
