@@ -138,9 +138,6 @@ async fn the_serial_line_of_ipmi_sim_is_typed_into_and_let_go() {
 
     let bmc = bmcs.at(&endpoint, Some(&known), NOW);
     let mut line = bmc.serial().await.unwrap();
-    let within = async |what: &mut (dyn Future<Output = ()> + Unpin)| {
-        tokio::time::timeout(Duration::from_secs(30), what).await.expect("it is not there");
-    };
     // ipmitool's own way out is a line like another.
     let typed = b"~.login\r";
     line.write_all(typed).await.unwrap();
@@ -151,7 +148,8 @@ async fn the_serial_line_of_ipmi_sim_is_typed_into_and_let_go() {
     assert_eq!(read, typed);
     machine.write_all(b"Password: ").unwrap();
     let mut shown = [0; 10];
-    within(&mut Box::pin(async { drop(line.read_exact(&mut shown).await.unwrap()) })).await;
+    let read = tokio::time::timeout(Duration::from_secs(30), line.read_exact(&mut shown)).await;
+    read.expect("it is not shown").unwrap();
     assert_eq!(&shown, b"Password: ");
     // The BMC is asked other things meanwhile.
     bmc.power().await.unwrap();
