@@ -41,7 +41,7 @@ pub trait Line: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Line for T {}
 
 /// What comes of a console: its line, or why there is none.
-type Answer = Result<Box<dyn Line>, String>;
+pub type Answer = Result<Box<dyn Line>, String>;
 
 /// All that are open, or are to be.
 pub struct Consoles {

@@ -45,3 +45,29 @@ pub fn stage(cache: &Cache, folder: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_pages_fetch_is_on_the_image() {
+        let root = std::env::var_os("ELISANDRA_CACHE").map(std::path::PathBuf::from);
+        let home = || std::env::home_dir().unwrap().join(".cache/elisandra");
+        let cache = Cache::open(root.unwrap_or_else(home)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        stage(&cache, folder.path()).unwrap();
+        for file in [
+            "@xterm/xterm/lib/xterm.mjs",
+            "@xterm/xterm/css/xterm.css",
+            "@xterm/addon-fit/lib/addon-fit.mjs",
+            "@novnc/novnc/core/rfb.js",
+            "@novnc/novnc/vendor/pako/lib/zlib/inflate.js",
+        ] {
+            assert!(folder.path().join(file).is_file(), "{file}");
+        }
+        let empty = Cache::open(folder.path().join("empty")).unwrap();
+        let error = stage(&empty, folder.path()).unwrap_err().to_string();
+        assert!(error.contains("`tests/needs` puts it there"), "{error}");
+    }
+}

@@ -216,7 +216,7 @@ fn same_origin(request: &Request) -> Result<(), web::Error> {
     of_our_page(request.headers(), request.uri())
 }
 
-/// As [`same_origin`], for what changes nothing by its method and is no less than an order.
+/// As `same_origin`, for what changes nothing by its method and is no less than an order.
 pub fn of_our_page(headers: &HeaderMap, uri: &Uri) -> Result<(), web::Error> {
     if bearer(headers).is_some() {
         return Ok(());

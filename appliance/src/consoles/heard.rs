@@ -52,7 +52,8 @@ impl Heard {
         let _ = tale.shown.send(piece.into());
         while tales.len() > MACHINES {
             let silent = tales.iter().min_by_key(|(_, tale)| tale.at).map(|(machine, _)| *machine);
-            silent.map(|machine| tales.remove(&machine));
+            let Some(silent) = silent else { break };
+            tales.remove(&silent);
         }
     }
 

@@ -7,11 +7,13 @@ use axum::{Extension, Json};
 use fleet::wire::{CONSOLE_PROTOCOL, ConsoleTrouble};
 use fleet::{MachineId, NodeId};
 use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::NodeError;
 use super::member::myself;
 use crate::App;
+use crate::consoles::{Answer, Line};
 use crate::tls::Peer;
 
 pub(super) async fn bring(
@@ -29,7 +31,7 @@ pub(super) async fn bring(
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         let answer = match upgraded.await {
-            Ok(line) => Ok(Box::new(TokioIo::new(line)) as Box<dyn crate::consoles::Line>),
+            Ok(line) => Ok(Box::new(TokioIo::new(line)) as Box<dyn Line>),
             Err(error) => Err(format!("its host could not bring the console: {error}")),
         };
         // Who waited may have left meanwhile; then the line is closed.
@@ -63,11 +65,7 @@ fn named(app: &App, peer: &Peer, id: &str, console: &str) -> Result<(MachineId, 
     Ok((host, console))
 }
 
-fn taken(
-    app: &App,
-    host: MachineId,
-    console: Uuid,
-) -> Result<tokio::sync::oneshot::Sender<Result<Box<dyn crate::consoles::Line>, String>>, NodeError> {
+fn taken(app: &App, host: MachineId, console: Uuid) -> Result<oneshot::Sender<Answer>, NodeError> {
     let (vm, tell) = app
         .consoles
         .take(console, host)
