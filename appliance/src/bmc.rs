@@ -20,6 +20,7 @@ mod ipmi;
 mod process;
 mod proof;
 mod redfish;
+mod serial;
 mod wake;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ use fleet::{Mac, Timestamp};
 pub use budget::Budget;
 pub use error::BmcError;
 pub use proof::{Proof, Verdict};
+pub use serial::Serial;
 
 use crate::vault::Secret;
 use driver::Driver;
@@ -232,6 +234,13 @@ impl Bmc<'_> {
         let (driver, _turn) = self.open().await?;
         let lit = driver.light(on).await;
         self.close(driver, lit).await
+    }
+
+    /// The machine's serial line. Others speak to the BMC meanwhile.
+    pub async fn serial(&self) -> Result<Serial, BmcError> {
+        let (driver, _turn) = self.open().await?;
+        let serial = driver.serial().await;
+        self.close(driver, serial).await
     }
 
     async fn open(&self) -> Result<(Driver, tokio::sync::OwnedMutexGuard<()>), BmcError> {

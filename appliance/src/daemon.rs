@@ -54,6 +54,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         seen: Arc::new(dhcp::Seen::since(core::now())),
         bmcs: Arc::new(bmc::Bmcs::new(bmc::Settings::default())),
         powers: Arc::default(),
+        consoles: Arc::default(),
         wires: Arc::new(Wires::of(&found)),
     };
     if let Some(served) = &found.serve

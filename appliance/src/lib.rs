@@ -10,6 +10,7 @@ pub mod bmc;
 pub mod ca;
 pub mod config;
 pub mod console;
+pub mod consoles;
 pub mod core;
 pub mod daemon;
 pub mod dhcp;
@@ -62,6 +63,8 @@ pub struct App {
     pub powers: Arc<power::Powers>,
     /// How each NIC is served, and who else answers there.
     pub wires: Arc<network::Wires>,
+    /// Consoles that somebody looks at.
+    pub consoles: Arc<consoles::Consoles>,
 }
 
 impl App {
@@ -70,6 +73,7 @@ impl App {
             ca_sha256: self.ca.sha256(),
             tokens: &self.tokens,
             bundles: &self.bundles,
+            consoles: &self.consoles,
         }
     }
 }

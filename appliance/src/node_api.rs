@@ -7,6 +7,7 @@
 //!
 //! What may not be is answered with 403 and stands on the timeline of the one it was tried on.
 
+mod consoles;
 pub mod desired;
 pub mod machine;
 mod member;
@@ -30,12 +31,14 @@ pub fn router(app: App) -> axum::Router {
         .route("/node/report", post(machine::report))
         .route("/node/kickstart/{token}", get(machine::kickstart))
         .route("/node/progress", post(machine::progress))
+        .route("/node/said", post(machine::said))
         .route("/node/installed", post(machine::installed))
         .route("/node/failed", post(machine::failed))
         .route("/node/certificate", post(member::certificate))
         .route("/node/{id}/desired", get(member::desired))
         .route("/node/{id}/observed", post(member::observed))
         .route("/node/{id}/bundle/{sha256}", get(member::bundle))
+        .route("/node/{id}/console/{console}", get(consoles::bring).post(consoles::trouble))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(app.clone(), catch_up))
         .with_state(app)

@@ -88,6 +88,15 @@ async fn login(vault: &Vault, machine: MachineId) -> Result<Option<Login>, Vault
     Ok(Some(Login { user: kept.user, password: Secret::new(kept.password) }))
 }
 
+/// The serial line of a machine, by its BMC.
+pub async fn serial(app: &App, machine: &Machine) -> Result<bmc::Serial, String> {
+    let bmc = machine.power.bmc.as_ref();
+    let bmc = bmc.ok_or_else(|| format!("{} has no BMC that could bring its serial line", machine.name))?;
+    let login = login(&app.vault, machine.id).await.map_err(|error| error.to_string())?;
+    let endpoint = endpoint(machine, bmc);
+    app.bmcs.at(&endpoint, login.as_ref(), now()).serial().await.map_err(|error| error.to_string())
+}
+
 /// How a machine's BMC is reached.
 fn endpoint(machine: &Machine, bmc: &power::Bmc) -> Endpoint {
     let kind = match &bmc.kind {

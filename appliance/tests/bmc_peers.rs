@@ -118,6 +118,61 @@ async fn ipmi_sim_is_switched_off_and_on_and_a_fence_agent_sees_it() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_serial_line_of_ipmi_sim_is_typed_into_and_let_go() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let sim = IpmiSim::start();
+    let argv = Argv::watch();
+    let (bmcs, known) = (Bmcs::new(Settings::default()), login(OF_IPMI_SIM));
+    let endpoint = Endpoint {
+        kind: Kind::Agent("fence_ipmilan".into(), options([("lanplus", "1"), ("cipher", "3")])),
+        address: format!("127.0.0.1:{}", sim.port),
+        pin: None,
+        system: None,
+    };
+    let wrong = Login { password: Secret::new("planted-ipmi-not"), ..known.clone() };
+    let error = bmcs.at(&endpoint, Some(&wrong), NOW).serial().await.err().unwrap();
+    assert!(matches!(error, BmcError::Refused { .. }), "{error}");
+    assert!(!error.to_string().contains("planted-"), "{error}");
+
+    let bmc = bmcs.at(&endpoint, Some(&known), NOW);
+    let mut line = bmc.serial().await.unwrap();
+    // ipmitool's own way out is a line like another.
+    let typed = b"~.login\r";
+    line.write_all(typed).await.unwrap();
+    let (mut machine, _) = tokio::task::block_in_place(|| sim.serial.accept()).unwrap();
+    machine.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut read = vec![0; typed.len()];
+    tokio::task::block_in_place(|| std::io::Read::read_exact(&mut machine, &mut read)).unwrap();
+    assert_eq!(read, typed);
+    machine.write_all(b"Password: ").unwrap();
+    let mut shown = [0; 10];
+    let read = tokio::time::timeout(Duration::from_secs(30), line.read_exact(&mut shown)).await;
+    read.expect("it is not shown").unwrap();
+    assert_eq!(&shown, b"Password: ");
+    // The BMC is asked other things meanwhile.
+    bmc.power().await.unwrap();
+    drop(line);
+    argv.never_had(OF_IPMI_SIM, "sol activate");
+    // Nothing of it is left: no process speaks to this BMC any more.
+    let port = sim.port.to_string();
+    let until = Instant::now() + Duration::from_secs(20);
+    while running().iter().any(|argv| argv.contains("sol activate") && argv.contains(&port)) {
+        assert!(Instant::now() < until, "ipmitool is left behind");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The arguments of all processes.
+fn running() -> Vec<String> {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    // Not every entry is a process, and some have ended meanwhile.
+    all.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .map(|argv| String::from_utf8_lossy(&argv).replace('\0', " "))
+        .collect()
+}
+
 /// Nobody answers on the port: it is an error that tells, neither off nor a refused login.
 #[tokio::test]
 async fn where_no_bmc_answers_nothing_is_off() {
@@ -218,6 +273,8 @@ fn tools() -> PathBuf {
 struct IpmiSim {
     folder: tempfile::TempDir,
     port: u16,
+    /// Where the machine's serial line is.
+    serial: TcpListener,
     process: Child,
 }
 
@@ -238,6 +295,8 @@ impl IpmiSim {
     fn start() -> IpmiSim {
         let folder = tempfile::tempdir().unwrap();
         let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let serial = TcpListener::bind("127.0.0.1:0").unwrap();
+        let line = serial.local_addr().unwrap().port();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         // Without one it does not speak IPMI 2.0.
         let guid = UUID.replace('-', "");
@@ -249,6 +308,7 @@ impl IpmiSim {
             &format!(
                 "name \"bmc\"\nset_working_mc 0x20\nstartlan 1\naddr 127.0.0.1 {port}\npriv_limit admin\n\
                  allowed_auths_admin md5\nguid {guid}\nendlan\nchassis_control \"./chassis\"\n\
+                 sol \"tcp:127.0.0.1:{line}\" 115200\n\
                  user 1 false \"\" \"\" user 10\nuser 2 true \"{USER}\" \"{OF_IPMI_SIM}\" admin 10\n"
             ),
         );
@@ -267,7 +327,7 @@ impl IpmiSim {
             .stderr(log)
             .spawn()
             .unwrap();
-        let sim = IpmiSim { folder, port, process };
+        let sim = IpmiSim { folder, port, serial, process };
         let until = Instant::now() + Duration::from_secs(60);
         while !sim.is_heard() {
             let log = std::fs::read_to_string(sim.folder.path().join("log")).unwrap_or_default();

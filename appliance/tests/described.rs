@@ -152,12 +152,14 @@ fn node_paths() -> Value {
         ("post", "/node/report"),
         ("get", "/node/kickstart/{token}"),
         ("post", "/node/progress"),
+        ("post", "/node/said"),
         ("post", "/node/installed"),
         ("post", "/node/failed"),
         ("post", "/node/certificate"),
         ("get", "/node/{id}/desired"),
         ("post", "/node/{id}/observed"),
         ("get", "/node/{id}/bundle/{sha256}"),
+        ("get", "/node/{id}/console/{console}"),
     ] {
         let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         let parameters = names

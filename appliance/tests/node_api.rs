@@ -67,6 +67,7 @@ impl Site {
             vault: Arc::new(Vault::open(core.store().clone(), &dir.path().join("seal-key")).await.unwrap()),
             bmcs: Arc::new(appliance::bmc::Bmcs::new(appliance::bmc::Settings::default())),
             powers: Arc::default(),
+            consoles: Arc::default(),
             core,
         };
         artifacts(&app.files);

@@ -17,14 +17,17 @@ const WHO: &str = "
     open     GET    /login
     open     GET    /welcome
     open     GET    /assets/{file}
+    open     GET    /libraries/{*file}
     open     POST   /api/v1/password
     open     POST   /api/v1/login
     viewer   GET    /
     viewer   GET    /machines
     viewer   GET    /machines/{id}
+    viewer   GET    /machines/{id}/console
     viewer   GET    /hosts
     viewer   GET    /vms
     viewer   GET    /vms/{id}
+    viewer   GET    /vms/{id}/console
     viewer   GET    /services
     viewer   GET    /services/{id}
     viewer   GET    /systems
@@ -61,6 +64,8 @@ const WHO: &str = "
     operator POST   /api/v1/machines/{id}/cancel
     operator POST   /api/v1/machines/{id}/boot
     viewer   GET    /api/v1/machines/{id}
+    operator GET    /api/v1/machines/{id}/console
+    viewer   GET    /api/v1/machines/{id}/said
     operator POST   /api/v1/machines/{id}/power
     operator POST   /api/v1/machines/{id}/identify
     operator PUT    /api/v1/machines/{id}/bmc
@@ -79,6 +84,7 @@ const WHO: &str = "
     operator POST   /api/v1/vms
     operator DELETE /api/v1/vms/{id}
     operator POST   /api/v1/vms/{id}/cancel
+    operator GET    /api/v1/vms/{id}/console
     viewer   GET    /api/v1/vms/{id}/timeline
     viewer   GET    /api/v1/services
     operator DELETE /api/v1/services/{id}

@@ -1,12 +1,12 @@
 //! The definition of a virtual machine as libvirt takes it (<https://libvirt.org/formatdomain.html>).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use fleet::wire::VmSpec;
+use fleet::wire::{ConsoleKind, VmSpec};
 use sha2::{Digest, Sha256};
 
 use crate::seed_name;
-use crate::xml::Xml;
+use crate::xml::{self, Xml};
 
 /// Marks the machines that are ours; libvirt keeps it with the definition.
 pub const METADATA_URI: &str = "https://elisandra.org/xmlns/vm/1";
@@ -20,6 +20,12 @@ pub enum CpuMode {
     Default,
 }
 
+/// Enough for 1920 by 1080.
+const VIDEO_KIB: u32 = 16 << 10;
+
+/// Counts up when the definition has something that it had not: what runs is defined anew, for its next start.
+const EDITION: u32 = 2;
+
 pub const CPU_MODES: [CpuMode; 3] = [CpuMode::HostPassthrough, CpuMode::HostModel, CpuMode::Default];
 
 /// Files and the type of virtual machines on one host.
@@ -29,11 +35,14 @@ pub struct Host<'a> {
     pub domain_type: &'a str,
     pub volumes: &'a Path,
     pub consoles: &'a Path,
+    /// Of serial consoles, while machines run.
+    pub sockets: &'a Path,
 }
 
 pub fn definition(vm: &VmSpec, host: &Host<'_>, cpu: CpuMode) -> String {
     let volume = host.volumes.join(&vm.volume.name);
     let seed = host.volumes.join(seed_name(vm));
+    let socket = host.sockets.join(format!("{}.serial", vm.id));
     let console = host.consoles.join(console_name(&vm.volume.name));
     let mut xml = Xml::new();
     xml.element("domain", &[("type", &host.domain_type)], |xml| {
@@ -101,9 +110,20 @@ pub fn definition(vm: &VmSpec, host: &Host<'_>, cpu: CpuMode) -> String {
                 xml.empty("source", &[("bridge", &vm.bridge)]);
                 xml.empty("model", &[("type", &"virtio")]);
             });
-            xml.element("serial", &[("type", &"file")], |xml| {
-                xml.empty("source", &[("path", &console.display()), ("append", &"on")]);
+            xml.element("serial", &[("type", &"unix")], |xml| {
+                xml.empty("source", &[("mode", &"bind"), ("path", &socket.display())]);
+                // All that is said, whether somebody looks or not.
+                xml.empty("log", &[("file", &console.display()), ("append", &"on")]);
                 xml.empty("target", &[("port", &0)]);
+            });
+            // A pointer that is where the browser's is.
+            xml.empty("input", &[("type", &"tablet"), ("bus", &"usb")]);
+            xml.element("graphics", &[("type", &"vnc")], |xml| {
+                // libvirt makes the socket in a folder of this machine's own, at each start.
+                xml.empty("listen", &[("type", &"socket")]);
+            });
+            xml.element("video", &[], |xml| {
+                xml.empty("model", &[("type", &"vga"), ("vram", &VIDEO_KIB)]);
             });
             xml.empty("memballoon", &[("model", &"virtio")]);
             xml.element("rng", &[("model", &"virtio")], |xml| {
@@ -114,6 +134,17 @@ pub fn definition(vm: &VmSpec, host: &Host<'_>, cpu: CpuMode) -> String {
     xml.finish()
 }
 
+/// The socket of a console in the definition of what runs, as libvirt gives it.
+pub fn console(xml: &str, kind: ConsoleKind) -> Option<PathBuf> {
+    let (open, end, attribute) = match kind {
+        ConsoleKind::Serial => ("<serial type='unix'", "</serial>", "path"),
+        ConsoleKind::Graphic => ("<graphics type='vnc'", "</graphics>", "socket"),
+    };
+    let begin = xml.find(open)?;
+    let length = xml[begin..].find(end)?;
+    xml::attribute(&xml[begin..begin + length], attribute).map(PathBuf::from)
+}
+
 /// The log of a machine's serial console.
 pub fn console_name(volume: &str) -> String {
     format!("{volume}.log")
@@ -122,7 +153,7 @@ pub fn console_name(volume: &str) -> String {
 /// The seed is left out: it only matters at the first start, and keys in it change with the site's policy.
 pub fn fingerprint(vm: &VmSpec) -> String {
     let VmSpec { id, name, uuid, vcpus, memory_mib, volume, mac, bridge, address: _, seed: _ } = vm;
-    let facts = format!("{id} {name} {uuid} {vcpus} {memory_mib} {} {mac} {bridge}", volume.name);
+    let facts = format!("{EDITION} {id} {name} {uuid} {vcpus} {memory_mib} {} {mac} {bridge}", volume.name);
     hex::encode(&Sha256::digest(facts)[..8])
 }
 
@@ -146,6 +177,7 @@ mod tests {
             domain_type: "kvm",
             volumes: Path::new("/var/lib/elisandra/volumes"),
             consoles: Path::new("/var/lib/elisandra/consoles"),
+            sockets: Path::new("/run/elisandra/vms"),
         }
     }
 

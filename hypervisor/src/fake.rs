@@ -1,11 +1,11 @@
 //! A hypervisor in memory, for tests of what stands on one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fleet::VmId;
-use fleet::wire::{Capacity, VmSpec, VolumeSpec};
+use fleet::wire::{Capacity, ConsoleKind, VmSpec, VolumeSpec};
 
 use crate::{Ensured, Hypervisor, HypervisorError, Vm, checked_name, fingerprint, seed_name};
 
@@ -23,7 +23,7 @@ struct Inner {
 }
 
 impl Fake {
-    /// `request` (`ensure_volume`, `ensure_seed`, `ensure_vm`, `remove_vm`, `vms`, `capacity`) fails with `reason`.
+    /// `request` (`ensure_volume`, `ensure_seed`, `ensure_vm`, `remove_vm`, `vms`, `capacity`, `console`) fails with `reason`.
     pub fn fail(&self, request: &'static str, reason: &str) {
         self.inner().failing.insert(request, reason.to_owned());
     }
@@ -113,6 +113,15 @@ impl Hypervisor for Fake {
         };
         inner.vms.insert(vm.id, wanted);
         Ok(ensured)
+    }
+
+    fn console(&self, vm: &Vm, kind: ConsoleKind) -> Result<PathBuf, HypervisorError> {
+        drop(self.checked("console")?);
+        Err(HypervisorError::Refused(format!(
+            "{} is held in memory and has no {} console",
+            vm.name,
+            kind.word()
+        )))
     }
 
     fn remove_vm(&self, vm: &Vm) -> Result<Ensured, HypervisorError> {

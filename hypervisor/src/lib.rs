@@ -18,12 +18,13 @@ mod xml;
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fleet::VmId;
-use fleet::wire::{Capacity, VmSpec, VolumeSpec};
+use fleet::wire::{Capacity, ConsoleKind, VmSpec, VolumeSpec};
 use uuid::Uuid;
 
+pub use domain::console_name;
 pub use fake::Fake;
 pub use libvirt::{Libvirt, Places};
 pub use qcow2::{ImageError, check_image};
@@ -48,6 +49,9 @@ pub trait Hypervisor: Send + Sync + 'static {
 
     /// The virtual machine is defined and runs. Its volume and seed are there.
     fn ensure_vm(&self, vm: &VmSpec) -> Result<Ensured, HypervisorError>;
+
+    /// The Unix socket at which a running virtual machine has its console.
+    fn console(&self, vm: &Vm, kind: ConsoleKind) -> Result<PathBuf, HypervisorError>;
 
     /// Ends the virtual machine at once and removes it with its volume and seed.
     fn remove_vm(&self, vm: &Vm) -> Result<Ensured, HypervisorError>;

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fleet::wire::{Capacity, VmSpec, VolumeSpec};
+use fleet::wire::{Capacity, ConsoleKind, VmSpec, VolumeSpec};
 use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::enumutil::Enum;
@@ -31,6 +31,8 @@ pub struct Places {
     pub domain_type: String,
     pub volumes: PathBuf,
     pub consoles: PathBuf,
+    /// Sockets of serial consoles. A socket's whole path has room for 107 bytes.
+    pub sockets: PathBuf,
 }
 
 impl Default for Places {
@@ -40,6 +42,7 @@ impl Default for Places {
             domain_type: "kvm".to_owned(),
             volumes: PathBuf::from("/var/lib/elisandra/volumes"),
             consoles: PathBuf::from("/var/lib/elisandra/consoles"),
+            sockets: PathBuf::from("/run/elisandra/vms"),
         }
     }
 }
@@ -75,6 +78,7 @@ impl Libvirt {
             domain_type: &self.places.domain_type,
             volumes: &self.places.volumes,
             consoles: &self.places.consoles,
+            sockets: &self.places.sockets,
         }
     }
 
@@ -252,6 +256,7 @@ impl Hypervisor for Libvirt {
     fn ensure_vm(&self, vm: &VmSpec) -> Result<Ensured, HypervisorError> {
         checked_name(&vm.volume.name)?;
         folder(&self.places.consoles)?;
+        folder(&self.places.sockets)?;
         let connection = self.connect()?;
         let Some(domain) = self.lookup(&connection, vm)? else {
             self.define_and_start(&connection, vm)?;
@@ -276,6 +281,21 @@ impl Hypervisor for Libvirt {
                 Ok(Ensured::Started)
             }
         }
+    }
+
+    fn console(&self, vm: &Vm, kind: ConsoleKind) -> Result<PathBuf, HypervisorError> {
+        let connection = self.connect()?;
+        let domain =
+            connection.lookup_domain_by_uuid(vm.uuid).map_err(step(format!("looking for {}", vm.name)))?;
+        // As it runs, which may be otherwise than it is defined.
+        let xml = domain.xml_desc(0).map_err(step(format!("asking for {}", vm.name)))?;
+        domain::console(&xml, kind).ok_or_else(|| {
+            HypervisorError::Refused(format!(
+                "{} was started without a {} console that can be looked at; it has one from its next start",
+                vm.name,
+                kind.word()
+            ))
+        })
     }
 
     fn remove_vm(&self, vm: &Vm) -> Result<Ensured, HypervisorError> {

@@ -117,6 +117,7 @@ fn libvirt_keeps_the_promises() {
         domain_type: "test".to_owned(),
         volumes: dir.path().join("volumes"),
         consoles: dir.path().join("consoles"),
+        sockets: dir.path().join("sockets"),
     });
     // The driver comes with a machine called "test": it is not ours and stays.
     keeps_its_promises(&libvirt, dir.path());

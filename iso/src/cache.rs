@@ -26,6 +26,11 @@ impl Cache {
         Ok(Self { root })
     }
 
+    /// What `tests/needs` has put into the cache under this name.
+    pub fn needed(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
     /// The folder that `build` filled when it was last called for this `kind` and `key`; calls it if never.
     ///
     /// A folder appears under its name only when it is complete, so a build that was interrupted is repeated.

@@ -12,6 +12,7 @@ mod cache;
 mod cpio;
 mod debian;
 mod guest;
+mod libraries;
 mod manifest;
 mod medium;
 mod progress;

@@ -12,7 +12,7 @@ use crate::{
     cache::{Cache, Key},
     cpio,
     debian::{Finished, Mirror, Root},
-    progress, source,
+    libraries, progress, source,
     tarball::{self, Overlay},
     tool,
 };
@@ -81,6 +81,10 @@ fn squashfs(cache: &Cache, root: &Finished, binaries: &Path, target: &Path) -> R
     let texts = tempfile::tempdir().context("making a temporary folder")?;
     texts_of_eli(&program(binaries, "eli")?, texts.path())?;
     overlay.add_tree(texts.path())?;
+    let pages = tempfile::tempdir().context("making a temporary folder")?;
+    libraries::stage(cache, &pages.path().join("usr/share/elisandra/web"))?;
+    overlay.add_tree(pages.path())?;
+    key = key.tree(pages.path())?;
     let folder = cache.entry("squashfs", "system image: squashfs", key, |folder| {
         let mut command = mksquashfs(&folder.join("live.squashfs"));
         tool::run_fed(&mut command, |stdin| tarball::merge(&root.tar(), &overlay, stdin))

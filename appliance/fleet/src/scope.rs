@@ -62,6 +62,11 @@ impl Scope {
         self.0.iter().any(|word| word == noun || noun_of(word) == Some(noun))
     }
 
+    /// Whether all that is about `noun` may be done.
+    pub fn has_whole(&self, noun: &str) -> bool {
+        self.0.iter().any(|word| word == noun)
+    }
+
     pub fn may_order(&self, command: &Command) -> bool {
         let word = word(command);
         let noun = match command {

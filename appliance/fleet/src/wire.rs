@@ -143,6 +143,13 @@ pub struct Progress {
     pub percent: Option<u8>,
 }
 
+/// `POST /node/said`: what a machine in its initrd says on its own console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Said {
+    pub lines: Vec<String>,
+}
+
 /// `POST /node/installed`: the installation whose kickstart was fetched with `token` is complete and on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -197,6 +204,9 @@ pub struct Desired {
     /// For hosts: when one that is cut off restarts by itself, after which nothing runs on it until it is told again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alone: Option<Alone>,
+    /// For hosts: consoles that somebody wants to see. Hosts of earlier versions know nothing of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consoles: Vec<WantedConsole>,
 }
 
 /// A host is cut off when neither the appliance nor any of these has answered for so long.
@@ -205,6 +215,45 @@ pub struct Alone {
     /// Other hosts.
     pub neighbours: Vec<Ipv4Addr>,
     pub after_secs: u64,
+}
+
+/// A console that a host is to bring: `GET /node/ID/console/CONSOLE`, upgraded to [`CONSOLE_PROTOCOL`], and from then
+/// on the console's bytes both ways until one side closes. A host that cannot posts a [`ConsoleTrouble`] there instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedConsole {
+    pub console: uuid::Uuid,
+    pub vm: VmId,
+    pub kind: ConsoleKind,
+}
+
+/// What the connection of a console is upgraded to.
+pub const CONSOLE_PROTOCOL: &str = "elisandra-console";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ConsoleKind {
+    /// What was said last, then what is said and typed.
+    Serial,
+    /// RFB (RFC 6143), as VNC speaks it.
+    Graphic,
+}
+
+impl ConsoleKind {
+    pub fn word(self) -> &'static str {
+        match self {
+            ConsoleKind::Serial => "serial",
+            ConsoleKind::Graphic => "graphic",
+        }
+    }
+}
+
+/// `POST /node/ID/console/CONSOLE`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsoleTrouble {
+    /// A sentence for who looks.
+    pub error: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

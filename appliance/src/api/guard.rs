@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::extract::{Request, State};
-use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use fleet::Command;
@@ -109,6 +109,8 @@ fn in_scope(person: &Person, request: &Request) -> Result<(), ExecuteError> {
         }
         // Each command is looked at.
         (&Method::POST, "plan" | "apply" | "many") => true,
+        // Who types at a console can do everything to what it is of.
+        (_, noun) if path.ends_with("/console") => scope.has_whole(noun),
         (&Method::GET | &Method::HEAD, noun) => scope.may_see(noun),
         // Says what is there, and changes nothing.
         (&Method::POST, "document") => scope.may_see(noun),
@@ -208,13 +210,20 @@ fn cookie(headers: &HeaderMap) -> Option<&str> {
 /// Another site's page must not use this browser's session to change anything. The cookie is SameSite=Strict
 /// already; this holds where a browser does not honour that, or another port of this host counts as the same site.
 fn same_origin(request: &Request) -> Result<(), web::Error> {
-    let headers = request.headers();
-    if matches!(*request.method(), Method::GET | Method::HEAD) || bearer(headers).is_some() {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    of_our_page(request.headers(), request.uri())
+}
+
+/// As `same_origin`, for what changes nothing by its method and is no less than an order.
+pub fn of_our_page(headers: &HeaderMap, uri: &Uri) -> Result<(), web::Error> {
+    if bearer(headers).is_some() {
         return Ok(());
     }
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     // HTTP/2 has the host in its own field.
-    let host = request.uri().authority().map(|host| host.as_str()).or_else(|| text(header::HOST));
+    let host = uri.authority().map(|host| host.as_str()).or_else(|| text(header::HOST));
     let ours = match (text(header::ORIGIN), host) {
         (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, origin)| origin == host),
         (Some(_), None) => false,

@@ -53,7 +53,8 @@ pub fn document() -> Value {
     for route in routes() {
         let Some(operation) = of(route.method, route.path) else { continue };
         let described = operation.describe(&route, &mut makers);
-        let path = paths.entry(route.path).or_insert_with(|| json!({}));
+        // The rest of a path is a parameter like another.
+        let path = paths.entry(route.path.replace("{*", "{")).or_insert_with(|| json!({}));
         path[route.method.to_lowercase()] = described;
     }
     let schemas = makers.answers.take_definitions(true);
@@ -143,6 +144,11 @@ impl Operation {
 
     const fn makes(self) -> Operation {
         Operation { status: 201, ..self }
+    }
+
+    /// To a WebSocket.
+    const fn upgrades(self) -> Operation {
+        Operation { status: 101, kind: "application/octet-stream", ..self }
     }
 
     const fn as_kind(self, kind: &'static str) -> Operation {
@@ -283,7 +289,7 @@ fn id(route: &Route) -> String {
         Some(path) => ("", path),
         None => ("_page", route.path),
     };
-    let path = path.replace(['{', '}'], "").replace(['/', '.'], "_");
+    let path = path.replace(['{', '*', '}'], "").replace(['/', '.'], "_");
     format!("{}{page}{}", route.method.to_lowercase(), if path == "_" { "_home" } else { &path })
 }
 
@@ -299,6 +305,7 @@ fn in_path(path: &str) -> Vec<Value> {
     let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     names
         .map(|name| {
+            let name = name.trim_start_matches('*');
             let schema = match name {
                 "position" => json!({ "type": "integer", "format": "int64" }),
                 _ => json!({ "type": "string", "minLength": 1 }),

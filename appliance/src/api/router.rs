@@ -11,9 +11,9 @@ use fleet::user::Role;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
-    document, events, guard, history, hosts, machines, many, networks, once, openapi, packages, plan, policy,
-    power, query, racks, replay, services, session, sessions, state, support, switches, systems, timeline,
-    users, versions, vms, webhooks,
+    consoles, document, events, guard, history, hosts, machines, many, networks, once, openapi, packages,
+    plan, policy, power, query, racks, replay, services, session, sessions, state, support, switches,
+    systems, timeline, users, versions, vms, webhooks,
 };
 use crate::{App, metrics, web};
 
@@ -51,15 +51,18 @@ pub fn routes() -> Vec<Route> {
         route(Open, "GET",    "/login",                         get(web::pages::login)),
         route(Open, "GET",    "/welcome",                       get(web::pages::welcome)),
         route(Open, "GET",    "/assets/{file}",                 get(web::assets::get)),
+        route(Open, "GET",    "/libraries/{*file}",             get(web::consoles::library)),
         route(Open, "POST",   "/api/v1/password",               post(session::set_password)),
         route(Open, "POST",   "/api/v1/login",                  post(session::login)),
 
         route(Page, "GET",    "/",                              get(web::pages::page)),
         route(Page, "GET",    "/machines",                      get(web::pages::page)),
         route(Page, "GET",    "/machines/{id}",                 get(web::pages::page)),
+        route(Page, "GET",    "/machines/{id}/console",         get(web::consoles::of_machine)),
         route(Page, "GET",    "/hosts",                         get(web::pages::page)),
         route(Page, "GET",    "/vms",                           get(web::pages::page)),
         route(Page, "GET",    "/vms/{id}",                      get(web::pages::page)),
+        route(Page, "GET",    "/vms/{id}/console",              get(web::consoles::of_vm)),
         route(Page, "GET",    "/services",                      get(web::pages::page)),
         route(Page, "GET",    "/services/{id}",                 get(web::pages::page)),
         route(Page, "GET",    "/systems",                       get(web::pages::page)),
@@ -97,6 +100,8 @@ pub fn routes() -> Vec<Route> {
         route(WORK, "POST",   "/api/v1/machines/{id}/cancel",   post(machines::cancel)),
         route(WORK, "POST",   "/api/v1/machines/{id}/boot",     post(machines::boot)),
         route(VIEW, "GET",    "/api/v1/machines/{id}",          get(machines::get)),
+        route(WORK, "GET",    "/api/v1/machines/{id}/console",  get(consoles::of_machine)),
+        route(VIEW, "GET",    "/api/v1/machines/{id}/said",     get(consoles::said)),
         route(WORK, "POST",   "/api/v1/machines/{id}/power",    post(power::switch)),
         route(WORK, "POST",   "/api/v1/machines/{id}/identify", post(power::light)),
         route(WORK, "PUT",    "/api/v1/machines/{id}/bmc",      put(power::set_bmc)),
@@ -115,6 +120,7 @@ pub fn routes() -> Vec<Route> {
         route(WORK, "DELETE", "/api/v1/vms/{id}",               delete(vms::remove)),
         route(WORK, "POST",   "/api/v1/vms/{id}/recover",       post(power::recover_vm)),
         route(WORK, "POST",   "/api/v1/vms/{id}/cancel",        post(vms::cancel)),
+        route(WORK, "GET",    "/api/v1/vms/{id}/console",       get(consoles::of_vm)),
         route(VIEW, "GET",    "/api/v1/vms/{id}/timeline",      get(timeline::get)),
         route(VIEW, "GET",    "/api/v1/services",               get(services::list)),
         route(WORK, "DELETE", "/api/v1/services/{id}",          delete(services::remove)),

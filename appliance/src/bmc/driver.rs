@@ -4,7 +4,7 @@ use super::agent::Agent;
 use super::ipmi::Ipmi;
 use super::redfish::Redfish;
 use super::wake::Wake;
-use super::{BmcError, Endpoint, Identity, Kind, Login, Power, Settings};
+use super::{BmcError, Endpoint, Identity, Kind, Login, Power, Serial, Settings};
 
 pub(super) enum Driver {
     Redfish(Box<Redfish>),
@@ -85,6 +85,14 @@ impl Driver {
             Driver::Redfish(redfish) => redfish.light(on).await,
             Driver::Ipmi(ipmi) => ipmi.light(on).await,
             Driver::Agent(_) | Driver::Wake(_) => Err(self.lacks("light a lamp")),
+        }
+    }
+
+    pub async fn serial(&self) -> Result<Serial, BmcError> {
+        match self {
+            Driver::Ipmi(ipmi) => ipmi.serial().await,
+            Driver::Redfish(_) | Driver::Agent(_) => Err(self.lacks("bring the serial line to the network")),
+            Driver::Wake(_) => Err(BmcError::OnlyWakes),
         }
     }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::agent::{check_name, check_options};
 use super::driver::Address;
 use super::process::{Finished, Program};
-use super::{BmcError, Identity, Login, Power, Settings};
+use super::serial::NoLine;
+use super::{BmcError, Identity, Login, Power, Serial, Settings};
 
 /// Names of one and the same agent.
 const FAMILY: [&str; 7] = [
@@ -133,6 +134,20 @@ impl Ipmi {
     pub async fn light(&self, on: bool) -> Result<(), BmcError> {
         // Without `force` it goes out by itself after a quarter of a minute.
         self.ask(&["chassis", "identify", if on { "force" } else { "0" }]).await.map(drop)
+    }
+
+    pub async fn serial(&self) -> Result<Serial, BmcError> {
+        let password = self.login.password.reveal();
+        let opened = Serial::open(&self.program, &self.connection, password, self.answer).await;
+        opened.map_err(|error| match error {
+            NoLine::NotStarted(error) => {
+                BmcError::NotStarted { program: "ipmitool".to_owned(), why: error.to_string() }
+            }
+            NoLine::Silent => {
+                BmcError::Silent { address: self.address.text.clone(), secs: self.answer.as_secs() }
+            }
+            NoLine::Ended(output) => self.failed(&Finished { code: None, output, errors: String::new() }),
+        })
     }
 
     async fn ask(&self, words: &[&str]) -> Result<String, BmcError> {

@@ -13,6 +13,9 @@ use super::BmcError;
 use super::error::brief;
 use crate::vault::Secret;
 
+/// Where programs that speak to BMCs find others.
+pub(super) const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// More than that is read and forgotten.
 const KEPT: u64 = 64 * 1024;
 
@@ -42,7 +45,7 @@ impl Program<'_> {
         let mut child = tokio::process::Command::new(self.path)
             .args(&self.arguments)
             .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("PATH", PATH)
             .env("LC_ALL", "C.UTF-8")
             .envs(&self.environment)
             .current_dir("/")

@@ -7,6 +7,7 @@ use fleet::wire::{Desired, HealthCheck, ImageSpec, Seed, SoftwareSpec, VmSpec, V
 use fleet::{Fleet, MachineId, NodeId, VmId, power, service, vm};
 use sha2::{Digest as _, Sha256};
 
+use crate::consoles::Consoles;
 use crate::packages;
 use crate::tokens::Tokens;
 
@@ -20,6 +21,7 @@ pub struct Sources<'a> {
     pub tokens: &'a Tokens,
     /// The folder that keeps bundles as `SHA256.eli`.
     pub bundles: &'a Path,
+    pub consoles: &'a Consoles,
 }
 
 pub fn desired(fleet: &Fleet, sources: &Sources<'_>, node: NodeId) -> anyhow::Result<Desired> {
@@ -49,6 +51,7 @@ fn host(fleet: &Fleet, sources: &Sources<'_>, id: MachineId) -> anyhow::Result<D
         // Where it has a BMC, that restarts it, whether its system still listens or not.
         restart: (machine.before.is_some() && machine.power.bmc.is_none()).then_some(machine.since.0),
         alone: power::alone(fleet, id),
+        consoles: sources.consoles.wanted_of(id),
     })
 }
 
@@ -114,6 +117,7 @@ fn guest(fleet: &Fleet, sources: &Sources<'_>, id: VmId) -> anyhow::Result<Desir
         software,
         restart: None,
         alone: None,
+        consoles: Vec::new(),
     })
 }
 

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use fleet::machine::{Machine, Phase};
-use fleet::wire::{Failed, Installed, Instruction, Progress, Report, ReportReply};
+use fleet::wire::{Failed, Installed, Instruction, Progress, Report, ReportReply, Said};
 use fleet::{Command, Fleet, MachineId, Plan, machine};
 use pxe::kickstart::{self, KickstartFacts};
 
@@ -205,6 +205,26 @@ pub(super) async fn progress(
     let percent = progress.percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
     let line: String = progress.step.chars().filter(|c| !c.is_control()).take(500).collect();
     app.core.note(&subject, "node", format!("{line}{percent}"));
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// More than a machine says in the second between two of its words.
+const LONGEST_SAID: usize = 256 << 10;
+
+pub(super) async fn said(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Json(said): Json<Said>,
+) -> Result<StatusCode, NodeError> {
+    let fleet = app.core.fleet();
+    let Some(machine) = machine::by_key(&fleet, &peer.key) else {
+        return Err(NodeError::forbidden("this key is not known here"));
+    };
+    if said.lines.iter().map(String::len).sum::<usize>() > LONGEST_SAID {
+        let sentence = format!("more than {LONGEST_SAID} bytes were said at once");
+        return Err(NodeError { status: StatusCode::PAYLOAD_TOO_LARGE, sentence });
+    }
+    app.consoles.heard.say(machine.id, &said.lines, now());
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn certificate(
 }
 
 /// The caller is `id`, by its certificate, and still the one this certificate was given to.
-fn myself(app: &App, peer: &Peer, id: &str) -> Result<NodeId, NodeError> {
+pub(super) fn myself(app: &App, peer: &Peer, id: &str) -> Result<NodeId, NodeError> {
     let node: NodeId = id.parse().map_err(|_| NodeError::forbidden(format!("{id:?} is not a node")))?;
     if peer.node != Some(node) {
         let who = peer.node.map_or_else(|| "a key without certificate".to_owned(), |other| other.to_string());
@@ -113,17 +113,25 @@ pub(super) async fn desired(
 ) -> Result<Json<Desired>, NodeError> {
     let node = myself(&app, &peer, &id)?;
     let mut changed = app.core.watch_fleet();
+    let mut consoles = app.consoles.watch();
     let limit = Duration::from_secs(wait.wait.unwrap_or(0).min(LONGEST_WAIT));
     let deadline = tokio::time::Instant::now() + limit;
     loop {
         changed.mark_unchanged();
+        consoles.mark_unchanged();
         let desired = desired::desired(&app.core.fleet(), &app.sources(), node)
             .map_err(|error| NodeError::internal("working out the desired state", error))?;
         if wait.revision != Some(desired.revision) {
             return Ok(Json(desired));
         }
         // At its end the state is worked out once more, so that a removed node learns of it.
-        if tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+        let news = async {
+            tokio::select! {
+                _ = changed.changed() => {}
+                _ = consoles.changed() => {}
+            }
+        };
+        if tokio::time::timeout_at(deadline, news).await.is_err() {
             myself(&app, &peer, &id)?;
             return Ok(Json(desired));
         }

@@ -9,6 +9,7 @@ use super::Error;
 
 const PAGE_CSS: &str = include_str!("../../assets/page.css");
 const PAGE_JS: &str = include_str!("../../assets/page.js");
+const CONSOLE_JS: &str = include_str!("../../assets/console.js");
 const ENTRY_JS: &str = include_str!("../../assets/entry.js");
 const ICON_SVG: &str = include_str!("../../assets/icon.svg");
 
@@ -16,7 +17,7 @@ const ICON_SVG: &str = include_str!("../../assets/icon.svg");
 pub fn version() -> String {
     use sha2::{Digest as _, Sha256};
     let mut digest = Sha256::new();
-    for asset in [PAGE_CSS, PAGE_JS, ENTRY_JS, ICON_SVG] {
+    for asset in [PAGE_CSS, PAGE_JS, CONSOLE_JS, ENTRY_JS, ICON_SVG] {
         digest.update(asset);
     }
     hex::encode(&digest.finalize()[..8])
@@ -31,6 +32,7 @@ pub async fn get(Path(file): Path<String>, Query(asked): Query<Asked>) -> Result
     let (kind, text) = match file.as_str() {
         "page.css" => ("text/css; charset=utf-8", PAGE_CSS),
         "page.js" => ("text/javascript; charset=utf-8", PAGE_JS),
+        "console.js" => ("text/javascript; charset=utf-8", CONSOLE_JS),
         "entry.js" => ("text/javascript; charset=utf-8", ENTRY_JS),
         "icon.svg" => ("image/svg+xml", ICON_SVG),
         _ => return Err(Error::refused(StatusCode::NOT_FOUND, "there is no such file")),

@@ -73,6 +73,7 @@ async fn site_or_rehearsal(dir: &Path, store: Store, rehearsal: bool) -> Site {
         vault: Arc::new(Vault::open(core.store().clone(), &dir.join("seal-key")).await.unwrap()),
         bmcs: Arc::new(appliance::bmc::Bmcs::new(appliance::bmc::Settings::default())),
         powers: Arc::default(),
+        consoles: Arc::default(),
         core: core.clone(),
         rehearsal,
         seen: Arc::new(appliance::dhcp::Seen::since(appliance::core::now())),

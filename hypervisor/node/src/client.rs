@@ -9,9 +9,10 @@ use std::time::{Duration, SystemTime};
 
 use fleet::NodeId;
 use fleet::wire::{
-    CertificateReply, CertificateRequest, Desired, Failed, Installed, Observed, Progress, Report, ReportReply,
+    CONSOLE_PROTOCOL, CertificateReply, CertificateRequest, ConsoleTrouble, Desired, Failed, Installed,
+    Observed, Progress, Report, ReportReply, Said,
 };
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, header};
 use rustls::{ClientConfig, RootCertStore, crypto::ring, version::TLS13};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -95,6 +96,11 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// A CA certificate that came some other way; it is checked all the same.
+    pub fn checked(appliance: Ipv4Addr, pem: &[u8], sha256: &str) -> Result<Self, ClientError> {
+        Ok(Self { appliance, certificate: check_ca(appliance, pem, sha256)?, time: None })
+    }
+
     /// Fetches the CA certificate of `appliance` and checks that it is the one with `sha256`.
     pub async fn fetch(appliance: Ipv4Addr, sha256: &str) -> Result<Self, ClientError> {
         let unreachable =
@@ -165,7 +171,8 @@ impl Client {
         Self::at(base, authority, identity)
     }
 
-    fn at(base: String, authority: &Authority, identity: &Identity) -> Result<Self, ClientError> {
+    /// For an appliance that answers nodes elsewhere than at its usual port.
+    pub fn at(base: String, authority: &Authority, identity: &Identity) -> Result<Self, ClientError> {
         let mut roots = RootCertStore::empty();
         roots.add(authority.certificate.clone()).map_err(ClientError::Tls)?;
         let tls = tls(roots)
@@ -198,6 +205,11 @@ impl Client {
         self.post_only("/node/progress", progress).await
     }
 
+    /// What this machine's console says.
+    pub async fn said(&self, said: &Said) -> Result<(), ClientError> {
+        self.post_only("/node/said", said).await
+    }
+
     pub async fn installed(&self, installed: &Installed) -> Result<(), ClientError> {
         self.post_only("/node/installed", installed).await
     }
@@ -228,6 +240,24 @@ impl Client {
         self.get(&format!("/node/{node}/bundle/{sha256}"), Duration::from_secs(600)).await
     }
 
+    /// A console that the appliance waits for: what is written here is shown, what is read was typed.
+    pub async fn console(&self, node: NodeId, console: uuid::Uuid) -> Result<reqwest::Upgraded, ClientError> {
+        let request = self.http.get(format!("{}/node/{node}/console/{console}", self.base)).timeout(ANSWER);
+        let request = request.header(header::CONNECTION, "upgrade").header(header::UPGRADE, CONSOLE_PROTOCOL);
+        let response = self.answer(request).await?;
+        response.upgrade().await.map_err(|source| self.unreachable(source))
+    }
+
+    /// There is no console to bring.
+    pub async fn console_trouble(
+        &self,
+        node: NodeId,
+        console: uuid::Uuid,
+        trouble: &ConsoleTrouble,
+    ) -> Result<(), ClientError> {
+        self.post_only(&format!("/node/{node}/console/{console}"), trouble).await
+    }
+
     async fn get(&self, path: &str, limit: Duration) -> Result<Response, ClientError> {
         let request = self.http.request(Method::GET, format!("{}{path}", self.base)).timeout(limit);
         self.answer(request).await
@@ -252,7 +282,7 @@ impl Client {
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Response, ClientError> {
         let response = request.send().await.map_err(|source| self.unreachable(source))?;
         let status = response.status();
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
         #[derive(Deserialize)]

@@ -3,13 +3,19 @@
 //! /dev/console is only the last console of the kernel command line. A line goes to each of them, so that it is
 //! read on the screen and on the serial line.
 
+use std::collections::VecDeque;
 use std::fmt::Display;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use nix::fcntl::OFlag;
+
+/// Lines that nobody has asked for yet; the oldest go.
+const WAIT: usize = 1000;
+
+static SAID: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
 
 static CONSOLES: OnceLock<Vec<String>> = OnceLock::new();
 
@@ -22,6 +28,13 @@ pub fn use_all() {
 
 /// Shows one line.
 pub fn say(line: impl Display) {
+    let line = line.to_string();
+    {
+        let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+        said.push_back(format!(" * {line}"));
+        let surplus = said.len().saturating_sub(WAIT);
+        said.drain(..surplus);
+    }
     let line = format!(" * {line}\r\n");
     let consoles = CONSOLES.get().map(Vec::as_slice).unwrap_or_default();
     let mut shown = false;
@@ -35,6 +48,11 @@ pub fn say(line: impl Display) {
         // With stdout closed there is nobody left to tell.
         let _ = std::io::stdout().write_all(line.replace('\r', "").as_bytes());
     }
+}
+
+/// What was said since this was last asked.
+pub fn said() -> Vec<String> {
+    SAID.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect()
 }
 
 /// Shows an error and its causes in one line.

@@ -8,6 +8,7 @@ mod disk;
 mod iso;
 mod live;
 mod rescue;
+mod tale;
 
 use std::fs;
 use std::path::Path;

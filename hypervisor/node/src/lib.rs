@@ -15,6 +15,7 @@
 pub mod client;
 pub mod cmdline;
 pub mod console;
+pub mod consoles;
 pub mod download;
 pub mod guest;
 pub mod identity;

@@ -161,6 +161,20 @@ impl Browser {
         Ok(())
     }
 
+    /// Types where the cursor is.
+    pub fn type_keys(&mut self, text: &str) -> anyhow::Result<()> {
+        for key in text.chars() {
+            for kind in ["keyDown", "keyUp"] {
+                let mut event = json!({ "type": kind, "key": key.to_string() });
+                if kind == "keyDown" {
+                    event["text"] = json!(key.to_string());
+                }
+                self.call("Input.dispatchKeyEvent", event)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A key that does something: `Enter`, `Escape`, `Tab`.
     pub fn press(&mut self, key: &str) -> anyhow::Result<()> {
         let (code, text) = match key {

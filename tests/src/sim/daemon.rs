@@ -391,11 +391,14 @@ impl World {
         if !self.is(id, key, node) {
             return Err(Answer::Refused(format!("{node} was removed, or is known by another key now")));
         }
+        // Nobody looks at a console in this world.
+        let consoles = appliance::consoles::Consoles::default();
         let sources = Sources {
             ca_sha256: CA.to_owned(),
             tokens: &self.tokens,
             // No package of this world has templates to read.
             bundles: std::path::Path::new("/nonexistent"),
+            consoles: &consoles,
         };
         desired(&self.daemons[id].fleet, &sources, node).map_err(|error| Answer::Refused(error.to_string()))
     }

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::Operation;
 use crate::api::{
-    Changed, Force, document, events, history, hosts, machines, many, networks, packages, patch, plan, power,
-    query, racks, replay, services, session, sessions, state, switches, systems, timeline, users, vms,
-    webhooks,
+    Changed, Force, consoles, document, events, history, hosts, machines, many, networks, packages, patch,
+    plan, power, query, racks, replay, services, session, sessions, state, switches, systems, timeline,
+    users, vms, webhooks,
 };
 use crate::store::Entry;
 
@@ -30,12 +30,15 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
         ("GET", "/login") => page("The page on which one logs in"),
         ("GET", "/welcome") => page("The page on which the first password is set"),
         ("GET", "/assets/{file}") => says("Style sheet, scripts and icon of the pages").as_kind("*/*"),
+        ("GET", "/libraries/{*file}") => says("What consoles are shown with").as_kind("*/*"),
         ("GET", "/") => page("The page of what needs somebody, what goes on, and how much room there is"),
         ("GET", "/machines") => page("The page of the machines"),
         ("GET", "/machines/{id}") => page("The page of a machine"),
+        ("GET", "/machines/{id}/console") => page("The page of a console of a machine"),
         ("GET", "/hosts") => page("The page of the hosts"),
         ("GET", "/vms") => page("The page of the VMs"),
         ("GET", "/vms/{id}") => page("The page of a VM"),
+        ("GET", "/vms/{id}/console") => page("The page of a console of a VM"),
         ("GET", "/services") => page("The page of the services and the packages"),
         ("GET", "/services/{id}") => page("The page of a service"),
         ("GET", "/systems") => page("The page of what machines can be installed with"),
@@ -114,6 +117,12 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
             changes("Puts a machine into a rack, or moves it").takes::<Place>()
         }
         ("DELETE", "/api/v1/machines/{id}/place") => changes("Takes a machine out of its rack"),
+        ("GET", "/api/v1/machines/{id}/console") => {
+            says("The serial line of a machine by its BMC, as a WebSocket").upgrades()
+        }
+        ("GET", "/api/v1/machines/{id}/said") => {
+            says("What a machine says while it is found and installed, as a WebSocket").upgrades()
+        }
         ("GET", "/api/v1/machines/{id}") => {
             says("A machine, and what can be done with it").answers::<machines::Machine>()
         }
@@ -153,6 +162,9 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
         ("DELETE", "/api/v1/vms/{id}") => changes("Removes a VM and its volume").asked::<Force>(),
         ("POST", "/api/v1/vms/{id}/recover") => changes("Makes a VM anew whose host is lost"),
         ("POST", "/api/v1/vms/{id}/cancel") => changes("Cancels what goes on with a VM"),
+        ("GET", "/api/v1/vms/{id}/console") => {
+            says("The console of a VM, as a WebSocket").upgrades().asked::<consoles::Wanted>()
+        }
 
         ("GET", "/api/v1/services") => says("What answers on the network").lists::<services::Service>(),
         ("DELETE", "/api/v1/services/{id}") => changes("Removes a service").asked::<Force>(),

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fleet::VmId;
-use fleet::wire::{Capacity, Desired, Neighbour, Observed, ObservedVm, VmSpec, VmState};
+use fleet::wire::{Capacity, ConsoleKind, Desired, Neighbour, Observed, ObservedVm, VmSpec, VmState};
 use hypervisor::plan::{Here, Step, plan_node};
 use hypervisor::{Ensured, Hypervisor, HypervisorError, seed_name};
+use node::consoles::{Consoles, Find, Place};
 use node::inventory;
 use node::lldp::{self, Neighbours};
 use node::member::{HEARTBEAT, Membership, Word};
@@ -53,16 +54,31 @@ impl Agent {
         let neighbours = Neighbours::default();
         let hear = hear(neighbours.clone(), self.word.clone());
         let observe = move || std::future::ready(observed(&word, known.borrow().clone(), neighbours.now()));
+        let consoles = Consoles::new(self.finder());
+        let attending = Arc::clone(&membership);
         let measure = measure(Arc::clone(&self.hypervisor), capacity, self.word.clone());
         let work = |desired: watch::Receiver<Option<Desired>>| async move {
             tokio::select! {
                 () = alone::watch(desired.clone(), appliance) => {}
+                () = consoles.attend(desired.clone(), attending) => {}
                 () = self.work(desired) => {}
                 () = measure => {}
                 () = hear => {}
             }
         };
         membership.run(changed, observe, work).await
+    }
+
+    /// A machine's console is where the hypervisor says; what it said so far is in its log.
+    fn finder(&self) -> Box<Find> {
+        let (hypervisor, logs) = (Arc::clone(&self.hypervisor), self.consoles.clone());
+        Box::new(move |id, kind| {
+            let found = hypervisor.vms()?.into_iter().find(|vm| vm.id == id && vm.running);
+            let vm = found.with_context(|| format!("{id} does not run"))?;
+            let socket = hypervisor.console(&vm, kind)?;
+            let log = (kind == ConsoleKind::Serial).then(|| logs.join(hypervisor::console_name(&vm.volume)));
+            Ok(Place { socket, log })
+        })
     }
 
     async fn work(self, mut desired: watch::Receiver<Option<Desired>>) {

@@ -18,7 +18,7 @@ use crate::inventory;
 use crate::lldp::{self, Neighbours};
 use crate::network::Network;
 
-use super::say_once;
+use super::{say_once, tale};
 
 /// Between two reports of a machine that waits.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -33,6 +33,7 @@ pub async fn run(appliance: &Appliance, boot_mac: Option<Mac>) -> anyhow::Result
     let neighbours = hear_neighbours();
     let mut said = String::new();
     let mut backoff = Backoff::default();
+    let mut telling = false;
     loop {
         // Read again each time: a disk may be pulled out or plugged in while the machine waits.
         let hardware = inventory::this_machine(uplink.mac);
@@ -46,6 +47,10 @@ pub async fn run(appliance: &Appliance, boot_mac: Option<Mac>) -> anyhow::Result
                 }
             };
         backoff.reset();
+        // Who has not reported is not known, and not listened to.
+        if !std::mem::replace(&mut telling, true) {
+            tokio::spawn(tale::tell(client.clone()));
+        }
         let machine = reply.machine;
         match reply.instruction {
             Instruction::Wait { reason } => {

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use appliance::core::Core;
-use appliance::{tls, web};
+use appliance::{App, tls, web};
 use browser::Browser;
 use fleet::Fleet;
 use serde_json::json;
@@ -28,9 +28,15 @@ pub struct World {
 
 impl World {
     pub fn start() -> World {
+        World::with(|_| {})
+    }
+
+    /// After something about the appliance was changed.
+    pub fn with(change: impl FnOnce(&mut App)) -> World {
         let runtime = Runtime::new().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let site = runtime.block_on(site(dir.path()));
+        let mut site = runtime.block_on(site(dir.path()));
+        change(&mut site.app);
         let (address, server) = serve(&runtime, &site, SocketAddr::from(([127, 0, 0, 1], 0)));
         World { runtime, site, address, server, dir }
     }
