@@ -36,6 +36,7 @@ async fn no_route_answers_without_a_login_but_those_one_logs_in_with() {
         ("GET", "/login"),
         ("GET", "/welcome"),
         ("GET", "/assets/{file}"),
+        ("GET", "/libraries/{*file}"),
         ("POST", "/api/v1/password"),
         ("POST", "/api/v1/login"),
     ];

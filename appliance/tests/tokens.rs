@@ -178,6 +178,7 @@ async fn guessing_at_once_or_with_made_up_addresses_is_counted_all_the_same() {
     let answers = futures::future::join_all(all).await;
     let tried = answers.iter().filter(|status| **status == StatusCode::UNAUTHORIZED).count();
     let waited = answers.iter().filter(|status| **status == StatusCode::TOO_MANY_REQUESTS).count();
-    assert_eq!((tried, waited), (5, 35), "{answers:?}");
+    // On a busy computer the first wait, of a second, may be over before all have asked.
+    assert!((5..=6).contains(&tried) && tried + waited == 40, "{answers:?}");
     assert_eq!(log_in(&admin, "admin", "correct horse", "203.0.113.77").await, StatusCode::TOO_MANY_REQUESTS);
 }

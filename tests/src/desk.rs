@@ -57,6 +57,19 @@ impl Desk {
         Ok(())
     }
 
+    /// Wakes the serial console of a VM with a key, and looks at its screen.
+    pub fn console(&mut self, vm: &str) -> Result<()> {
+        self.go(&format!("/vms/{vm}/console"))?;
+        self.browser.press("Enter")?;
+        let shown = "document.querySelector('.xterm-rows')?.innerText ?? ''";
+        self.browser.wait_for(&format!("({shown}).includes(' login:')")).context("looking for its prompt")?;
+        self.keep("console")?;
+        self.go(&format!("/vms/{vm}/console?kind=graphic"))?;
+        self.browser.wait_for("document.querySelector('#screen canvas')?.width > 0")?;
+        self.browser.wait_for("document.querySelector('#screen').dataset.shown === 'true'")?;
+        self.keep("screen")
+    }
+
     /// Presses a button of a machine's page and says yes to the question.
     pub fn order(&mut self, machine: &str, label: &str) -> Result<()> {
         self.go(&format!("/machines/{machine}"))?;

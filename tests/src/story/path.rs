@@ -29,6 +29,7 @@ pub const STORY: Story = Story {
             tell: service,
         },
         Chapter { name: "a person sees it on the page", tell: page },
+        Chapter { name: "a person types at the VM's console and sees its screen", tell: console },
         Chapter { name: "the appliance starts from its own disk and knows everything", tell: second_start },
         Chapter {
             name: "the appliance reaches both BMCs and knows that the hosts are on",
@@ -128,6 +129,11 @@ fn page(world: &mut World) -> Result<()> {
         desk.keep(name)?;
     }
     Ok(())
+}
+
+fn console(world: &mut World) -> Result<()> {
+    let vm = world.api()?.state()?.vm(VM).context("the VM was forgotten")?.id.clone();
+    world.desk()?.console(&vm)
 }
 
 pub fn vm(world: &mut World) -> Result<()> {
