@@ -5,6 +5,7 @@
 //! ([`crate::web::problem`]).
 
 pub mod document;
+pub mod erase;
 pub mod events;
 pub mod guard;
 pub mod history;

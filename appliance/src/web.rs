@@ -5,6 +5,7 @@
 
 pub mod actions;
 pub mod assets;
+pub mod certificate;
 mod error;
 pub mod gantt;
 pub mod history;

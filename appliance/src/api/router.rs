@@ -11,9 +11,9 @@ use fleet::user::Role;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
-    document, events, guard, history, hosts, machines, many, networks, once, openapi, packages, plan, policy,
-    power, query, racks, replay, services, session, sessions, state, support, switches, systems, timeline,
-    users, versions, vms, webhooks,
+    document, erase, events, guard, history, hosts, machines, many, networks, once, openapi, packages, plan,
+    policy, power, query, racks, replay, services, session, sessions, state, support, switches, systems,
+    timeline, users, versions, vms, webhooks,
 };
 use crate::{App, metrics, web};
 
@@ -57,6 +57,7 @@ pub fn routes() -> Vec<Route> {
         route(Page, "GET",    "/",                              get(web::pages::page)),
         route(Page, "GET",    "/machines",                      get(web::pages::page)),
         route(Page, "GET",    "/machines/{id}",                 get(web::pages::page)),
+        route(Page, "GET",    "/machines/{id}/erasures",        get(web::certificate::get)),
         route(Page, "GET",    "/hosts",                         get(web::pages::page)),
         route(Page, "GET",    "/vms",                           get(web::pages::page)),
         route(Page, "GET",    "/vms/{id}",                      get(web::pages::page)),
@@ -104,6 +105,10 @@ pub fn routes() -> Vec<Route> {
         route(WORK, "POST",   "/api/v1/machines/{id}/fence",    post(power::fence)),
         route(WORK, "POST",   "/api/v1/machines/{id}/unfence",  post(power::unfence)),
         route(WORK, "POST",   "/api/v1/machines/{id}/reimage",  post(power::reimage)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/erase",    post(erase::erase)),
+        route(VIEW, "GET",    "/api/v1/machines/{id}/erasures", get(erase::certificates)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/retire",   post(erase::retire)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/unretire", post(erase::unretire)),
         route(WORK, "PUT",    "/api/v1/machines/{id}/place",    put(racks::place_machine)),
         route(WORK, "DELETE", "/api/v1/machines/{id}/place",    delete(racks::unplace_machine)),
         route(VIEW, "GET",    "/api/v1/hosts",                  get(hosts::list)),

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use fleet::NodeId;
 use fleet::wire::{
-    CertificateReply, CertificateRequest, Desired, Failed, Installed, Observed, Progress, Report, ReportReply,
+    CertificateReply, CertificateRequest, Desired, Erased, Failed, Installed, Observed, Progress, Report,
+    ReportReply,
 };
 use reqwest::{Method, Response, StatusCode};
 use rustls::{ClientConfig, RootCertStore, crypto::ring, version::TLS13};
@@ -203,6 +204,10 @@ impl Client {
 
     pub async fn failed(&self, failed: &Failed) -> Result<(), ClientError> {
         self.post_only("/node/failed", failed).await
+    }
+
+    pub async fn erased(&self, erased: &Erased) -> Result<(), ClientError> {
+        self.post_only("/node/erased", erased).await
     }
 
     pub async fn certificate(&self, request: &CertificateRequest) -> Result<CertificateReply, ClientError> {
