@@ -29,7 +29,7 @@ pub const STORY: Story = Story {
             tell: service,
         },
         Chapter { name: "a person sees it on the page", tell: page },
-        Chapter { name: "a person types at the VM's console and sees its screen", tell: console },
+        Chapter { name: "the VM's serial console opens in the browser", tell: console },
         Chapter { name: "the appliance starts from its own disk and knows everything", tell: second_start },
         Chapter {
             name: "the appliance reaches both BMCs and knows that the hosts are on",
