@@ -89,14 +89,19 @@ async fn what_one_has_already_is_not_sent_again() {
     assert_ne!(other.headers[header::ETAG], version.as_str());
 }
 
-#[tokio::test]
-async fn a_document_is_changed_only_if_it_is_still_what_was_read() {
-    let client = logged_in().await;
+/// A subnet to be changed.
+async fn describe_lab(client: &Client) {
     let subnet = json!({ "name": "lab", "network": "10.99.0.0/24" });
     client
         .call("PUT", "/api/v1/subnets/lab", "application/json", subnet.to_string())
         .await
         .of(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_document_is_changed_only_if_it_is_still_what_was_read() {
+    let client = logged_in().await;
+    describe_lab(&client).await;
     let profile = json!({ "name": "mine", "kind": "debian" });
     client.post("/api/v1/profiles", profile).await.of(StatusCode::OK);
     for (method, path, read) in [
@@ -128,11 +133,7 @@ const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAabcdefghijklmnopqrstuvw
 #[tokio::test]
 async fn documents_are_patched() {
     let client = logged_in().await;
-    let subnet = json!({ "name": "lab", "network": "10.99.0.0/24" });
-    client
-        .call("PUT", "/api/v1/subnets/lab", "application/json", subnet.to_string())
-        .await
-        .of(StatusCode::OK);
+    describe_lab(&client).await;
     let path = "/api/v1/subnets/lab";
     client.patch(path, json!([{ "op": "add", "path": "/mtu", "value": 9000 }])).await.of(StatusCode::OK);
     assert_eq!(client.get(path).await.json()["mtu"], 9000);

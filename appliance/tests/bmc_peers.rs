@@ -73,17 +73,21 @@ async fn sushy_is_switched_off_and_on_and_a_fence_agent_sees_it() {
     argv.never_had(OF_SUSHY, "fence_redfish");
 }
 
+fn of_ipmi_sim(sim: &IpmiSim) -> Endpoint {
+    Endpoint {
+        kind: Kind::Agent("fence_ipmilan".into(), options([("lanplus", "1"), ("cipher", "3")])),
+        address: format!("127.0.0.1:{}", sim.port),
+        pin: None,
+        system: None,
+    }
+}
+
 #[tokio::test]
 async fn ipmi_sim_is_switched_off_and_on_and_a_fence_agent_sees_it() {
     let sim = IpmiSim::start();
     let argv = Argv::watch();
     let (bmcs, login) = (Bmcs::new(Settings::default()), login(OF_IPMI_SIM));
-    let endpoint = Endpoint {
-        kind: Kind::Agent("fence_ipmilan".into(), options([("lanplus", "1"), ("cipher", "3")])),
-        address: format!("127.0.0.1:{}", sim.port),
-        pin: None,
-        system: None,
-    };
+    let endpoint = of_ipmi_sim(&sim);
     let bmc = bmcs.at(&endpoint, Some(&login), NOW);
 
     assert_eq!(bmc.switch_on().await, Ok(SwitchedOn::Proven));
@@ -125,12 +129,7 @@ async fn the_serial_line_of_ipmi_sim_is_typed_into_and_let_go() {
     let sim = IpmiSim::start();
     let argv = Argv::watch();
     let (bmcs, known) = (Bmcs::new(Settings::default()), login(OF_IPMI_SIM));
-    let endpoint = Endpoint {
-        kind: Kind::Agent("fence_ipmilan".into(), options([("lanplus", "1"), ("cipher", "3")])),
-        address: format!("127.0.0.1:{}", sim.port),
-        pin: None,
-        system: None,
-    };
+    let endpoint = of_ipmi_sim(&sim);
     let wrong = Login { password: Secret::new("planted-ipmi-not"), ..known.clone() };
     let error = bmcs.at(&endpoint, Some(&wrong), NOW).serial().await.err().unwrap();
     assert!(matches!(error, BmcError::Refused { .. }), "{error}");

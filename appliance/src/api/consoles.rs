@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::extract::ws::WebSocket;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Path, Query, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, StatusCode, Uri};
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use super::guard::{self, Person};
 use super::{machines, vms};
 use crate::consoles::carry::{self, End, LONGEST_MESSAGE, Shown, Viewer};
+use crate::consoles::{Line, Place};
 use crate::{App, core, power, web};
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -50,12 +52,7 @@ pub async fn of_vm(
             Ok(coming) => coming.line().await,
             Err(sentence) => Err(sentence),
         };
-        match line {
-            Ok((line, _place)) => {
-                carry::carry(&app, socket, line, (Shown::Vm(vm, host), kind.word()), &viewer).await;
-            }
-            Err(sentence) => carry::refuse(socket, End::trouble(sentence)).await,
-        }
+        show(&app, socket, line, (Shown::Vm(vm, host), kind.word()), &viewer).await;
     }))
 }
 
@@ -72,16 +69,10 @@ pub async fn of_machine(
     let (upgrade, viewer) = ready(&app, &person, Role::Operator, &uri, &headers, upgrade)?;
     Ok(upgrade.on_upgrade(async move |socket| {
         let line = match app.consoles.of_machine(machine.id) {
-            Ok(place) => power::serial(&app, &machine).await.map(|line| (line, place)),
+            Ok(place) => power::serial(&app, &machine).await.map(|line| (Box::new(line) as _, place)),
             Err(sentence) => Err(sentence),
         };
-        match line {
-            Ok((line, _place)) => {
-                let shown = (Shown::Machine(machine.id), "serial");
-                carry::carry(&app, socket, Box::new(line), shown, &viewer).await;
-            }
-            Err(sentence) => carry::refuse(socket, End::trouble(sentence)).await,
-        }
+        show(&app, socket, line, (Shown::Machine(machine.id), "serial"), &viewer).await;
     }))
 }
 
@@ -96,13 +87,25 @@ pub async fn said(
 ) -> Result<Response, web::Error> {
     let machine = machines::find(&app.core.fleet(), &id)?.id;
     let (upgrade, viewer) = ready(&app, &person, Role::Viewer, &uri, &headers, upgrade)?;
-    Ok(upgrade.on_upgrade(async move |socket| match app.consoles.of_heard(machine) {
-        Ok(_place) => {
-            let line = app.consoles.heard.line(machine, core::now());
-            carry::carry(&app, socket, line, (Shown::Machine(machine), "installer's"), &viewer).await;
-        }
-        Err(sentence) => carry::refuse(socket, End::trouble(sentence)).await,
+    Ok(upgrade.on_upgrade(async move |socket| {
+        let place = app.consoles.of_heard(machine);
+        let line = place.map(|place| (app.consoles.heard.line(machine, core::now()), place));
+        show(&app, socket, line, (Shown::Machine(machine), "installer's"), &viewer).await;
     }))
+}
+
+/// Carries a console that is there, or says why it is not; its place is held so long.
+async fn show(
+    app: &App,
+    socket: WebSocket,
+    line: Result<(Box<dyn Line>, Place), String>,
+    shown: (Shown, &str),
+    viewer: &Viewer,
+) {
+    match line {
+        Ok((line, _place)) => carry::carry(app, socket, line, shown, viewer).await,
+        Err(sentence) => carry::refuse(socket, End::trouble(sentence)).await,
+    }
 }
 
 /// What every console asks of who wants to see it, besides his role.

@@ -40,8 +40,9 @@ const RELEASES: [Release; 2] = [
     Release { codename: "bookworm", number: 12, earlier: &[] },
 ];
 
-/// What an installer reads of `dists/CODENAME` before its modules.
-const READS: [&str; 2] = ["main/binary-amd64/Release", "main/debian-installer/binary-amd64/Packages.xz"];
+/// What an installer reads of `dists/CODENAME` before its modules, and the index of those.
+const READS: &str = "main/binary-amd64/Release";
+const MODULES: &str = "main/debian-installer/binary-amd64/Packages.xz";
 
 impl Medium {
     pub fn at(folder: &Path) -> Result<Medium> {
@@ -69,16 +70,19 @@ impl Medium {
     fn of_release(release: &Release, mirror: &Mirror, cache: &Path) -> Result<Medium> {
         let Release { codename, number, earlier } = release;
         let sums = String::from_utf8(mirror.get(&format!("dists/{codename}/Release"))?)?;
-        for path in READS {
-            let sum = hex::encode(Sha256::digest(mirror.get(&format!("dists/{codename}/{path}"))?));
+        let named = |path: &str| -> Result<Vec<u8>> {
+            let bytes = mirror.get(&format!("dists/{codename}/{path}"))?;
+            let sum = hex::encode(Sha256::digest(&bytes));
             let named = sums.lines().any(|line| is_sum_of(line, &sum, path));
             ensure!(named, "{path} of the mirror is not what its dists/{codename}/Release names");
-        }
-        let packages = mirror.index(&format!("dists/{codename}/main/binary-amd64/Packages.xz"))?;
+            Ok(bytes)
+        };
+        named(READS)?;
+        let modules = unpacked(named(MODULES)?)?;
+        let packages = unpacked(mirror.get(&format!("dists/{codename}/main/binary-amd64/Packages.xz"))?)?;
         let package = format!("debian-installer-{number}-netboot-amd64");
         let entry = entry(&packages, &package).with_context(|| format!("the mirror knows no {package}"))?;
         let newest = (field(entry, "Filename")?, field(entry, "SHA256")?);
-        let modules = mirror.index(&format!("dists/{codename}/{}", READS[1]))?;
         let mut kernels = Vec::new();
         for (path, sha256) in std::iter::once(&newest).chain(*earlier) {
             let folder = match downloaded(mirror, path, sha256, *number, cache) {
@@ -150,16 +154,13 @@ fn field<'a>(entry: &'a str, name: &str) -> Result<&'a str> {
     value.with_context(|| format!("the mirror's index has no {name} there"))
 }
 
-impl Mirror {
-    fn index(&self, path: &str) -> Result<String> {
-        let packed = self.get(path)?;
-        let mut unpack =
-            Command::new("xz").args(["-dc"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut stdin = unpack.stdin.take().context("xz takes nothing")?;
-        let feed = std::thread::spawn(move || stdin.write_all(&packed));
-        let output = unpack.wait_with_output()?;
-        let fed = feed.join().is_ok_and(|fed| fed.is_ok());
-        ensure!(fed && output.status.success(), "{path} of the mirror cannot be unpacked");
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
+/// An index, which xz has packed.
+fn unpacked(packed: Vec<u8>) -> Result<String> {
+    let mut unpack = Command::new("xz").args(["-dc"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut stdin = unpack.stdin.take().context("xz takes nothing")?;
+    let feed = std::thread::spawn(move || stdin.write_all(&packed));
+    let output = unpack.wait_with_output()?;
+    let fed = feed.join().is_ok_and(|fed| fed.is_ok());
+    ensure!(fed && output.status.success(), "an index of the mirror cannot be unpacked");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::time::Duration;
 
 use fleet::VmId;
 use fleet::wire::{Capacity, Neighbour, Observed, ObservedVm, VmState};
 use hypervisor::plan::{Here, Step, plan_node};
 use hypervisor::{Hypervisor as _, seed_name};
+use node::alone::Lonely;
 use node::member::Word;
 
 use super::World;
@@ -25,8 +27,7 @@ pub struct Host {
     /// The pass that is under way: the revision it carries out, and the steps that are left.
     pass: Option<Pass>,
     next_settle: u64,
-    /// Since when it reaches nobody.
-    lonely_since: Option<u64>,
+    lonely: Lonely,
     started: u64,
     passes: u64,
 }
@@ -70,7 +71,7 @@ impl World {
             word: Word::new().0,
             pass: None,
             next_settle: 0,
-            lonely_since: None,
+            lonely: Lonely::default(),
             started: now,
             passes: 0,
         };
@@ -132,19 +133,16 @@ impl World {
         self.next_step(id);
     }
 
-    /// hypervisor/node/src/host/alone.rs is the real one.
     fn is_alone_too_long(&mut self, id: usize) -> bool {
-        let now = self.clock.elapsed();
+        let now = Duration::from_millis(self.clock.elapsed());
         let State::Host(host) = &self.computers[id].state else { return false };
-        let alone = host.member.desired.as_ref().and_then(|desired| desired.alone.clone());
-        let reached = alone.as_ref().is_none_or(|alone| self.reaches_anybody(id, &alone.neighbours));
+        let alone = host.member.desired.as_ref().and_then(|desired| desired.alone.as_ref());
+        let (reached, after_secs) = match alone {
+            Some(alone) => (self.reaches_anybody(id, &alone.neighbours), alone.after_secs),
+            None => (true, 0),
+        };
         let State::Host(host) = &mut self.computers[id].state else { return false };
-        if reached {
-            host.lonely_since = None;
-            return false;
-        }
-        let since = *host.lonely_since.get_or_insert(now);
-        alone.is_some_and(|alone| now - since >= alone.after_secs * 1000)
+        host.lonely.look(reached, after_secs, now)
     }
 
     fn reaches_anybody(&self, id: usize, neighbours: &[Ipv4Addr]) -> bool {

@@ -11,6 +11,7 @@ use fleet::VmId;
 use fleet::wire::{Capacity, ConsoleKind, Desired, Neighbour, Observed, ObservedVm, VmSpec, VmState};
 use hypervisor::plan::{Here, Step, plan_node};
 use hypervisor::{Ensured, Hypervisor, HypervisorError, seed_name};
+use node::alone;
 use node::consoles::{Consoles, Find, Place};
 use node::inventory;
 use node::lldp::{self, Neighbours};
@@ -20,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::images::Images;
-use crate::{alone, consoles, seed};
+use crate::{consoles, seed};
 
 pub struct Agent {
     hypervisor: Arc<dyn Hypervisor>,

@@ -11,7 +11,6 @@
 //! to another one. After a restart they run again as soon as the appliance has spoken.
 
 mod agent;
-mod alone;
 mod consoles;
 mod images;
 mod seed;

@@ -8,11 +8,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use fleet::wire::{Alone, Desired};
-use node::client::PORT;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
+
+use crate::client::PORT;
+use crate::console;
 
 /// Between two looks around.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -25,13 +27,13 @@ const ORDERLY: Duration = Duration::from_secs(60);
 
 /// Looks around for ever, and restarts this machine when it has been alone for too long.
 pub async fn watch(desired: watch::Receiver<Option<Desired>>, appliance: Ipv4Addr) {
-    let mut lonely = Lonely::default();
+    let (mut lonely, begun) = (Lonely::default(), Instant::now());
     loop {
         let alone = desired.borrow().as_ref().and_then(|desired| desired.alone.clone());
         match alone {
             Some(alone) => {
                 let reached = reaches_anybody(&places(appliance, &alone)).await;
-                if lonely.look(reached, alone.after_secs, Instant::now()) {
+                if lonely.look(reached, alone.after_secs, begun.elapsed()) {
                     restart().await;
                 }
             }
@@ -48,13 +50,13 @@ fn places(appliance: Ipv4Addr, alone: &Alone) -> Vec<SocketAddr> {
 
 /// Since when nobody answers.
 #[derive(Debug, Default)]
-struct Lonely {
-    since: Option<Instant>,
+pub struct Lonely {
+    since: Option<Duration>,
 }
 
 impl Lonely {
-    /// Whether it has lasted too long.
-    fn look(&mut self, reached: bool, after_secs: u64, now: Instant) -> bool {
+    /// Whether it has lasted too long; `now` is counted from any beginning.
+    pub fn look(&mut self, reached: bool, after_secs: u64, now: Duration) -> bool {
         if reached {
             if self.since.take().is_some() {
                 info!("Somebody answers again");
@@ -65,7 +67,7 @@ impl Lonely {
             warn!("Neither the appliance nor another host answers; this host restarts if it stays so for {after_secs} s");
             now
         });
-        now.duration_since(since) >= Duration::from_secs(after_secs)
+        now.saturating_sub(since) >= Duration::from_secs(after_secs)
     }
 }
 
@@ -88,8 +90,8 @@ async fn reaches_anybody(places: &[SocketAddr]) -> bool {
 
 async fn restart() {
     error!("Cut off from the appliance and from all other hosts: restarting");
-    node::console::use_all();
-    node::console::say("This host is cut off from the appliance and from all others, and restarts.");
+    console::use_all();
+    console::say("This host is cut off from the appliance and from all others, and restarts.");
     if let Err(error) = tokio::process::Command::new("systemctl").args(["reboot", "--force"]).status().await {
         warn!("systemctl cannot restart this machine: {error}");
     }
@@ -104,8 +106,7 @@ mod tests {
 
     #[test]
     fn only_what_lasts_is_too_long() {
-        let (mut lonely, begin) = (Lonely::default(), Instant::now());
-        let at = |secs| begin + Duration::from_secs(secs);
+        let (mut lonely, at) = (Lonely::default(), Duration::from_secs);
         assert!(!lonely.look(false, 90, at(0)));
         assert!(!lonely.look(false, 90, at(89)));
         assert!(!lonely.look(true, 90, at(90)), "somebody answers");
