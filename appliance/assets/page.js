@@ -293,6 +293,17 @@ async function tell(title, text, lines) {
   await answered(title, text, 'All right', false);
 }
 
+// The disks of the machine on this page, to be chosen from.
+function diskBoxes(name, chosen) {
+  return [...document.querySelectorAll('[data-disk]')].map(({ dataset, innerText }) => {
+    const label = document.createElement('label');
+    const box = Object.assign(document.createElement('input'), { type: 'checkbox', name, value: dataset.disk, checked: chosen(dataset) });
+    label.className = 'check';
+    label.append(box, ` ${innerText.replace(/\s+/g, ' ')}`);
+    return label;
+  });
+}
+
 function list(place, lines, className = '') {
   place.hidden = false;
   place.className = `forecast ${className}`;
@@ -369,17 +380,18 @@ const commands = {
     const form = $('#reimage form');
     form.dataset.id = id;
     $('#reimage-title').textContent = `Reimage ${name}`;
-    $('#reimage-disks').replaceChildren(...[...document.querySelectorAll('[data-disk]')].map(({ dataset, innerText }) => {
-      const label = document.createElement('label');
-      const box = Object.assign(document.createElement('input'), { type: 'checkbox', name: 'wipe', value: dataset.disk });
-      label.className = 'check';
-      label.append(box, ` ${innerText.replace(/\s+/g, ' ')}`);
-      return label;
-    }));
+    $('#reimage-disks').replaceChildren(...diskBoxes('wipe', () => false));
     const choice = form.elements.profile;
     for (const { name: profile, kind } of await send('GET', '/profiles')) {
       if (kind !== 'elisandra' && ![...choice.options].some(({ value }) => value === profile)) choice.add(new Option(profile, profile));
     }
+  },
+  erase({ id, name }, button) {
+    commands.open({ dialog: 'erase' }, button);
+    const form = $('#erase form');
+    form.dataset.id = id;
+    $('#erase-title').textContent = `Erase ${name}`;
+    $('#erase-disks').replaceChildren(...diskBoxes('disks', ({ removable }) => removable === undefined));
   },
   bmc({ id, name, address }, button) {
     commands.open({ dialog: 'bmc' }, button);
@@ -558,6 +570,12 @@ const forms = {
     const wipe = [...form.querySelectorAll('[name=wipe]:checked')].map(({ value }) => value);
     const { profile, force } = form.elements;
     return send('POST', `/machines/${form.dataset.id}/reimage`, { wipe, profile: profile.value || null, force: force.checked }, headers);
+  },
+  erase(form, headers) {
+    const disks = [...form.querySelectorAll('[name=disks]:checked')].map(({ value }) => value);
+    if (!disks.length) throw new Error('choose at least one disk');
+    const { method, retire } = form.elements;
+    return send('POST', `/machines/${form.dataset.id}/erase`, { disks, method: method.value, retire: retire.checked }, headers);
   },
   bmc(form, headers) {
     const body = Object.fromEntries(['kind', 'address', 'user', 'password'].map(name => [name, form.elements[name].value]));

@@ -6,6 +6,7 @@
 
 pub mod consoles;
 pub mod document;
+pub mod erase;
 pub mod events;
 pub mod guard;
 pub mod history;

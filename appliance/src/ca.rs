@@ -9,7 +9,7 @@ use fleet::NodeId;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType,
-    date_time_ymd,
+    SigningKey as _, date_time_ymd,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -119,6 +119,11 @@ impl Ca {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         lasting(&mut params);
         Ok(params.signed_by(&csr.public_key, &self.issuer()?)?.pem())
+    }
+
+    /// ECDSA over P-256 with SHA-256, as `openssl dgst -sha256 -verify` reads it.
+    pub fn sign_document(&self, document: &[u8]) -> Result<Vec<u8>, CaError> {
+        Ok(KeyPair::from_pem(&self.key_pem)?.sign(document)?)
     }
 
     fn issuer(&self) -> Result<Issuer<'static, KeyPair>, CaError> {

@@ -252,6 +252,11 @@ impl Core {
         self.inner.store.read(after, limit).await
     }
 
+    /// The events of one subject and noun, oldest first, whether the subject is still there or not.
+    pub async fn history_of(&self, subject: &str, noun: &str) -> Result<Vec<Record>, StoreError> {
+        self.inner.store.read_of(subject, noun).await
+    }
+
     pub fn observed(&self) -> Arc<Observed> {
         self.inner.observed.borrow().clone()
     }

@@ -7,6 +7,7 @@ mod complete;
 mod confirm;
 mod document;
 mod ending;
+mod erase;
 mod history;
 mod install;
 mod list;
@@ -354,7 +355,7 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
         Command::Vm(Vm::Recover(names)) => nouns::post(client, names, "vms", "recover").await,
         Command::Vm(Vm::Cancel(names)) => nouns::post(client, names, "vms", "cancel").await,
         Command::Vm(Vm::Remove(remove)) => nouns::remove(client, remove, "vms").await,
-        Command::Machine(verb) => nouns::machine(client, verb).await,
+        Command::Machine(verb) => nouns::machine(client, verb, output).await,
         Command::Host(verb) => nouns::host(client, verb).await,
         Command::Service(verb) => nouns::service(client, verb).await,
         Command::Package(verb) => nouns::package(client, verb).await,

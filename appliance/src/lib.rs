@@ -8,6 +8,7 @@ pub mod api;
 pub mod auth;
 pub mod bmc;
 pub mod ca;
+pub mod certificate;
 pub mod config;
 pub mod console;
 pub mod consoles;

@@ -6,6 +6,7 @@
 pub mod actions;
 pub mod assets;
 pub mod consoles;
+pub mod certificate;
 mod error;
 pub mod gantt;
 pub mod history;

@@ -24,6 +24,7 @@ const WHO: &str = "
     viewer   GET    /machines
     viewer   GET    /machines/{id}
     viewer   GET    /machines/{id}/console
+    viewer   GET    /machines/{id}/erasures
     viewer   GET    /hosts
     viewer   GET    /vms
     viewer   GET    /vms/{id}
@@ -73,6 +74,10 @@ const WHO: &str = "
     operator POST   /api/v1/machines/{id}/fence
     operator POST   /api/v1/machines/{id}/unfence
     operator POST   /api/v1/machines/{id}/reimage
+    operator POST   /api/v1/machines/{id}/erase
+    viewer   GET    /api/v1/machines/{id}/erasures
+    operator POST   /api/v1/machines/{id}/retire
+    operator POST   /api/v1/machines/{id}/unretire
     viewer   POST   /api/v1/hosts/{id}/fail
     operator POST   /api/v1/vms/{id}/recover
     operator PUT    /api/v1/machines/{id}/place

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{Mac, MachineId, NodeId, ServiceId, Timestamp, VmId};
 use crate::rack::{Occupant, Place};
 use crate::switch::Socket;
-use crate::wire::{Capacity, Hardware, Neighbour};
+use crate::wire::{Capacity, EraseOutcome, Hardware, Neighbour};
 use crate::{
     Event, Fleet, Subject, host, lease, machine, medium, package, power, profile, rack, restore, service,
     site, subnet, switch, user, vm,
@@ -156,6 +156,26 @@ pub enum Command {
         machine: MachineId,
         #[serde(flatten)]
         how: machine::Reimage,
+    },
+    /// Erases disks of a machine.
+    EraseMachine {
+        machine: MachineId,
+        #[serde(flatten)]
+        how: machine::Erase,
+    },
+    /// What a machine says came of the disk that it was given to erase.
+    ReportErased {
+        machine: MachineId,
+        number: u32,
+        attempt: u32,
+        outcome: EraseOutcome,
+    },
+    /// It leaves for good, and is remembered.
+    Retire {
+        machine: MachineId,
+    },
+    Unretire {
+        machine: MachineId,
     },
     /// Says what switches its power; the login is kept elsewhere.
     SetBmc {
@@ -429,6 +449,12 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::Drain { machine } => host::drain(fleet, *machine, ctx),
         Command::Undrain { machine } => host::undrain(fleet, *machine, ctx),
         Command::Reimage { machine, how } => machine::reimage(fleet, *machine, how, ctx),
+        Command::EraseMachine { machine, how } => machine::ask_erase(fleet, *machine, how, ctx),
+        Command::ReportErased { machine, number, attempt, outcome } => {
+            machine::erased(fleet, *machine, *number, *attempt, outcome, ctx)
+        }
+        Command::Retire { machine } => machine::retire(fleet, *machine, ctx),
+        Command::Unretire { machine } => machine::unretire(fleet, *machine, ctx),
         Command::SetBmc { machine, bmc } => power::set_bmc(fleet, *machine, bmc),
         Command::RemoveBmc { machine } => power::remove_bmc(fleet, *machine),
         Command::PinBmc { machine, pin } => power::pin(fleet, *machine, pin),

@@ -334,7 +334,7 @@ fn machine_part(fleet: &Fleet, machine: &crate::machine::Machine) -> MachinePart
     let host = fleet.hosts.get(&machine.id);
     let wanted = match &machine.phase {
         Phase::Adopted { .. } | Phase::Installing { .. } | Phase::Installed | Phase::Ready => true,
-        Phase::Sighted | Phase::Reported | Phase::Failed { .. } => false,
+        Phase::Sighted | Phase::Reported | Phase::Failed { .. } | Phase::Erasing(_) | Phase::Retired => false,
     };
     MachinePart {
         name: Some(machine.name.to_string()),

@@ -8,16 +8,18 @@
 //!                                            └──────adopt──── Failed
 //!
 //! cancel: Adopted, Installing ──▶ Reported and held. remove: from every phase. reimage: Installed, Ready ──▶ Adopted,
-//! and back when that is cancelled before it has begun.
+//! and back when that is cancelled before it has begun. erase: erase.rs. retire: ──▶ Retired, and back to Reported, held.
 //! ```
 
 mod disk;
+mod erase;
 mod event;
 mod install;
 mod once;
 mod reimage;
 mod removal;
 mod report;
+mod retire;
 
 use std::sync::Arc;
 
@@ -30,6 +32,8 @@ use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, vm};
 
 use disk::holds_data;
 pub use disk::{MIN_DISK_BYTES, TargetDisk, contents, target_disk};
+pub use erase::{About, Erase, Erasing, Event as EraseEvent, State as EraseState, Task as EraseTask};
+pub(crate) use erase::{ask as ask_erase, erased, evolve as evolve_erase};
 pub use event::{By, Event};
 pub(crate) use event::{enter, evolve};
 pub(crate) use install::{adopt, fail_install, phone_home, serve_answers, serve_kickstart};
@@ -40,6 +44,7 @@ pub use reimage::{Before, Reimage};
 pub(crate) use removal::{cancel, record_late, remove};
 pub use report::MAX_ATTEMPTS;
 pub(crate) use report::{record_appliance, report, sighted};
+pub(crate) use retire::{retire, unretire};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -74,7 +79,7 @@ pub struct Machine {
     /// The one that its system is on, or is to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<TargetDisk>,
-    /// It is to be installed again, and that has not begun.
+    /// It is to be installed again, or erased, and that has not begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Box<Before>>,
     #[serde(default, skip_serializing_if = "Power::is_nothing")]
@@ -107,6 +112,10 @@ pub enum Phase {
         step: String,
         error: String,
     },
+    /// Its disks are to be erased, or are being.
+    Erasing(Box<Erasing>),
+    /// It has left for good.
+    Retired,
 }
 
 impl Phase {
@@ -117,7 +126,8 @@ impl Phase {
             Phase::Adopted { .. } => Some(1800),
             Phase::Installing { .. } => Some(900),
             Phase::Installed => Some(600),
-            Phase::Reported | Phase::Ready | Phase::Failed { .. } => None,
+            Phase::Erasing(erasing) => Some(erasing.limit_secs()),
+            Phase::Reported | Phase::Ready | Phase::Failed { .. } | Phase::Retired => None,
         }
     }
 
@@ -131,6 +141,8 @@ impl Phase {
             Phase::Installed => "installed",
             Phase::Ready => "ready",
             Phase::Failed { .. } => "failed",
+            Phase::Erasing(_) => "erasing",
+            Phase::Retired => "retired",
         }
     }
 }
@@ -178,8 +190,9 @@ pub fn boot(fleet: &Fleet, mac: Mac) -> Boot {
         | Phase::Reported
         | Phase::Adopted { .. }
         | Phase::Installing { .. }
-        | Phase::Failed { .. } => Boot::Discover,
-        Phase::Installed | Phase::Ready => Boot::Disk,
+        | Phase::Failed { .. }
+        | Phase::Erasing(_) => Boot::Discover,
+        Phase::Installed | Phase::Ready | Phase::Retired => Boot::Disk,
     }
 }
 
@@ -230,7 +243,9 @@ pub(crate) fn enroll(
         | Phase::Reported
         | Phase::Adopted { .. }
         | Phase::Installing { .. }
-        | Phase::Failed { .. } => {
+        | Phase::Failed { .. }
+        | Phase::Erasing(_)
+        | Phase::Retired => {
             return Err(Refusal::Conflict(format!(
                 "{} is {}; only an installed machine gets a certificate",
                 machine.name,

@@ -227,11 +227,35 @@ fn plan_machine(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, 
             format!("the installation failed while {step}: {error}"),
             Some("adopt it again to try once more"),
         ),
+        machine::Phase::Erasing(erasing) => wait_for_erasing(machine, erasing, &mut look),
+        machine::Phase::Retired => {}
         machine::Phase::Installed if machine.system.is_some() => {}
         machine::Phase::Installed | machine::Phase::Ready => join(fleet, machine, observed, &mut look),
     }
     power::plan(fleet, machine, observed, &mut look);
     look.item
+}
+
+fn wait_for_erasing(machine: &machine::Machine, erasing: &machine::Erasing, look: &mut Look) {
+    let then = if erasing.stopping { "; then it stops" } else { "" };
+    let (what, hint) = match erasing.current() {
+        Some(current) => (
+            format!("{} is being erased{then}", current.disk),
+            "look at its screen; restart it, and the disk is begun again",
+        ),
+        None if erasing.begun() => (
+            "has ended with a disk and has not asked for the next".to_owned(),
+            "look at its screen; restart it, and it goes on",
+        ),
+        None => {
+            let what = "will be erased as soon as it has started from the network";
+            look.late(machine.limit_secs(), machine.late, || what.to_owned());
+            let hint = "restart it if its screen does not say that it waits for the appliance";
+            return look.wait(what, Some(hint));
+        }
+    };
+    let late = look.late(machine.limit_secs(), machine.late, || what.clone());
+    look.wait(what, Some(hint).filter(|_| late));
 }
 
 /// Of the neighbours that a machine heard, those that the fleet does not know. A NIC is in one port: if it hears several

@@ -129,6 +129,9 @@ pub fn least_role(command: &Command) -> Option<Role> {
         | Command::Drain { .. }
         | Command::Undrain { .. }
         | Command::Reimage { .. }
+        | Command::EraseMachine { .. }
+        | Command::Retire { .. }
+        | Command::Unretire { .. }
         | Command::SetBmc { .. }
         | Command::RemoveBmc { .. }
         | Command::Power { .. }
@@ -185,6 +188,7 @@ pub fn least_role(command: &Command) -> Option<Role> {
         | Command::ObserveNeighbour { .. }
         | Command::PinBmc { .. }
         | Command::ReportPower { .. }
+        | Command::ReportErased { .. }
         | Command::FenceSuspect { .. }
         | Command::ImagineFailure { .. }
         | Command::Suspect { .. }

@@ -3,11 +3,15 @@
 //! A machine in its initrd reports and is told what to do; a host or guest pulls everything it
 //! should be ([`Desired`]) and posts everything it is ([`Observed`]).
 
+mod erase;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Mac, MachineId, NodeId, VmId};
+
+pub use erase::{EraseDisk, EraseOutcome, Erased, KnownDisk, Level, Means, Method, Proof};
 
 /// `POST /node/report`: a machine in the initrd says what it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +38,8 @@ pub enum Instruction {
     Wait { reason: String },
     /// Fetch `GET /node/kickstart/TOKEN` (it answers once) and carry it out.
     Install { token: String },
+    /// Erase this disk and no other, and say what came of it: `POST /node/erased`.
+    Erase(Box<EraseDisk>),
     /// Restart; what the machine boots then is decided by the netboot answers.
     Reboot,
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use common::{World, blank_disk, bundle, capacity, debian, disk_with, hardware, image, new_vm};
 use fleet::document::{derive, export};
-use fleet::machine::Reimage;
+use fleet::machine::{Erase, Reimage};
 use fleet::power::{Action, Bmc, Kind as BmcKind, Outcome, off_since};
 use fleet::profile::{Kind, Profile};
 use fleet::rack::Occupant;
@@ -18,7 +18,7 @@ use fleet::site::{Adopt, Policy};
 use fleet::subnet::{Range, Subnet};
 use fleet::switch::Plugged;
 use fleet::user::Role;
-use fleet::wire::{Neighbour, ObservedSoftware, ObservedVm, SoftwareState, VmState};
+use fleet::wire::{EraseOutcome, Neighbour, ObservedSoftware, ObservedVm, Proof, SoftwareState, VmState};
 use fleet::{
     Command, Event, Fleet, Mac, MachineId, NodeId, Observed, ObservedNode, Planner, Restore, ServiceId,
     Subject, Timestamp, VmId, compact, digest, host, parts, service, simulate, state_hash, subnet, vm, wire,
@@ -141,10 +141,30 @@ fn power() -> impl Strategy<Value = Command> {
         machine.clone().prop_map(|machine| Command::Suspect { machine, since: Timestamp(1) }),
         machine.clone().prop_map(|machine| Command::ObserveHeard { machine }),
         (1u64..5).prop_map(|vm| Command::RecoverVm { vm: VmId(vm) }),
+        erasing(),
         (machine, any::<bool>(), any::<bool>()).prop_map(|(machine, wipe, force)| Command::Reimage {
             machine,
             how: Reimage { wipe, force, ..Reimage::default() }
         }),
+    ]
+}
+
+fn erasing() -> impl Strategy<Value = Command> {
+    let machine = (1u64..4).prop_map(MachineId);
+    let proof =
+        Proof { means: vec![], seconds: 1, places: 1, bytes_read: 1, zero: true, version: "1".into() };
+    let failed = EraseOutcome::Failed { step: "writing".into(), error: "no".into() };
+    let outcome = prop_oneof![Just(EraseOutcome::Done(proof)), Just(failed)];
+    prop_oneof![
+        (machine.clone(), any::<bool>()).prop_map(|(machine, retire)| Command::EraseMachine {
+            machine,
+            how: Erase { retire, ..Erase::default() }
+        }),
+        (machine.clone(), 0u32..2, 1u32..3, outcome).prop_map(|(machine, number, attempt, outcome)| {
+            Command::ReportErased { machine, number, attempt, outcome }
+        }),
+        machine.clone().prop_map(|machine| Command::Retire { machine }),
+        machine.prop_map(|machine| Command::Unretire { machine }),
     ]
 }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{World, blank_disk, hardware, new_vm};
-use fleet::machine::Phase;
+use fleet::machine::{Erase, Phase};
 use fleet::site::{Adopt, Policy};
 use fleet::{
     Command, Event, Mac, MachineId, NodeId, Observed, ServiceId, Subject, Timestamp, VmId, service, vm,
@@ -28,7 +28,9 @@ fn machine_row(phase: &Phase) -> Row {
     match phase {
         Phase::Sighted | Phase::Reported | Phase::Failed { .. } => [Refused, Gone, Gone],
         Phase::Adopted { .. } | Phase::Installing { .. } => [Is("found"), Gone, Gone],
-        Phase::Installed | Phase::Ready => [Refused, Gone, Gone],
+        Phase::Installed | Phase::Ready | Phase::Retired => [Refused, Gone, Gone],
+        Phase::Erasing(erasing) if erasing.begun() => [Is("erasing"), Gone, Gone],
+        Phase::Erasing(_) => [Is("found"), Gone, Gone],
     }
 }
 
@@ -68,6 +70,7 @@ fn machines() -> Vec<World> {
         world
     };
     let adopt = || Command::Adopt { machine: MACHINE, wipe: false, profile: None, disk: None };
+    let erase = || Command::EraseMachine { machine: MACHINE, how: Erase::default() };
     let kickstart = || Command::ServeKickstart { machine: MACHINE, attempt: 1 };
     let fail =
         Command::FailInstall { machine: MACHINE, attempt: 1, step: "copying".into(), error: "no".into() };
@@ -75,6 +78,9 @@ fn machines() -> Vec<World> {
     vec![
         after(ask(), vec![Command::Sight { mac: MAC, arch: Some(0), uuid: None, link: None }]),
         after(ask(), vec![report()]),
+        after(ask(), vec![report(), erase()]),
+        after(ask(), vec![report(), erase(), report()]),
+        after(ask(), vec![report(), Command::Retire { machine: MACHINE }]),
         after(ask(), vec![report(), adopt()]),
         after(ask(), vec![report(), adopt(), report()]),
         after(ask(), vec![report(), adopt(), report(), kickstart(), fail]),
@@ -130,7 +136,21 @@ fn every_phase_can_be_left() {
         assert_eq!(row, machine_row(&machine.phase), "{}", machine.phase.word());
         seen.push(machine.phase.word());
     }
-    assert_eq!(seen, ["sighted", "found", "adopted", "installing", "failed", "installed", "ready"]);
+    assert_eq!(
+        seen,
+        [
+            "sighted",
+            "found",
+            "erasing",
+            "erasing",
+            "retired",
+            "adopted",
+            "installing",
+            "failed",
+            "installed",
+            "ready"
+        ]
+    );
     for world in vms() {
         let vm = &world.fleet.vms[&VmId(1)];
         let word = |world: &World| world.fleet.vms.get(&VmId(1)).map(|vm| vm.phase.word());

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
 use super::paging::{Page, Part};
-use super::{Changed, Force, Json, Wait, power, switches, waiting};
+use super::{Changed, Force, Json, Wait, erase, power, switches, waiting};
 use crate::core::now;
 use crate::{App, web};
 
@@ -23,7 +23,7 @@ use crate::{App, web};
 pub struct Machine {
     pub id: MachineId,
     pub name: String,
-    /// sighted, found, adopted, installing, installed, ready, failed
+    /// sighted, found, adopted, installing, installed, ready, failed, erasing, retired
     pub phase: String,
     /// When it came into this phase.
     pub since: Timestamp,
@@ -76,6 +76,9 @@ pub struct Machine {
     /// Its identify LED is to be lit.
     #[serde(default)]
     pub light: bool,
+    /// Its disks are to be erased, or are being.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erasing: Option<erase::Erasing>,
     /// What can be done with it, and why what cannot; only where one machine is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<power::ActionShown>,
@@ -269,6 +272,7 @@ fn document(
         question: question(machine),
         seen_at: observed.get(&NodeId::Machine(machine.id)).map(|node| node.at),
         cancellable: matches!(machine.phase, Phase::Adopted { .. } | Phase::Installing { .. })
+            || matches!(&machine.phase, Phase::Erasing(erasing) if !erasing.stopping)
             || fleet::power::wanted(machine).is_some(),
         late: machine.late,
         once: machine.once,
@@ -283,6 +287,7 @@ fn document(
         order: power::order(machine),
         fence: power::fence_of(machine),
         light: machine.power.light,
+        erasing: erase::erasing(machine),
         actions: Vec::new(),
     }
 }
@@ -295,17 +300,18 @@ fn trouble(
     others: &[(IpAddr, pxe::MacAddr)],
 ) -> Option<Trouble> {
     // It runs the program that would show this.
-    if machine.appliance {
+    if machine.appliance || machine.phase == Phase::Retired {
         return None;
     }
     let seen = observed.get(&NodeId::Machine(machine.id)).map(|node| node.at.0);
     // What it was last heard to do: it reports in the phases that it has come to by itself.
     let reported = match machine.phase {
-        Phase::Sighted | Phase::Adopted { .. } => None,
+        Phase::Sighted | Phase::Adopted { .. } | Phase::Retired => None,
         Phase::Reported
         | Phase::Installing { .. }
         | Phase::Installed
         | Phase::Ready
+        | Phase::Erasing(_)
         | Phase::Failed { .. } => Some(machine.since.0),
     };
     // They are heard on the served link, and say nothing of a machine behind a relay.
@@ -313,11 +319,16 @@ fn trouble(
     let addresses = addresses(fleet, machine);
     let is_here =
         addresses.is_empty() || addresses.iter().any(|it| link.is_some_and(|link| link.contains(it)));
+    let to_come = match &machine.phase {
+        Phase::Adopted { .. } => true,
+        Phase::Erasing(erasing) => !erasing.begun(),
+        _ => false,
+    };
     let facts = Facts {
         reports: true,
         reported: seen.max(reported),
         // Adopted, and not taken up: it has to come over the network once more.
-        wanted_since: matches!(machine.phase, Phase::Adopted { .. }).then_some(machine.since.0),
+        wanted_since: to_come.then_some(machine.since.0),
         others: if is_here { others.to_vec() } else { Vec::new() },
     };
     let macs: Vec<pxe::MacAddr> = machine.macs.iter().map(|mac| pxe::MacAddr(mac.0)).collect();

@@ -3,7 +3,7 @@
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use fleet::machine::{self, Reimage};
+use fleet::machine::{self, Erase, Reimage};
 use fleet::power::{Action, Bmc, Fence, Kind};
 use fleet::{Command, Ctx, Fleet, Timestamp};
 use schemars::JsonSchema;
@@ -57,7 +57,7 @@ pub struct FenceShown {
 /// Something that a person can do with a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ActionShown {
-    /// power-on, power-off, power-cycle, fence, unfence, reimage, identify, identify-off
+    /// power-on, power-off, power-cycle, fence, unfence, reimage, erase, retire, unretire, identify, identify-off
     #[serde(rename = "do")]
     pub action: String,
     /// Why it cannot be done now.
@@ -106,6 +106,9 @@ pub fn actions(fleet: &Fleet, machine: &machine::Machine) -> Vec<ActionShown> {
         ("fence", Command::Fence { machine: id, why: String::new() }),
         ("unfence", Command::Unfence { machine: id, on: true }),
         ("reimage", Command::Reimage { machine: id, how: Reimage::default() }),
+        ("erase", Command::EraseMachine { machine: id, how: Erase::default() }),
+        ("retire", Command::Retire { machine: id }),
+        ("unretire", Command::Unretire { machine: id }),
         ("identify", Command::Light { machine: id, on: true }),
         ("identify-off", Command::Light { machine: id, on: false }),
     ];

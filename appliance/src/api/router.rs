@@ -11,7 +11,7 @@ use fleet::user::Role;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
-    consoles, document, events, guard, history, hosts, machines, many, networks, once, openapi, packages,
+    consoles, document, erase, events, guard, history, hosts, machines, many, networks, once, openapi, packages,
     plan, policy, power, query, racks, replay, services, session, sessions, state, support, switches,
     systems, timeline, users, versions, vms, webhooks,
 };
@@ -59,6 +59,7 @@ pub fn routes() -> Vec<Route> {
         route(Page, "GET",    "/machines",                      get(web::pages::page)),
         route(Page, "GET",    "/machines/{id}",                 get(web::pages::page)),
         route(Page, "GET",    "/machines/{id}/console",         get(web::consoles::of_machine)),
+        route(Page, "GET",    "/machines/{id}/erasures",        get(web::certificate::get)),
         route(Page, "GET",    "/hosts",                         get(web::pages::page)),
         route(Page, "GET",    "/vms",                           get(web::pages::page)),
         route(Page, "GET",    "/vms/{id}",                      get(web::pages::page)),
@@ -109,6 +110,10 @@ pub fn routes() -> Vec<Route> {
         route(WORK, "POST",   "/api/v1/machines/{id}/fence",    post(power::fence)),
         route(WORK, "POST",   "/api/v1/machines/{id}/unfence",  post(power::unfence)),
         route(WORK, "POST",   "/api/v1/machines/{id}/reimage",  post(power::reimage)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/erase",    post(erase::erase)),
+        route(VIEW, "GET",    "/api/v1/machines/{id}/erasures", get(erase::certificates)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/retire",   post(erase::retire)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/unretire", post(erase::unretire)),
         route(WORK, "PUT",    "/api/v1/machines/{id}/place",    put(racks::place_machine)),
         route(WORK, "DELETE", "/api/v1/machines/{id}/place",    delete(racks::unplace_machine)),
         route(VIEW, "GET",    "/api/v1/hosts",                  get(hosts::list)),

@@ -14,12 +14,17 @@ pub fn destroys(command: &Command) -> bool {
         Command::Adopt { how, .. } => how.wipe,
         Command::Vm(verb) => matches!(verb, Vm::Remove(_) | Vm::Recover(_)),
         Command::Machine(verb) => match verb {
-            nouns::Machine::Remove(_) | nouns::Machine::Reimage(_) => true,
+            nouns::Machine::Remove(_)
+            | nouns::Machine::Reimage(_)
+            | nouns::Machine::Erase(_)
+            | nouns::Machine::Retire(_) => true,
             nouns::Machine::Power(switch) => switch.cuts(),
             nouns::Machine::Bmc(bmc) => bmc.remove,
             nouns::Machine::Install { how, .. } => how.wipe,
             nouns::Machine::Boot { .. }
             | nouns::Machine::Cancel(_)
+            | nouns::Machine::Erasure(_)
+            | nouns::Machine::Unretire(_)
             | nouns::Machine::Identify(_)
             | nouns::Machine::Dark(_) => false,
         },

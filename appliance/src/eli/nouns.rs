@@ -14,7 +14,7 @@ use serde_json::json;
 use super::client::{Client, PlanMade};
 use super::complete;
 use super::ending::Own;
-use super::{Output, list, power, say};
+use super::{Output, erase, list, power, say};
 use crate::api::Changed;
 use crate::api::machines::Machine as Found;
 
@@ -66,6 +66,14 @@ pub enum Machine {
     },
     /// Install it again: a host, or the system of a profile
     Reimage(power::Reimage),
+    /// Erase its disks; a certificate says what was done
+    Erase(erase::Erase),
+    /// What was erased of it, signed
+    Erasure(erase::Erasure),
+    /// It leaves for good, and is not taken up again by itself
+    Retire(Names),
+    /// Take a retired machine back
+    Unretire(Names),
     /// Switch it on, off, or off and on, by its BMC
     Power(power::Switch),
     /// Show or set what switches its power, and the login for it
@@ -195,7 +203,7 @@ pub struct What {
     note: Option<String>,
 }
 
-pub async fn machine(client: &Client, verb: Machine) -> anyhow::Result<()> {
+pub async fn machine(client: &Client, verb: Machine, output: Output) -> anyhow::Result<()> {
     match verb {
         Machine::Boot { name, what } => {
             let once = match what {
@@ -213,6 +221,10 @@ pub async fn machine(client: &Client, verb: Machine) -> anyhow::Result<()> {
             each(names, async |name| super::adopt(client, name, &how).await).await
         }
         Machine::Reimage(reimage) => power::reimage(client, reimage).await,
+        Machine::Erase(erase) => erase::erase(client, erase).await,
+        Machine::Erasure(erasure) => erase::show(client, erasure, output).await,
+        Machine::Retire(names) => post(client, names, "machines", "retire").await,
+        Machine::Unretire(names) => post(client, names, "machines", "unretire").await,
         Machine::Power(switch) => power::switch(client, switch).await,
         Machine::Bmc(bmc) => power::bmc(client, bmc).await,
         Machine::Identify(names) => power::identify(client, names, true).await,

@@ -8,7 +8,9 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use fleet::machine::{Machine, Phase};
-use fleet::wire::{Failed, Installed, Instruction, Progress, Report, ReportReply, Said};
+use fleet::wire::{
+    EraseOutcome, Erased, Failed, Installed, Instruction, Progress, Proof, Report, ReportReply, Said,
+};
 use fleet::{Command, Fleet, MachineId, Plan, machine};
 use pxe::kickstart::{self, KickstartFacts};
 
@@ -58,13 +60,16 @@ pub(super) async fn report(
             tracing::debug!(machine.id = %id, %error, "A neighbour was not taken");
         }
     }
-    if !matches!(found.phase, Phase::Installing { .. }) {
+    if !matches!(found.phase, Phase::Installing { .. } | Phase::Erasing(_)) {
         // Held until something is decided about it, so that a click is carried out at once.
         let _ = tokio::time::timeout(HOLD, async {
             while fleet.changed().await.is_ok() {
                 let phase =
                     fleet.borrow_and_update().fleet.machines.get(&id).map(|machine| machine.phase.clone());
-                if !matches!(phase, Some(Phase::Sighted | Phase::Reported | Phase::Failed { .. })) {
+                if !matches!(
+                    phase,
+                    Some(Phase::Sighted | Phase::Reported | Phase::Failed { .. } | Phase::Retired)
+                ) {
                     break;
                 }
             }
@@ -108,6 +113,17 @@ pub fn instruction(fleet: &Fleet, plan: &Plan, tokens: &Tokens, id: MachineId) -
             Instruction::Wait { reason: "it is adopted; the installation starts".to_owned() }
         }
         Phase::Installed | Phase::Ready => Instruction::Reboot,
+        Phase::Erasing(erasing) => match erasing.current() {
+            Some(disk) => Instruction::Erase(Box::new(disk)),
+            // Asked for while this report was held: the next one, in two seconds, is given the first disk.
+            None => Instruction::Wait { reason: "its disks are to be erased".to_owned() },
+        },
+        Phase::Retired => Instruction::Wait {
+            reason: format!(
+                "{} is retired; eli machine unretire {} takes it back",
+                machine.name, machine.name
+            ),
+        },
         Phase::Sighted | Phase::Reported | Phase::Failed { .. } => {
             let waits = plan.waiting_of(fleet::Subject::Machine(id)).first();
             Instruction::Wait {
@@ -203,8 +219,7 @@ pub(super) async fn progress(
         .or_else(|| peer.node.map(|node| node.to_string()));
     let Some(subject) = subject else { return Err(NodeError::forbidden("this key is not known here")) };
     let percent = progress.percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
-    let line: String = progress.step.chars().filter(|c| !c.is_control()).take(500).collect();
-    app.core.note(&subject, "node", format!("{line}{percent}"));
+    app.core.note(&subject, "node", format!("{}{percent}", line(&progress.step)));
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -228,6 +243,10 @@ pub(super) async fn said(
     Ok(StatusCode::NO_CONTENT)
 }
 
+fn line(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(500).collect()
+}
+
 pub(super) async fn installed(
     State(app): State<App>,
     Extension(peer): Extension<Peer>,
@@ -236,6 +255,27 @@ pub(super) async fn installed(
     let (machine, attempt) = holder(&app, &peer, &installed.token)?;
     let home = Command::PhoneHome { machine: machine.id, attempt };
     app.core.execute(&Actor::Node(fleet::NodeId::Machine(machine.id)), home).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What came of a disk that it was told to erase. What a machine says of another's disks is not taken.
+pub(super) async fn erased(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Json(Erased { number, attempt, outcome }): Json<Erased>,
+) -> Result<StatusCode, NodeError> {
+    let fleet = app.core.fleet();
+    let machine = machine::by_key(&fleet, &peer.key)
+        .ok_or_else(|| NodeError::forbidden("this key is not known here"))?
+        .id;
+    let outcome = match outcome {
+        EraseOutcome::Failed { step, error } => {
+            EraseOutcome::Failed { step: line(&step), error: line(&error) }
+        }
+        EraseOutcome::Done(proof) => EraseOutcome::Done(Proof { version: line(&proof.version), ..proof }),
+    };
+    let command = Command::ReportErased { machine, number, attempt, outcome };
+    app.core.execute(&Actor::Node(fleet::NodeId::Machine(machine)), command).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

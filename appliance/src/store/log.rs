@@ -89,6 +89,31 @@ impl Store {
         Ok(records)
     }
 
+    /// The events of one subject and noun, oldest first; each is checked by itself.
+    pub async fn read_of(&self, subject: &str, noun: &str) -> Result<Vec<Record>, StoreError> {
+        const ROWS: &str = "SELECT position, at, actor, subject, kind, version, body, command, sum
+                            FROM event WHERE subject = $1 AND kind LIKE $2 ORDER BY position LIMIT 10000";
+        let reading = async {
+            on_pool!(&self.pool, pool => {
+                let query = sqlx::query(ROWS).bind(subject).bind(format!("{noun}.%"));
+                let rows = query.fetch_all(pool).await?;
+                Ok(rows.into_iter().map(|row| Row {
+                    position: row.get(0),
+                    at: row.get(1),
+                    actor: row.get(2),
+                    subject: row.get(3),
+                    kind: row.get(4),
+                    version: row.get(5),
+                    body: row.get(6),
+                    command: row.get(7),
+                    sum: row.get(8),
+                }).collect::<Vec<Row>>())
+            })
+        };
+        let rows = in_time(reading).await.map_err(|source| StoreError::of("read", source))?;
+        rows.into_iter().map(Row::read).collect()
+    }
+
     /// The position of the last event at or before `at`; 0 if there is none.
     pub async fn position_at(&self, at: Timestamp) -> Result<i64, StoreError> {
         // Times grow with positions, but for clocks that were set back; no index has to be kept for a rare question.

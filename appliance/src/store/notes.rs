@@ -177,6 +177,10 @@ fn phase_after(event: &Event) -> Option<&'static str> {
             "installed"
         }
         Event::Machine(machine::Event::InstallFailed { .. }) => "failed",
+        Event::Machine(machine::Event::Unretired { .. }) => "found",
+        Event::Machine(machine::Event::Retired { .. }) => "retired",
+        Event::Erase(machine::EraseEvent::Asked { .. }) => "erasing",
+        Event::Erase(machine::EraseEvent::Ended { .. }) => "found",
         Event::Host(host::Event::Ready(_)) => "ready",
         Event::Vm(vm::Event::Created { .. } | vm::Event::Kept { .. }) => "starting",
         Event::Vm(vm::Event::Running { .. }) => "running",

@@ -44,7 +44,9 @@ pub async fn answer(core: &Core, tokens: &Tokens, path: &str, from: IpAddr) -> R
         | Phase::Adopted { .. }
         | Phase::Installed
         | Phase::Ready
-        | Phase::Failed { .. } => machine.attempts,
+        | Phase::Failed { .. }
+        | Phase::Erasing(_)
+        | Phase::Retired => machine.attempts,
     };
     let carry_out = async |command| {
         let mac = machine.macs.first().copied().unwrap_or(fleet::Mac([0; 6]));

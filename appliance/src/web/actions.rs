@@ -26,18 +26,21 @@ const fn action(
 }
 
 #[rustfmt::skip]
-const ACTIONS: [Action; 7] = [
+const ACTIONS: [Action; 9] = [
     action("power-on",     "Power on",     ("power", r#"{"action":"on"}"#),    "Its BMC switches it on.", false),
     action("power-off",    "Power off",    ("power", r#"{"action":"off"}"#),   "Its BMC takes its power away at once. What runs on it is not asked.", true),
     action("power-cycle",  "Power cycle",  ("power", r#"{"action":"cycle"}"#), "Its BMC takes its power away and gives it back. What runs on it is not asked.", true),
     action("fence",        "Fence",        ("fence", "{}"),                    "Its power is taken away, and only when that is proven are its VMs started elsewhere.", true),
     action("unfence",      "Unfence",      ("unfence", "{}"),                  "It is trusted again, and takes VMs.", false),
+    action("retire",       "Retire",       ("retire", "{}"),                   "It leaves for good: it gives its addresses back, is switched off if its BMC is known, and is not taken up again by itself.", true),
+    action("unretire",     "Take back",    ("unretire", "{}"),                 "It is found again, and left alone until a person adopts it.", false),
     action("identify",     "Identify",     ("identify", r#"{"on":true}"#),     "A lamp on it is lit, so that it is found in its rack.", false),
     action("identify-off", "Lamp off",     ("identify", r#"{"on":false}"#),    "The lamp on it goes out.", false),
 ];
 
-/// Has a dialog of its own, because a person chooses more.
+/// Have dialogs of their own, because a person chooses more.
 const REIMAGE: &str = "reimage";
+const ERASE: &str = "erase";
 
 /// A button.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub struct Offers {
     pub simple: Vec<Offer>,
     /// Whether it can be installed anew, or why not now.
     pub reimage: Option<Result<(), String>>,
+    /// Whether its disks can be erased, or why not now.
+    pub erase: Option<Result<(), String>>,
     /// Whether a BMC can be told of; its address, if it is known.
     pub bmc: Option<String>,
 }
@@ -73,6 +78,7 @@ pub fn of(machine: &Machine) -> Offers {
     Offers {
         simple: simple.collect(),
         reimage: said(REIMAGE).map(|said| said.refusal.clone().map_or(Ok(()), Err)),
+        erase: said(ERASE).map(|said| said.refusal.clone().map_or(Ok(()), Err)),
         bmc: (!machine.appliance).then_some(bmc),
     }
 }

@@ -89,7 +89,7 @@ impl Bar {
 
 /// Phases that something stays in.
 fn lasts(phase: &str) -> bool {
-    matches!(phase, "ready" | "running" | "answering" | "failed")
+    matches!(phase, "ready" | "running" | "answering" | "failed" | "retired")
 }
 
 fn tone(phase: &str, over: bool) -> Tone {

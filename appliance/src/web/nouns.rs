@@ -19,7 +19,7 @@ fn has_hint(scene: Scene<'_>, subject: Subject) -> bool {
 
 impl Noun for Machine {
     const STATES: &'static [&'static str] =
-        &["failed", "sighted", "found", "adopted", "installing", "installed", "ready"];
+        &["failed", "sighted", "found", "adopted", "installing", "installed", "ready", "erasing", "retired"];
 
     fn name<'a>(&'a self, _: Scene<'a>) -> &'a str {
         &self.name
@@ -37,7 +37,10 @@ impl Noun for Machine {
         match self.phase {
             machine::Phase::Failed { .. } => true,
             // That it may be restarted is a hint, and nothing that it waits for.
-            machine::Phase::Adopted { .. } | machine::Phase::Installing { .. } => self.late.is_some(),
+            machine::Phase::Adopted { .. }
+            | machine::Phase::Installing { .. }
+            | machine::Phase::Erasing(_) => self.late.is_some(),
+            machine::Phase::Retired => false,
             machine::Phase::Sighted
             | machine::Phase::Reported
             | machine::Phase::Installed

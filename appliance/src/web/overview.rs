@@ -202,8 +202,12 @@ fn goes_on_since(scene: Scene<'_>, subject: Subject) -> Option<Timestamp> {
                 machine::Phase::Sighted
                 | machine::Phase::Adopted { .. }
                 | machine::Phase::Installing { .. }
+                | machine::Phase::Erasing(_)
                 | machine::Phase::Installed => true,
-                machine::Phase::Reported | machine::Phase::Ready | machine::Phase::Failed { .. } => false,
+                machine::Phase::Reported
+                | machine::Phase::Ready
+                | machine::Phase::Failed { .. }
+                | machine::Phase::Retired => false,
             };
             goes_on.then_some(machine.since)
         }

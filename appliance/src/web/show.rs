@@ -117,7 +117,7 @@ impl Machine {
             "ready" => Tone::Good,
             "found" if self.adoptable && silent => Tone::Asks,
             "sighted" if silent => Tone::Asks,
-            "sighted" | "found" => Tone::Idle,
+            "sighted" | "found" | "retired" => Tone::Idle,
             _ => Tone::Busy,
         }
     }

@@ -46,6 +46,18 @@ pub fn power_of(machine: &Machine) -> Option<Compared> {
     Some(Compared::new("Power", wanted, is, so && bmc.trouble.is_none()).seen(seen))
 }
 
+fn of_erasing(task: &machine::EraseTask) -> Compared {
+    let is = match &task.state {
+        machine::EraseState::Waiting => "not begun".to_owned(),
+        machine::EraseState::Begun { attempt: 1, .. } => "being erased".to_owned(),
+        machine::EraseState::Begun { attempt, .. } => format!("being erased, attempt {attempt}"),
+        machine::EraseState::Done => "erased".to_owned(),
+        machine::EraseState::Failed { error } => error.clone(),
+    };
+    let fits = task.state == machine::EraseState::Done;
+    Compared::new("Disk", format!("{} erased", task.disk), is, fits)
+}
+
 pub fn of_machine(scene: Scene<'_>, machine: &machine::Machine) -> Vec<Compared> {
     let Scene { fleet, observed, .. } = scene;
     let node = observed.get(&NodeId::Machine(machine.id));
@@ -54,12 +66,17 @@ pub fn of_machine(scene: Scene<'_>, machine: &machine::Machine) -> Vec<Compared>
         machine.system.as_ref().map_or("this appliance's own system".to_owned(), ToString::to_string);
     let (wanted, fits) = match &machine.phase {
         machine::Phase::Sighted | machine::Phase::Reported => ("nothing yet: it is not adopted".into(), true),
+        machine::Phase::Erasing(_) => ("nothing: its disks are being erased".into(), false),
+        machine::Phase::Retired => ("nothing: it has left for good".into(), true),
         machine::Phase::Failed { .. } => (system, false),
         machine::Phase::Adopted { .. } | machine::Phase::Installing { .. } => (system, false),
         machine::Phase::Installed => (system, machine.system.is_some()),
         machine::Phase::Ready => (system, true),
     };
     rows.push(Compared::new("System", wanted, machine.phase.word(), fits));
+    if let machine::Phase::Erasing(erasing) = &machine.phase {
+        rows.extend(erasing.disks.iter().map(of_erasing));
+    }
     if let machine::Phase::Adopted { disk, wipe } | machine::Phase::Installing { disk, wipe, .. } =
         &machine.phase
     {

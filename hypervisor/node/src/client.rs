@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use fleet::NodeId;
 use fleet::wire::{
-    CONSOLE_PROTOCOL, CertificateReply, CertificateRequest, ConsoleTrouble, Desired, Failed, Installed,
+    CONSOLE_PROTOCOL, CertificateReply, CertificateRequest, ConsoleTrouble, Desired, Erased, Failed, Installed,
     Observed, Progress, Report, ReportReply, Said,
 };
 use reqwest::{Method, Response, StatusCode, header};
@@ -216,6 +216,10 @@ impl Client {
 
     pub async fn failed(&self, failed: &Failed) -> Result<(), ClientError> {
         self.post_only("/node/failed", failed).await
+    }
+
+    pub async fn erased(&self, erased: &Erased) -> Result<(), ClientError> {
+        self.post_only("/node/erased", erased).await
     }
 
     pub async fn certificate(&self, request: &CertificateRequest) -> Result<CertificateReply, ClientError> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! initrd ── iso ──────▶ root from the medium            the first machine, the appliance
-//!        ── discover ─▶ report, wait, install, restart  a machine that was plugged in
+//!        ── discover ─▶ report, wait, install, erase    a machine that was plugged in
 //!        ── live ─────▶ root from the network           a host without a disk of its own
 //!        ── disk ─────▶ root from its own disk          an installed machine
 //! then, from the running system: keep-image (appliance), the host agent (`src/host`), the guest agent
@@ -18,6 +18,7 @@ pub mod cmdline;
 pub mod console;
 pub mod consoles;
 pub mod download;
+pub mod erase;
 pub mod guest;
 pub mod identity;
 pub mod initrd;

@@ -99,7 +99,10 @@ impl World {
                 _ => {}
             }
         }
-        if let Command::Adopt { machine, wipe: true, .. } | Command::Reimage { machine, .. } = command {
+        if let Command::Adopt { machine, wipe: true, .. }
+        | Command::Reimage { machine, .. }
+        | Command::EraseMachine { machine, .. } = command
+        {
             self.allow_wiping(*machine);
         }
     }
@@ -238,13 +241,17 @@ impl World {
 /// What should pass by itself, and since when.
 fn on_its_way(fleet: &Fleet) -> Vec<(Subject, &'static str, fleet::Timestamp)> {
     let machines = fleet.machines.values().filter_map(|machine| match machine.phase {
-        machine::Phase::Adopted { .. } | machine::Phase::Installing { .. } | machine::Phase::Installed => {
+        machine::Phase::Adopted { .. }
+        | machine::Phase::Installing { .. }
+        | machine::Phase::Erasing(_)
+        | machine::Phase::Installed => {
             Some((Subject::Machine(machine.id), machine.phase.word(), machine.since))
         }
         machine::Phase::Sighted
         | machine::Phase::Reported
         | machine::Phase::Ready
-        | machine::Phase::Failed { .. } => None,
+        | machine::Phase::Failed { .. }
+        | machine::Phase::Retired => None,
     });
     let vms = fleet.vms.values().filter_map(|vm| match vm.phase {
         vm::Phase::Wanted | vm::Phase::Removing => Some((Subject::Vm(vm.id), vm.phase.word(), vm.since)),

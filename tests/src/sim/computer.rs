@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use fleet::wire::{self, Cpu, DiskContent, Hardware, Instruction, Nic};
+use fleet::wire::{self, Cpu, DiskContent, EraseDisk, EraseOutcome, Hardware, Instruction, Nic};
 use fleet::{Mac, NodeId, VmId};
 use hypervisor::{Fake, Hypervisor as _};
 use node::cmdline::{self, Mode};
@@ -140,6 +140,8 @@ enum Doing {
     Installing { token: String },
     PhoningHome { token: String },
     TellingFailure { token: String, step: String, error: String },
+    Erasing { job: Box<EraseDisk> },
+    TellingErased { job: Box<EraseDisk>, outcome: EraseOutcome },
 }
 
 impl Computer {
@@ -267,12 +269,11 @@ impl World {
                 }
             }
             (State::Initrd(_), Alarm::Speak) => self.speak(id),
-            (State::Initrd(initrd), Alarm::Installed) => {
-                if let Doing::Installing { token } = &initrd.doing {
-                    let token = token.clone();
-                    self.installed(id, token);
-                }
-            }
+            (State::Initrd(initrd), Alarm::Installed) => match initrd.doing.clone() {
+                Doing::Installing { token } => self.installed(id, token),
+                Doing::Erasing { job } => self.end_erasing(id, job),
+                _ => {}
+            },
             _ => {}
         }
     }
@@ -427,7 +428,11 @@ impl World {
             Doing::FetchingKickstart { token } => Question::Kickstart { key, token },
             Doing::PhoningHome { token } => Question::Installed { key, token },
             Doing::TellingFailure { token, step, error } => Question::Failed { key, token, step, error },
-            Doing::Installing { .. } => return,
+            Doing::TellingErased { job, outcome } => {
+                let EraseDisk { number, attempt, .. } = *job;
+                Question::Erased { key, erased: wire::Erased { number, attempt, outcome } }
+            }
+            Doing::Installing { .. } | Doing::Erasing { .. } => return,
         };
         let asked = self.ask(self.speaker(id), question, ANSWER);
         if let State::Initrd(initrd) = &mut self.computers[id].state {
@@ -446,6 +451,7 @@ impl World {
                     initrd.doing = Doing::FetchingKickstart { token };
                     self.speak(id);
                 }
+                Instruction::Erase(job) => self.begin_erasing(id, job),
                 Instruction::Reboot => self.restart(id, RESTART),
             },
             (Doing::Reporting, _) => self.alarm(self.speaker(id), PAUSE, Alarm::Speak),
@@ -461,11 +467,17 @@ impl World {
             (Doing::PhoningHome { token }, Answer::Refused(reason)) => {
                 self.install_failed(id, token, "phoning home", &reason);
             }
-            (Doing::TellingFailure { .. }, _) => {
+            (Doing::TellingFailure { .. } | Doing::TellingErased { .. }, _) => {
                 initrd.doing = Doing::Reporting;
                 self.alarm(self.speaker(id), PAUSE, Alarm::Speak);
             }
-            (Doing::FetchingKickstart { .. } | Doing::PhoningHome { .. } | Doing::Installing { .. }, _) => {}
+            (
+                Doing::FetchingKickstart { .. }
+                | Doing::PhoningHome { .. }
+                | Doing::Installing { .. }
+                | Doing::Erasing { .. },
+                _,
+            ) => {}
         }
     }
 
@@ -481,6 +493,44 @@ impl World {
         let install = computer.install;
         computer.state = State::Initrd(Initrd { doing: Doing::Installing { token }, ..initrd });
         self.alarm(self.speaker(id), install, Alarm::Installed);
+    }
+
+    /// It takes as long as an installation.
+    fn begin_erasing(&mut self, id: usize, job: Box<EraseDisk>) {
+        self.check_wiping(id);
+        let initrd = self.initrd(id);
+        if let Err(reason) = job.disk.among(&self.computers[id].hardware().disks) {
+            return self.wrong(format!("another disk is to be erased: {reason}"));
+        }
+        let computer = &mut self.computers[id];
+        computer.content = Content::Begun;
+        computer.hypervisor = Fake::default();
+        computer.images.clear();
+        computer.guests.clear();
+        let install = computer.install;
+        computer.state = State::Initrd(Initrd { doing: Doing::Erasing { job }, ..initrd });
+        self.alarm(self.speaker(id), install, Alarm::Installed);
+    }
+
+    fn end_erasing(&mut self, id: usize, job: Box<EraseDisk>) {
+        let initrd = self.initrd(id);
+        let computer = &mut self.computers[id];
+        let outcome = match computer.install_fails.clone() {
+            Some(error) => EraseOutcome::Failed { step: "writing zeroes over every block".to_owned(), error },
+            None => {
+                computer.content = Content::Blank;
+                EraseOutcome::Done(wire::Proof {
+                    means: vec![wire::Means::Overwrite],
+                    seconds: computer.install / 1000,
+                    places: 66,
+                    bytes_read: 66 << 20,
+                    zero: true,
+                    version: "simulated".to_owned(),
+                })
+            }
+        };
+        computer.state = State::Initrd(Initrd { doing: Doing::TellingErased { job, outcome }, ..initrd });
+        self.speak(id);
     }
 
     fn installed(&mut self, id: usize, token: String) {

@@ -7,7 +7,7 @@ use appliance::dhcp;
 use appliance::node_api::desired::{Sources, desired};
 use appliance::node_api::machine::instruction;
 use fleet::machine::{self, Phase};
-use fleet::wire::{Desired, Hardware, Instruction, ReportReply};
+use fleet::wire::{Desired, Erased, Hardware, Instruction, ReportReply};
 use fleet::{
     Command, Ctx, Event, Fleet, MachineId, NodeId, Observed, ObservedNode, Plan, Planner, Refusal, Timestamp,
 };
@@ -236,6 +236,7 @@ impl World {
             Question::Installed { key, token } => {
                 self.of_holder(id, &key, &token, |machine, attempt| Command::PhoneHome { machine, attempt })
             }
+            Question::Erased { key, erased } => self.erased(id, &key, erased),
             Question::Failed { key, token, step, error } => {
                 self.of_holder(id, &key, &token, |machine, attempt| Command::FailInstall {
                     machine,
@@ -334,7 +335,7 @@ impl World {
 
     fn is_undecided(&self, id: usize, machine: MachineId) -> bool {
         let phase = self.daemons[id].fleet.machines.get(&machine).map(|machine| &machine.phase);
-        matches!(phase, Some(Phase::Sighted | Phase::Reported | Phase::Failed { .. }))
+        matches!(phase, Some(Phase::Sighted | Phase::Reported | Phase::Failed { .. } | Phase::Retired))
     }
 
     fn instruct(&self, id: usize, machine: MachineId) -> Answer {
@@ -359,6 +360,18 @@ impl World {
             return Answer::Refused("this install token belongs to another machine".to_owned());
         };
         match self.execute(id, &machine.to_string(), &command(machine, attempt)) {
+            Ok(_) => Answer::Done,
+            Err(refusal) => Answer::Refused(refusal.to_string()),
+        }
+    }
+
+    fn erased(&mut self, id: usize, key: &str, erased: Erased) -> Answer {
+        let Erased { number, attempt, outcome } = erased;
+        let Some(machine) = machine::by_key(&self.daemons[id].fleet, key).map(|machine| machine.id) else {
+            return Answer::Refused("this key is not known here".to_owned());
+        };
+        let command = Command::ReportErased { machine, number, attempt, outcome };
+        match self.execute(id, &machine.to_string(), &command) {
             Ok(_) => Answer::Done,
             Err(refusal) => Answer::Refused(refusal.to_string()),
         }

@@ -118,6 +118,16 @@ impl World {
                     ..machine::Reimage::default()
                 },
             },
+            ["machine", "erase", name, ..] => Command::EraseMachine {
+                machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
+                how: machine::Erase { retire: flag("--retire"), ..machine::Erase::default() },
+            },
+            ["machine", "retire", name] => {
+                Command::Retire { machine: self.machine(name).ok_or_else(|| missing("machine", name))? }
+            }
+            ["machine", "unretire", name] => {
+                Command::Unretire { machine: self.machine(name).ok_or_else(|| missing("machine", name))? }
+            }
             ["host", "fence", name, rest @ ..] => {
                 let machine = self.machine(name).ok_or_else(|| missing("machine", name))?;
                 match rest {

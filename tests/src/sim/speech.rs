@@ -1,6 +1,6 @@
 //! What machines and guests ask the appliance in the simulated world, and what it answers.
 
-use fleet::wire::{Desired, Hardware, Observed, ReportReply};
+use fleet::wire::{Desired, Erased, Hardware, Observed, ReportReply};
 use fleet::{Mac, NodeId, VmId};
 
 /// Who asks: a computer or a guest on it, in one life of it. What is on its way to an earlier life is lost.
@@ -43,6 +43,10 @@ pub enum Question {
         token: String,
         step: String,
         error: String,
+    },
+    Erased {
+        key: String,
+        erased: Erased,
     },
     Certificate {
         key: String,

@@ -207,6 +207,10 @@ impl Work {
                         },
                     );
                 }
+                Phase::Erasing(_) => self.left(format!("machine {name} is being erased; cancel that first")),
+                Phase::Retired => {
+                    self.left(format!("machine {name} is retired; eli machine unretire {name} takes it back"))
+                }
                 Phase::Sighted => self.left(format!("machine {name} has not said yet what it is made of")),
                 Phase::Failed { step, .. } => self.left(format!(
                     "the installation of machine {name} failed while {step}; eli adopt {name} tries again"

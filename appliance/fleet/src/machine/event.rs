@@ -117,6 +117,18 @@ pub enum Event {
         once: Once,
         at: Timestamp,
     },
+    /// It has left for good.
+    Retired {
+        machine: MachineId,
+        #[serde(default)]
+        leftovers: Vec<String>,
+        at: Timestamp,
+    },
+    /// It is found again, and held.
+    Unretired {
+        machine: MachineId,
+        at: Timestamp,
+    },
     Removed {
         machine: MachineId,
         #[serde(default)]
@@ -150,6 +162,8 @@ impl Event {
             | Event::Late { machine, .. }
             | Event::OnceAsked { machine, .. }
             | Event::OnceBooted { machine, .. }
+            | Event::Retired { machine, .. }
+            | Event::Unretired { machine, .. }
             | Event::Removed { machine, .. } => *machine,
         }
     }
@@ -158,7 +172,9 @@ impl Event {
 impl Event {
     pub(crate) fn leftovers(&self) -> &[String] {
         match self {
-            Event::Cancelled { leftovers, .. } | Event::Removed { leftovers, .. } => leftovers,
+            Event::Cancelled { leftovers, .. }
+            | Event::Retired { leftovers, .. }
+            | Event::Removed { leftovers, .. } => leftovers,
             Event::Sighted { .. }
             | Event::Reported { .. }
             | Event::ApplianceRecorded { .. }
@@ -173,6 +189,7 @@ impl Event {
             | Event::CertificateIssued { .. }
             | Event::OnceAsked { .. }
             | Event::OnceBooted { .. }
+            | Event::Unretired { .. }
             | Event::Late { .. } => &[],
         }
     }
@@ -234,6 +251,10 @@ impl fmt::Display for Event {
             Event::OnceAsked { once: Some(once), .. } => write!(f, "At its next start it boots {once}, once"),
             Event::OnceAsked { once: None, .. } => f.write_str("At its next start it boots as usual"),
             Event::OnceBooted { once, .. } => write!(f, "Boots {once}, as it was asked to"),
+            Event::Retired { .. } => f.write_str("Retired"),
+            Event::Unretired { .. } => {
+                f.write_str("Not retired any more; it is left alone until a person adopts it")
+            }
             Event::Removed { .. } => f.write_str("Removed"),
         }
     }
@@ -298,19 +319,7 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
             });
             fleet.remove_host(*machine);
         }
-        Event::Kept { machine: id, at } => {
-            let before = fleet.machines.get(id).and_then(|machine| machine.before.clone());
-            let Some(before) = before else { return };
-            let Before { phase, system, host } = *before;
-            enter(fleet, *id, *at, |machine| {
-                machine.phase = phase;
-                machine.system = system;
-                machine.before = None;
-            });
-            if let Some(host) = host {
-                fleet.put_host(host);
-            }
-        }
+        Event::Kept { machine, at } => as_before(fleet, *machine, *at),
         Event::InstallStarted { machine, attempt, at } => {
             enter(fleet, *machine, *at, |machine| {
                 machine.before = None;
@@ -362,7 +371,44 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
             fleet.change_machine(*machine, |machine| machine.once = *once);
         }
         Event::OnceBooted { machine, .. } => fleet.change_machine(*machine, |machine| machine.once = None),
+        Event::Retired { machine, at, .. } => {
+            enter(fleet, *machine, *at, |machine| {
+                machine.phase = Phase::Retired;
+                machine.held = true;
+                machine.attempts = 0;
+                machine.once = None;
+                machine.system = None;
+                machine.disk = None;
+                machine.before = None;
+                // Nothing here answers to the certificate of its host agent any more.
+                machine.key = None;
+                machine.power.fence = None;
+                machine.power.light = false;
+                let off = Order { action: Action::Off, since: *at, trouble: None };
+                machine.power.order = machine.power.bmc.is_some().then_some(off);
+            });
+            fleet.remove_host(*machine);
+        }
+        Event::Unretired { machine, at } => enter(fleet, *machine, *at, |machine| {
+            let known = machine.hardware.is_some();
+            machine.phase = if known { Phase::Reported } else { Phase::Sighted };
+        }),
         Event::Removed { machine, .. } => remove(fleet, *machine),
+    }
+}
+
+/// What was to become of it does not; it is what it was.
+pub(super) fn as_before(fleet: &mut Fleet, id: MachineId, at: Timestamp) {
+    let before = fleet.machines.get(&id).and_then(|machine| machine.before.clone());
+    let Some(before) = before else { return };
+    let Before { phase, system, host } = *before;
+    enter(fleet, id, at, |machine| {
+        machine.phase = phase;
+        machine.system = system;
+        machine.before = None;
+    });
+    if let Some(host) = host {
+        fleet.put_host(host);
     }
 }
 

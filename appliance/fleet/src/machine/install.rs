@@ -22,7 +22,9 @@ impl Machine {
             | Phase::Installing { .. }
             | Phase::Installed
             | Phase::Ready
-            | Phase::Failed { .. } => None,
+            | Phase::Failed { .. }
+            | Phase::Erasing(_)
+            | Phase::Retired => None,
         }
     }
 }
@@ -42,6 +44,15 @@ pub(crate) fn adopt(
             return Err(Refusal::Conflict(format!(
                 "{} has not said yet what it is made of; wait until it has started from the network",
                 machine.name
+            )));
+        }
+        Phase::Erasing(_) => {
+            return Err(Refusal::Conflict(format!("{} is being erased; cancel that first", machine.name)));
+        }
+        Phase::Retired => {
+            return Err(Refusal::Conflict(format!(
+                "{} is retired; take it back first: eli machine unretire {}",
+                machine.name, machine.name
             )));
         }
         Phase::Adopted { .. } | Phase::Installing { .. } | Phase::Installed | Phase::Ready => {

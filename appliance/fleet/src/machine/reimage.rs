@@ -84,7 +84,10 @@ fn may_be_reimaged(fleet: &Fleet, machine: &Machine, order: &Reimage) -> Result<
                 machine.phase.word()
             ));
         }
-        Phase::Adopted { .. } | Phase::Installing { .. } => {
+        Phase::Retired => {
+            return conflict(format!("{name} is retired; take it back first: eli machine unretire {name}"));
+        }
+        Phase::Adopted { .. } | Phase::Installing { .. } | Phase::Erasing(_) => {
             return conflict(format!("{name} is {} already; cancel that first", machine.phase.word()));
         }
     }

@@ -1,6 +1,6 @@
 //! Cancelling what goes on with a machine, and forgetting a machine with all that is left over said.
 
-use super::{Event, Machine, Phase, find};
+use super::{Event, Machine, Phase, erase, find};
 use crate::{Ctx, Fleet, MachineId, Refusal, host, lease, power, service, vm};
 
 pub(crate) fn cancel(fleet: &Fleet, id: MachineId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
@@ -13,11 +13,20 @@ pub(crate) fn cancel(fleet: &Fleet, id: MachineId, ctx: Ctx) -> Result<Vec<crate
             return Ok(power.into_iter().chain([kept]).collect());
         }
         Phase::Adopted { .. } => Vec::new(),
+        Phase::Erasing(erasing) => {
+            let event = erase::cancel(machine, erasing, ctx)?;
+            return Ok(power.into_iter().chain([event]).collect());
+        }
         Phase::Installing { disk, .. } => vec![
             format!("an installation that is under way on {} ends by itself and is not taken", machine.name),
             format!("what it wrote stays on {disk}"),
         ],
-        Phase::Sighted | Phase::Reported | Phase::Installed | Phase::Ready | Phase::Failed { .. }
+        Phase::Sighted
+        | Phase::Reported
+        | Phase::Installed
+        | Phase::Ready
+        | Phase::Failed { .. }
+        | Phase::Retired
             if power.is_some() =>
         {
             return Ok(power.into_iter().collect());
@@ -25,7 +34,12 @@ pub(crate) fn cancel(fleet: &Fleet, id: MachineId, ctx: Ctx) -> Result<Vec<crate
         Phase::Ready if fleet.hosts.get(&id).is_some_and(|host| host.draining_since.is_some()) => {
             return host::undrain(fleet, id, ctx);
         }
-        Phase::Sighted | Phase::Reported | Phase::Installed | Phase::Ready | Phase::Failed { .. } => {
+        Phase::Sighted
+        | Phase::Reported
+        | Phase::Installed
+        | Phase::Ready
+        | Phase::Failed { .. }
+        | Phase::Retired => {
             return Err(Refusal::Conflict(format!(
                 "{} is {}; nothing goes on with it that could be cancelled",
                 machine.name,
@@ -103,7 +117,13 @@ fn nothing_in_the_way(fleet: &Fleet, machine: &Machine) -> Result<(), Refusal> {
 fn leftovers(machine: &Machine) -> Vec<String> {
     let name = &machine.name;
     let mut leftovers = match &machine.phase {
-        Phase::Sighted | Phase::Reported | Phase::Adopted { .. } => Vec::new(),
+        Phase::Sighted | Phase::Reported | Phase::Adopted { .. } | Phase::Retired => Vec::new(),
+        Phase::Erasing(erasing) => match erasing.current() {
+            Some(current) => {
+                vec![format!("{} goes on being erased until {name} is switched off", current.disk)]
+            }
+            None => Vec::new(),
+        },
         Phase::Installing { disk, .. } => vec![
             format!("an installation that is under way on {name} ends by itself and is not taken"),
             format!("what it wrote stays on {disk}"),

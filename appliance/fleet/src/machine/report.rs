@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::disk::{Expected, still_there, target, target_disk};
-use super::{By, Event, Machine, Phase, by_mac, by_name};
+use super::{By, Event, Machine, Phase, by_mac, by_name, erase};
 use crate::wire::Hardware;
 use crate::{Ctx, Fleet, Mac, MachineId, Refusal, lease, site};
 
@@ -51,6 +51,10 @@ pub(crate) fn report(
             "{} is installed already; reimage it if it is to be installed again",
             machine.name
         )));
+    }
+    // Nothing of it is taken up; a person takes it back first.
+    if known.as_ref().is_some_and(|machine| machine.phase == Phase::Retired) {
+        return Ok(events);
     }
     let id = known.as_ref().map_or(MachineId(fleet.last_machine + 1), |machine| machine.id);
     let same = known.as_ref().is_some_and(|machine| {
@@ -116,7 +120,17 @@ pub(crate) fn report(
             };
             happen(&mut fleet, crate::Event::Machine(failed));
         }
-        Phase::Sighted | Phase::Reported | Phase::Installed | Phase::Ready | Phase::Failed { .. } => {}
+        Phase::Erasing(_) => {
+            for event in erase::next(&machine, hardware, key, ctx) {
+                happen(&mut fleet, crate::Event::Erase(event));
+            }
+        }
+        Phase::Sighted
+        | Phase::Reported
+        | Phase::Installed
+        | Phase::Ready
+        | Phase::Failed { .. }
+        | Phase::Retired => {}
     }
     Ok(events)
 }

@@ -108,7 +108,9 @@ fn runs_nothing_twice(machine: &Machine) -> Result<(), Refusal> {
         | Phase::Reported
         | Phase::Adopted { .. }
         | Phase::Installing { .. }
-        | Phase::Failed { .. } => {
+        | Phase::Failed { .. }
+        | Phase::Erasing(_)
+        | Phase::Retired => {
             return Err(Refusal::Conflict(format!(
                 "{name} is {} and carries nothing that could run twice; switch it off, or cancel what goes on with it",
                 machine.phase.word()

@@ -97,6 +97,14 @@ fn may_be_switched(fleet: &Fleet, machine: &Machine, action: Action, force: bool
             vms.join(", ")
         )));
     }
+    if let Phase::Erasing(erasing) = &machine.phase
+        && let Some(current) = erasing.current()
+    {
+        return Err(Refusal::Conflict(format!(
+            "{} of {name} is being erased; cancel that first, or switch it by force",
+            current.disk
+        )));
+    }
     if let Phase::Installing { disk, .. } = &machine.phase {
         return Err(Refusal::Conflict(format!(
             "{name} is being installed on {disk}; cancel that first, or switch it by force"

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Operation;
 use crate::api::{
-    Changed, Force, consoles, document, events, history, hosts, machines, many, networks, packages, patch,
+    Changed, Force, consoles, document, erase, events, history, hosts, machines, many, networks, packages, patch,
     plan, power, query, racks, replay, services, session, sessions, state, switches, systems, timeline,
     users, vms, webhooks,
 };
@@ -35,6 +35,7 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
         ("GET", "/machines") => page("The page of the machines"),
         ("GET", "/machines/{id}") => page("The page of a machine"),
         ("GET", "/machines/{id}/console") => page("The page of a console of a machine"),
+        ("GET", "/machines/{id}/erasures") => page("What was erased of a machine, to be printed"),
         ("GET", "/hosts") => page("The page of the hosts"),
         ("GET", "/vms") => page("The page of the VMs"),
         ("GET", "/vms/{id}") => page("The page of a VM"),
@@ -145,6 +146,15 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
         ("POST", "/api/v1/machines/{id}/unfence") => {
             changes("Lets a machine run again").takes::<power::Unfence>()
         }
+        ("POST", "/api/v1/machines/{id}/erase") => {
+            changes("Erases disks of a machine").takes::<erase::Erase>()
+        }
+        ("GET", "/api/v1/machines/{id}/erasures") => says(
+            "Certificates of what was erased of a machine, whether it is still there or not, oldest first",
+        )
+        .answers::<Vec<erase::Signed>>(),
+        ("POST", "/api/v1/machines/{id}/retire") => changes("A machine leaves for good, and is remembered"),
+        ("POST", "/api/v1/machines/{id}/unretire") => changes("Takes a retired machine back"),
         ("POST", "/api/v1/machines/{id}/reimage") => {
             changes("Installs a machine anew").takes::<power::Again>()
         }

@@ -4,14 +4,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fleet::Mac;
-use fleet::wire::{Failed, Hardware, Installed, Instruction, Progress, Report};
+use fleet::wire::{
+    EraseDisk, EraseOutcome, Erased, Failed, Hardware, Installed, Instruction, Progress, Report,
+};
 use nix::sys::reboot::{RebootMode, reboot};
 use pxe::kickstart::{self, Ending, Kickstart};
 use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::task::JoinHandle;
 
 use crate::client::{Backoff, Client, ClientError};
 use crate::cmdline::Appliance;
 use crate::console::{say, say_error};
+use crate::erase::{self, EraseFailed};
 use crate::identity::Identity;
 use crate::install::{InstallFailed, Installation, Progress as Hear};
 use crate::inventory;
@@ -67,6 +71,12 @@ pub async fn run(appliance: &Appliance, boot_mac: Option<Mac>) -> anyhow::Result
                 // It failed, and both the screen and the appliance have heard why. The next report says what now.
                 tokio::time::sleep(PAUSE).await;
             }
+            Instruction::Erase(job) => {
+                say(format_args!("{} is to be erased.", job.disk));
+                said.clear();
+                erase(&client, *job).await;
+                tokio::time::sleep(PAUSE).await;
+            }
             Instruction::Reboot => super::restart().await,
         }
     }
@@ -82,6 +92,54 @@ fn hear_neighbours() -> Neighbours {
         }
     });
     neighbours
+}
+
+/// One disk. The next report says what now.
+async fn erase(client: &Client, job: EraseDisk) {
+    let EraseDisk { number, attempt, .. } = job;
+    let disk = job.disk.to_string();
+    let (lines, teller) = tell(client);
+    // It blocks for hours, and the appliance is to hear how far it is.
+    let worked =
+        tokio::task::spawn_blocking(move || erase::erase(&job, &mut Teller { lines, last: None })).await;
+    told(teller).await;
+    let outcome = match worked {
+        Ok(Ok(proof)) => {
+            say(format_args!("{disk} is erased: {proof}"));
+            EraseOutcome::Done(proof)
+        }
+        Ok(Err(EraseFailed { step, error })) => {
+            let error = format!("{error:#}");
+            say(format_args!("{disk} is not erased ({step}): {error}"));
+            EraseOutcome::Failed { step, error }
+        }
+        Err(panic) => EraseOutcome::Failed { step: "erasing it".to_owned(), error: panic.to_string() },
+    };
+    let erased = Erased { number, attempt, outcome };
+    if let Err(error) = until_heard(|| client.erased(&erased)).await {
+        say_error(&error.into());
+    }
+}
+
+/// Told in the background: what the appliance thinks of a step must not hold the next one up.
+fn tell(client: &Client) -> (UnboundedSender<Progress>, JoinHandle<()>) {
+    let (lines, mut waiting) = mpsc::unbounded_channel::<Progress>();
+    let client = client.clone();
+    let teller = tokio::spawn(async move {
+        while let Some(progress) = waiting.recv().await {
+            if let Err(error) = client.progress(&progress).await {
+                say_error(&error.into());
+            }
+        }
+    });
+    (lines, teller)
+}
+
+/// All that was said is to be on the timeline before the word that it is done.
+async fn told(teller: JoinHandle<()>) {
+    if tokio::time::timeout(Duration::from_secs(30), teller).await.is_err() {
+        say("The appliance is slow to hear about the steps.");
+    }
 }
 
 /// Returns only when the installation failed.
@@ -116,25 +174,10 @@ async fn carry_out(
         .await
         .map_err(|error| InstallFailed { step: "fetching the kickstart file".to_owned(), error })?;
 
-    // Told in the background: what the appliance thinks of a step must not hold the next one up.
-    let (lines, mut waiting) = mpsc::unbounded_channel::<Progress>();
-    let teller = {
-        let client = client.clone();
-        tokio::spawn(async move {
-            while let Some(progress) = waiting.recv().await {
-                if let Err(error) = client.progress(&progress).await {
-                    say_error(&error.into());
-                }
-            }
-        })
-    };
+    let (lines, teller) = tell(client);
     let installation = Installation { kickstart: &kickstart, reported: hardware, appliance, identity };
     let done = installation.run(&mut Teller { lines, last: None }).await;
-    // All that was said is to be on the timeline before the word that it is done.
-    let told = tokio::time::timeout(Duration::from_secs(30), teller).await;
-    if told.is_err() {
-        say("The appliance is slow to hear about the steps.");
-    }
+    told(teller).await;
     done?;
 
     say("Everything is on the disk. Phoning home …");
