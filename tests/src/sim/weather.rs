@@ -116,8 +116,6 @@ fn deed(chance: &mut ChaCha8Rng, names: &[String], off: &mut Vec<String>) -> Str
         27 => format!("try {eli} vm create {vm} --anew"),
         28 if chance.random_bool(0.3) => format!("bmc {name} silent"),
         28 if chance.random_bool(0.5) => format!("try {eli} machine reimage {name}"),
-        28 if chance.random_bool(0.3) => format!("try {eli} machine erase {name}"),
-        28 if chance.random_bool(0.2) => format!("try {eli} machine retire {name}"),
         28 => format!("try {eli} machine power {name} cycle --force"),
         _ if chance.random_bool(0.5) => format!("try {eli} host fence {name}"),
         _ => format!("try {eli} host unfence {name}"),
