@@ -5,8 +5,8 @@
 
 pub mod actions;
 pub mod assets;
-pub mod consoles;
 pub mod certificate;
+pub mod consoles;
 mod error;
 pub mod gantt;
 pub mod history;

@@ -11,9 +11,9 @@ use fleet::user::Role;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
-    consoles, document, erase, events, guard, history, hosts, machines, many, networks, once, openapi, packages,
-    plan, policy, power, query, racks, replay, services, session, sessions, state, support, switches,
-    systems, timeline, users, versions, vms, webhooks,
+    consoles, document, erase, events, guard, history, hosts, machines, many, networks, once, openapi,
+    packages, plan, policy, power, query, racks, replay, services, session, sessions, state, support,
+    switches, systems, timeline, users, versions, vms, webhooks,
 };
 use crate::{App, metrics, web};
 

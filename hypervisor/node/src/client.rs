@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use fleet::NodeId;
 use fleet::wire::{
-    CONSOLE_PROTOCOL, CertificateReply, CertificateRequest, ConsoleTrouble, Desired, Erased, Failed, Installed,
-    Observed, Progress, Report, ReportReply, Said,
+    CONSOLE_PROTOCOL, CertificateReply, CertificateRequest, ConsoleTrouble, Desired, Erased, Failed,
+    Installed, Observed, Progress, Report, ReportReply, Said,
 };
 use reqwest::{Method, Response, StatusCode, header};
 use rustls::{ClientConfig, RootCertStore, crypto::ring, version::TLS13};

@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::Operation;
 use crate::api::{
-    Changed, Force, consoles, document, erase, events, history, hosts, machines, many, networks, packages, patch,
-    plan, power, query, racks, replay, services, session, sessions, state, switches, systems, timeline,
-    users, vms, webhooks,
+    Changed, Force, consoles, document, erase, events, history, hosts, machines, many, networks, packages,
+    patch, plan, power, query, racks, replay, services, session, sessions, state, switches, systems,
+    timeline, users, vms, webhooks,
 };
 use crate::store::Entry;
 
