@@ -55,6 +55,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         bmcs: Arc::new(bmc::Bmcs::new(bmc::Settings::default())),
         powers: Arc::default(),
         consoles: Arc::default(),
+        glances: Arc::default(),
         wires: Arc::new(Wires::of(&found)),
     };
     if let Some(served) = &found.serve

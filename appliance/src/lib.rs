@@ -66,6 +66,8 @@ pub struct App {
     pub wires: Arc<network::Wires>,
     /// Consoles that somebody looks at.
     pub consoles: Arc<consoles::Consoles>,
+    /// What every page says of the whole site.
+    pub glances: Arc<web::glance::Glances>,
 }
 
 impl App {

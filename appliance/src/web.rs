@@ -9,7 +9,9 @@ pub mod certificate;
 pub mod consoles;
 mod error;
 pub mod gantt;
+pub mod glance;
 pub mod history;
+pub mod kept;
 pub mod list;
 pub mod live;
 pub mod look;
@@ -21,6 +23,7 @@ pub mod problem;
 pub mod show;
 pub mod thing;
 pub mod views;
+mod word;
 
 pub use error::Error;
 

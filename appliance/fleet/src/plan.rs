@@ -70,7 +70,7 @@ pub struct Waiting {
 }
 
 /// As JSON and text its id: `m1`, `v2`, `s3`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Subject {
     Machine(MachineId),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
 use super::{Changed, Json, machines};
+use crate::web::glance::Glance;
 use crate::web::list::Scene;
 use crate::web::look::View;
 use crate::web::{self, nouns};
@@ -100,7 +101,8 @@ fn subjects(app: &App, fleet: &Fleet, many: &Many) -> Result<Vec<Subject>, web::
         return subjects.collect();
     };
     let (plan, observed) = (app.core.plan(), app.core.observed());
-    let scene = Scene { fleet, plan: &plan, observed: &observed };
+    let glance = Glance::of(fleet, &plan);
+    let scene = Scene { fleet, plan: &plan, observed: &observed, hinted: &glance.hinted };
     let mut subjects: Vec<Subject> = match View::at_address(address) {
         Some(View::Machines(look)) => {
             nouns::machines(scene, &look).into_all().map(|it| Subject::Machine(it.id)).collect()

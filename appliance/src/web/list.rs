@@ -2,13 +2,14 @@
 //!
 //! A list goes over its nouns once, where they stand in memory; documents are made of those that are shown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
 
-use fleet::{Fleet, Mac, Observed, Plan};
+use fleet::{Fleet, Mac, Observed, Plan, Subject};
 
 use super::look::Look;
 use super::order::{self, Key, natural};
+use super::word::Word;
 
 /// What a list looks at.
 #[derive(Clone, Copy)]
@@ -16,6 +17,8 @@ pub struct Scene<'a> {
     pub fleet: &'a Fleet,
     pub plan: &'a Plan,
     pub observed: &'a Observed,
+    /// What a person could do something about.
+    pub hinted: &'a HashSet<Subject>,
 }
 
 /// Something that there is a list of.
@@ -32,43 +35,6 @@ pub trait Noun {
     fn key(&self, column: &str, scene: Scene<'_>) -> Key;
 }
 
-/// A word that is looked for, in lower case.
-#[derive(Debug)]
-pub struct Word {
-    pub text: String,
-    /// Those whose addresses have it in them.
-    holders: BTreeSet<Mac>,
-    is_of_mac: bool,
-}
-
-impl Word {
-    fn all(question: &str, fleet: &Fleet) -> Vec<Word> {
-        question.split_whitespace().map(|word| Word::new(word.to_lowercase(), fleet)).collect()
-    }
-
-    fn new(text: String, fleet: &Fleet) -> Word {
-        let is_of_address = text.contains('.') && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        let given = fleet.leases.given.by_address().filter(|_| is_of_address);
-        let holders = given.filter(|(address, _)| address.to_string().contains(&text)).map(|(_, mac)| mac);
-        let is_of_mac = text.contains(':') && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b':');
-        Word { holders: holders.collect(), is_of_mac, text }
-    }
-
-    pub fn is_in(&self, text: &str) -> bool {
-        text.contains(&self.text)
-    }
-
-    /// Of what is not in lower case already.
-    pub fn is_in_any_case(&self, text: &str) -> bool {
-        text.to_lowercase().contains(&self.text)
-    }
-
-    /// In a MAC address or in an address that it has.
-    pub fn is_of(&self, mac: Mac) -> bool {
-        self.holders.contains(&mac) || (self.is_of_mac && mac.to_string().contains(&self.text))
-    }
-}
-
 /// Those that are found, and how many there are.
 #[derive(Debug)]
 pub struct Found<'a, N> {
@@ -81,8 +47,9 @@ pub struct Found<'a, N> {
 pub fn find<'a, N: Noun>(scene: Scene<'_>, nouns: impl Iterator<Item = &'a N>, look: &Look) -> Found<'a, N> {
     let words = Word::all(&look.q, scene.fleet);
     let (column, _) = look.order();
+    let all = if words.is_empty() { nouns.size_hint().0 } else { 0 };
     let mut found = Found {
-        found: Vec::new(),
+        found: Vec::with_capacity(all),
         counts: N::STATES.iter().map(|state| (*state, 0)).collect(),
         asking: 0,
         all: 0,

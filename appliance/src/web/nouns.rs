@@ -9,12 +9,13 @@ use fleet::service::{self, Service};
 use fleet::vm::{self, Vm};
 use fleet::{MachineId, Subject, host};
 
-use super::list::{Found, Noun, Scene, Word, by_state, find};
+use super::list::{Found, Noun, Scene, by_state, find};
 use super::look::Look;
 use super::order::Key;
+use super::word::Word;
 
 fn has_hint(scene: Scene<'_>, subject: Subject) -> bool {
-    scene.plan.waiting_of(subject).iter().any(|waiting| waiting.hint.is_some())
+    scene.hinted.contains(&subject)
 }
 
 impl Noun for Machine {
@@ -60,7 +61,7 @@ impl Noun for Machine {
         let own =
             || scene.fleet.site.as_ref().filter(|_| self.appliance).map(|site| site.address.to_string());
         word.is_in(&self.name)
-            || self.id.to_string() == word.text
+            || word.is_id('m', self.id.0)
             || self.macs.iter().any(|mac| word.is_of(*mac))
             || told().is_some()
             || own().is_some_and(|address| word.is_in(&address))
@@ -131,7 +132,7 @@ impl Noun for Vm {
     }
 
     fn has(&self, word: &Word, _: Scene<'_>) -> bool {
-        word.is_in(&self.name) || word.is_of(self.mac) || is_id(&word.text, 'v', self.id.0)
+        word.is_in(&self.name) || word.is_of(self.mac) || word.is_id('v', self.id.0)
     }
 
     fn key(&self, column: &str, scene: Scene<'_>) -> Key {
@@ -165,7 +166,7 @@ impl Noun for Service {
     }
 
     fn has(&self, word: &Word, _: Scene<'_>) -> bool {
-        word.is_in(&self.name) || word.is_in(&self.url()) || is_id(&word.text, 's', self.id.0)
+        word.is_in(&self.name) || word.is_in(&self.url()) || word.is_id('s', self.id.0)
     }
 
     fn key(&self, column: &str, _: Scene<'_>) -> Key {
@@ -175,11 +176,6 @@ impl Noun for Service {
             _ => Key::name(&self.name),
         }
     }
-}
-
-/// Without writing each id out.
-fn is_id(text: &str, prefix: char, number: u64) -> bool {
-    text.strip_prefix(prefix).is_some_and(|digits| digits.parse() == Ok(number))
 }
 
 pub fn machines<'a>(scene: Scene<'a>, look: &Look) -> Found<'a, Machine> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fleet::{Fleet, MachineId, Subject, Timestamp, VmId, host, lease, machine, subnet};
 
+use super::glance::Counts;
 use super::list::{NEEDS, Noun, Scene};
 use super::show::{self, Tone};
 use super::{gantt, nouns};
@@ -41,41 +42,7 @@ pub struct Progress {
     pub left: Option<String>,
 }
 
-/// How many there are of each noun, for the navigation.
-#[derive(Debug, Clone, Default)]
-pub struct Counts {
-    pub machines: usize,
-    pub hosts: usize,
-    pub vms: usize,
-    pub services: usize,
-    /// Of what the lists show, what waits for a person.
-    pub machines_asking: usize,
-    pub vms_asking: usize,
-    pub services_asking: usize,
-}
-
-impl Counts {
-    pub fn of(scene: Scene<'_>) -> Counts {
-        let Scene { fleet, plan, .. } = scene;
-        let mut counts = Counts {
-            machines: fleet.machines.len(),
-            hosts: fleet.hosts.len(),
-            vms: fleet.vms.len(),
-            services: fleet.services.len(),
-            ..Counts::default()
-        };
-        for subject in plan.subjects.keys() {
-            match subject {
-                Subject::Machine(id) => counts.machines_asking += asks(fleet.machines.get(id), scene),
-                Subject::Vm(id) => counts.vms_asking += asks(fleet.vms.get(id), scene),
-                Subject::Service(id) => counts.services_asking += asks(fleet.services.get(id), scene),
-            }
-        }
-        counts
-    }
-}
-
-fn asks<N: Noun>(noun: Option<&Arc<N>>, scene: Scene<'_>) -> usize {
+pub fn asks<N: Noun>(noun: Option<&Arc<N>>, scene: Scene<'_>) -> usize {
     usize::from(noun.is_some_and(|noun| noun.asks(scene)))
 }
 

@@ -14,9 +14,11 @@ use fleet::{Fleet, MachineId, Observed, Plan, Timestamp, vm};
 
 use super::actions::Offers;
 use super::gantt::Chart;
+use super::glance::{Counts, Glance};
+use super::kept::Kept;
 use super::list::{Frame, Scene};
 use super::look::{Look, View};
-use super::overview::{Capacity, Counts, Lines};
+use super::overview::{Capacity, Lines};
 use super::thing::Compared;
 use super::{Error, actions, assets, history, list, nouns, overview, thing};
 use crate::api::guard::Person;
@@ -212,7 +214,7 @@ pub async fn page(
 ) -> Result<Response, Error> {
     let view = View::of(&uri);
     let Some(view) = view else { return Err(Error::refused(StatusCode::NOT_FOUND, "there is no such page")) };
-    let mut seen = look(&app, &view).await?;
+    let mut seen = look(&app, &view, &mut Kept::default()).await?;
     if view == View::Users {
         seen.columns.push(vec![own_sessions(&app, &person).await?]);
     }
@@ -240,29 +242,33 @@ struct Moment {
     fleet: Arc<Fleet>,
     plan: Arc<Plan>,
     observed: Arc<Observed>,
+    glance: Arc<Glance>,
 }
 
 impl Moment {
     fn of(app: &App) -> Moment {
-        Moment { fleet: app.core.fleet(), plan: app.core.plan(), observed: app.core.observed() }
+        let (fleet, plan, observed) = (app.core.fleet(), app.core.plan(), app.core.observed());
+        let glance = app.glances.of(&fleet, &plan);
+        Moment { fleet, plan, observed, glance }
     }
 
     fn scene(&self) -> Scene<'_> {
-        Scene { fleet: &self.fleet, plan: &self.plan, observed: &self.observed }
+        let Moment { fleet, plan, observed, glance } = self;
+        Scene { fleet, plan, observed, hinted: &glance.hinted }
     }
 }
 
-pub async fn look(app: &App, view: &View) -> Result<Seen, Error> {
+pub async fn look(app: &App, view: &View, kept: &mut Kept) -> Result<Seen, Error> {
     let moment = Moment::of(app);
     let scene = moment.scene();
-    let counts = Counts::of(scene);
+    let counts = &moment.glance.counts;
     let mut found = true;
     let mut title = view.title().to_owned();
     let columns = match view {
-        View::Overview => overview_of(app, scene, &counts).await?,
+        View::Overview => overview_of(app, scene, counts).await?,
         View::Machines(look) => vec![vec![machines_of(app, scene, look)?]],
         View::Hosts(look) => vec![vec![hosts_of(scene, look)?]],
-        View::Vms(look) => vec![vec![vms_of(scene, look)?]],
+        View::Vms(look) => vec![vec![vms_of(&moment, look, kept)?]],
         View::Services(look) => vec![vec![services_of(scene, look)?, packages_of(scene)?]],
         View::Systems => systems_of(scene.fleet)?,
         View::Networks(look) => networks_of(app, scene, look)?,
@@ -298,7 +304,7 @@ pub async fn look(app: &App, view: &View) -> Result<Seen, Error> {
         }
     };
     let frame = vec![
-        Section::of("head", &Head { here: view.path(), items: items(&counts) })?,
+        Section::of("head", &Head { here: view.path(), items: items(counts) })?,
         Section::of("banners", &Banners { daemon: state::daemon(app) })?,
     ];
     Ok(Seen { title, frame, columns, found })
@@ -336,8 +342,9 @@ fn hosts_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
     Section::of("hosts", &Hosts { rows: rows.collect(), frame })
 }
 
-fn vms_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
-    let (shown, frame) = nouns::vms(scene, look).page(scene, look, "/vms");
+fn vms_of(moment: &Moment, look: &Look, kept: &mut Kept) -> Result<Section, Error> {
+    let scene = moment.scene();
+    let (shown, frame) = kept.vms(&moment.fleet, scene, look);
     let rows = shown.into_iter().map(|vm| vms::document(scene.fleet, vm, scene.plan)).collect();
     let host = look.on.parse::<MachineId>().ok().and_then(|id| scene.fleet.machines.get(&id));
     let on = host.map(|host| {

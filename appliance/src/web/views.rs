@@ -8,6 +8,7 @@ use fleet::{Fleet, Plan};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::kept::Kept;
 use super::look::View;
 use super::pages::{self, Seen};
 use crate::App;
@@ -53,12 +54,13 @@ impl Views {
         let mut changes = app.core.changes();
         let mut last = None;
         let mut seen = None;
+        let mut kept = Kept::default();
         loop {
             let revision = *changes.borrow_and_update();
             let begun = Instant::now();
             let decided = Decided::of(&app);
             if last.is_none() || !view.is_of_decisions() || last.as_ref() != Some(&decided) {
-                match pages::look(&app, &view).await {
+                match pages::look(&app, &view, &mut kept).await {
                     Ok(looked) => seen = Some(Arc::new(looked)),
                     // Most likely the database is away; the next change looks again.
                     Err(error) => tracing::warn!(?error, "A page could not be rendered: {address}"),

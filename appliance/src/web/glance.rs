@@ -1,0 +1,82 @@
+//! What every page says of the whole site: worked out once for each plan, and not for each page.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use fleet::{Fleet, Observed, Plan, Subject};
+
+use super::list::Scene;
+use super::overview::asks;
+
+/// How many there are of each noun, for the navigation.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    pub machines: usize,
+    pub hosts: usize,
+    pub vms: usize,
+    pub services: usize,
+    /// Of what the lists show, what waits for a person.
+    pub machines_asking: usize,
+    pub vms_asking: usize,
+    pub services_asking: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct Glance {
+    pub counts: Counts,
+    /// What a person could do something about.
+    pub hinted: HashSet<Subject>,
+}
+
+impl Glance {
+    pub fn of(fleet: &Fleet, plan: &Plan) -> Glance {
+        let hinted = plan.subjects.iter().filter(|(_, item)| item.waiting.iter().any(|it| it.hint.is_some()));
+        let hinted: HashSet<Subject> = hinted.map(|(subject, _)| *subject).collect();
+        let scene = Scene { fleet, plan, observed: &Observed::default(), hinted: &hinted };
+        let mut counts = Counts {
+            machines: fleet.machines.len(),
+            hosts: fleet.hosts.len(),
+            vms: fleet.vms.len(),
+            services: fleet.services.len(),
+            ..Counts::default()
+        };
+        for subject in plan.subjects.keys() {
+            match subject {
+                Subject::Machine(id) => counts.machines_asking += asks(fleet.machines.get(id), scene),
+                Subject::Vm(id) => counts.vms_asking += asks(fleet.vms.get(id), scene),
+                Subject::Service(id) => counts.services_asking += asks(fleet.services.get(id), scene),
+            }
+        }
+        Glance { counts, hinted }
+    }
+}
+
+/// The last one.
+#[derive(Debug, Default)]
+pub struct Glances(Mutex<Option<Known>>);
+
+#[derive(Debug)]
+struct Known {
+    fleet: Arc<Fleet>,
+    plan: Arc<Plan>,
+    glance: Arc<Glance>,
+}
+
+impl Glances {
+    pub fn of(&self, fleet: &Arc<Fleet>, plan: &Arc<Plan>) -> Arc<Glance> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = &*known
+            && Arc::ptr_eq(&known.fleet, fleet)
+            && Arc::ptr_eq(&known.plan, plan)
+        {
+            return Arc::clone(&known.glance);
+        }
+        let glance = Arc::new(Glance::of(fleet, plan));
+        *known = Some(Known {
+            fleet: Arc::clone(fleet),
+            plan: Arc::clone(plan),
+            glance: Arc::clone(&glance),
+        });
+        glance
+    }
+}
