@@ -4,6 +4,7 @@
 //! things. Times are milliseconds since 1970-01-01T00:00:00Z; errors are `application/problem+json`
 //! ([`crate::web::problem`]).
 
+pub mod check;
 pub mod consoles;
 pub mod document;
 pub mod erase;

@@ -35,6 +35,7 @@ pub fn router(app: App) -> axum::Router {
         .route("/node/installed", post(machine::installed))
         .route("/node/failed", post(machine::failed))
         .route("/node/erased", post(machine::erased))
+        .route("/node/checked", post(machine::checked))
         .route("/node/certificate", post(member::certificate))
         .route("/node/{id}/desired", get(member::desired))
         .route("/node/{id}/observed", post(member::observed))

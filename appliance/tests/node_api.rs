@@ -68,6 +68,7 @@ impl Site {
             bmcs: Arc::new(appliance::bmc::Bmcs::new(appliance::bmc::Settings::default())),
             powers: Arc::default(),
             consoles: Arc::default(),
+            glances: Arc::default(),
             core,
         };
         artifacts(&app.files);

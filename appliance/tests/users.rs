@@ -75,6 +75,7 @@ const WHO: &str = "
     operator POST   /api/v1/machines/{id}/unfence
     operator POST   /api/v1/machines/{id}/reimage
     operator POST   /api/v1/machines/{id}/erase
+    operator POST   /api/v1/machines/{id}/check
     viewer   GET    /api/v1/machines/{id}/erasures
     operator POST   /api/v1/machines/{id}/retire
     operator POST   /api/v1/machines/{id}/unretire

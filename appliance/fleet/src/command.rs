@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{Mac, MachineId, NodeId, ServiceId, Timestamp, VmId};
 use crate::rack::{Occupant, Place};
 use crate::switch::Socket;
-use crate::wire::{Capacity, EraseOutcome, Hardware, Neighbour};
+use crate::wire::{Capacity, DiskChecked, EraseOutcome, Hardware, Neighbour};
 use crate::{
     Event, Fleet, Subject, host, lease, machine, medium, package, power, profile, rack, restore, service,
     site, subnet, switch, user, vm,
@@ -169,6 +169,17 @@ pub enum Command {
         number: u32,
         attempt: u32,
         outcome: EraseOutcome,
+    },
+    /// Has all disks of a machine read from end to end, or no more.
+    CheckDisks {
+        machine: MachineId,
+        on: bool,
+    },
+    /// What a machine says came of it.
+    ReportChecked {
+        machine: MachineId,
+        number: u32,
+        disks: Vec<DiskChecked>,
     },
     /// It leaves for good, and is remembered.
     Retire {
@@ -452,6 +463,10 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::EraseMachine { machine, how } => machine::ask_erase(fleet, *machine, how, ctx),
         Command::ReportErased { machine, number, attempt, outcome } => {
             machine::erased(fleet, *machine, *number, *attempt, outcome, ctx)
+        }
+        Command::CheckDisks { machine, on } => machine::ask_check(fleet, *machine, *on, ctx),
+        Command::ReportChecked { machine, number, disks } => {
+            machine::checked(fleet, *machine, *number, disks, ctx)
         }
         Command::Retire { machine } => machine::retire(fleet, *machine, ctx),
         Command::Unretire { machine } => machine::unretire(fleet, *machine, ctx),

@@ -17,6 +17,7 @@ pub enum Event {
     Machine(machine::Event),
     Power(power::Event),
     Erase(machine::EraseEvent),
+    Check(machine::CheckEvent),
     Host(host::Event),
     Vm(vm::Event),
     Package(package::Event),
@@ -42,6 +43,7 @@ impl Event {
             Event::Machine(event) => event.machine().to_string(),
             Event::Power(event) => event.machine().to_string(),
             Event::Erase(event) => event.machine().to_string(),
+            Event::Check(event) => event.machine().to_string(),
             Event::Host(event) => event.machine().to_string(),
             Event::Vm(event) => event.vm().to_string(),
             Event::Package(event) => event.name().to_owned(),
@@ -62,6 +64,7 @@ impl Event {
             Event::Machine(event) => Some(Subject::Machine(event.machine())),
             Event::Power(event) => Some(Subject::Machine(event.machine())),
             Event::Erase(event) => Some(Subject::Machine(event.machine())),
+            Event::Check(event) => Some(Subject::Machine(event.machine())),
             Event::Host(event) => Some(Subject::Machine(event.machine())),
             Event::Vm(event) => Some(Subject::Vm(event.vm())),
             Event::Service(event) => Some(Subject::Service(event.service())),
@@ -92,7 +95,12 @@ impl Event {
             Event::Medium(event) => event.leftovers(),
             Event::Profile(event) => event.leftovers(),
             Event::Subnet(event) => event.leftovers(),
-            Event::Site(_) | Event::Lease(_) | Event::Host(_) | Event::User(_) | Event::Restore(_) => &[],
+            Event::Site(_)
+            | Event::Lease(_)
+            | Event::Check(_)
+            | Event::Host(_)
+            | Event::User(_)
+            | Event::Restore(_) => &[],
         }
     }
 
@@ -112,6 +120,7 @@ impl Event {
             Event::Machine(event) => event.to_string(),
             Event::Power(event) => event.to_string(),
             Event::Erase(event) => event.to_string(),
+            Event::Check(event) => event.to_string(),
             Event::Host(event) => event.to_string(),
             Event::Vm(event) => event.to_string(),
             Event::Package(event) => event.to_string(),
@@ -135,6 +144,7 @@ pub fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::Machine(event) => machine::evolve(fleet, event),
         Event::Power(event) => power::evolve(fleet, event),
         Event::Erase(event) => machine::evolve_erase(fleet, event),
+        Event::Check(event) => machine::evolve_check(fleet, event),
         Event::Host(event) => host::evolve(fleet, event),
         Event::Vm(event) => vm::evolve(fleet, event),
         Event::Package(event) => package::evolve(fleet, event),

@@ -11,6 +11,7 @@
 //! and back when that is cancelled before it has begun. erase: erase.rs. retire: ──▶ Retired, and back to Reported, held.
 //! ```
 
+mod check;
 mod disk;
 mod erase;
 mod event;
@@ -30,6 +31,8 @@ use crate::profile::System;
 use crate::wire::Hardware;
 use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, vm};
 
+pub use check::{Check, Event as CheckEvent, wanted_check};
+pub(crate) use check::{ask as ask_check, checked, evolve as evolve_check};
 use disk::holds_data;
 pub use disk::{MIN_DISK_BYTES, TargetDisk, contents, target_disk};
 pub use erase::{About, Erase, Erasing, Event as EraseEvent, State as EraseState, Task as EraseTask};
@@ -84,6 +87,9 @@ pub struct Machine {
     pub before: Option<Box<Before>>,
     #[serde(default, skip_serializing_if = "Power::is_nothing")]
     pub power: Power,
+    /// The last check of its disks, or the one that is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Box<Check>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,7 +190,11 @@ pub fn boot(fleet: &Fleet, mac: Mac) -> Boot {
     }
     match &machine.phase {
         // Somebody's computer, which happens to start from the network first, keeps starting its own system.
-        Phase::Reported if machine.hardware.as_ref().is_some_and(holds_data) => Boot::Disk,
+        Phase::Reported
+            if machine.hardware.as_ref().is_some_and(holds_data) && wanted_check(machine).is_none() =>
+        {
+            Boot::Disk
+        }
         Phase::Installing { .. } if machine.system.is_some() => Boot::System,
         Phase::Sighted
         | Phase::Reported

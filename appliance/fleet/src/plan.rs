@@ -232,6 +232,7 @@ fn plan_machine(fleet: &Fleet, machine: &machine::Machine, observed: &Observed, 
         machine::Phase::Installed if machine.system.is_some() => {}
         machine::Phase::Installed | machine::Phase::Ready => join(fleet, machine, observed, &mut look),
     }
+    wait_for_check(machine, &mut look);
     power::plan(fleet, machine, observed, &mut look);
     look.item
 }
@@ -256,6 +257,16 @@ fn wait_for_erasing(machine: &machine::Machine, erasing: &machine::Erasing, look
     };
     let late = look.late(machine.limit_secs(), machine.late, || what.clone());
     look.wait(what, Some(hint).filter(|_| late));
+}
+
+fn wait_for_check(machine: &machine::Machine, look: &mut Look) {
+    let Some(check) = &machine.check else { return };
+    if check.ended.is_none() {
+        return look.wait("its disks are being read from end to end; nothing on them is changed", None);
+    }
+    for trouble in check.disks.iter().filter_map(wire::DiskChecked::trouble) {
+        look.wait(trouble, Some("put another disk in, and check again"));
+    }
 }
 
 /// Of the neighbours that a machine heard, those that the fleet does not know. A NIC is in one port: if it hears several

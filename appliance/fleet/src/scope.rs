@@ -20,7 +20,7 @@ const ORDERS: &[(&str, &str)] = &[
     ("reimage", "machines"), ("set_bmc", "machines"), ("remove_bmc", "machines"), ("pin_bmc", "machines"),
     ("power", "machines"), ("light", "machines"), ("fence", "machines"), ("attest_off", "machines"),
     ("unfence", "machines"), ("imagine_failure", "machines"),
-    ("erase_machine", "machines"), ("retire", "machines"), ("unretire", "machines"),
+    ("erase_machine", "machines"), ("check_disks", "machines"), ("retire", "machines"), ("unretire", "machines"),
     ("place_machine", "machines"), ("unplace_machine", "machines"),
     ("drain", "hosts"), ("undrain", "hosts"),
     ("create_vm", "vms"), ("remove_vm", "vms"), ("recover_vm", "vms"),
@@ -182,7 +182,7 @@ mod tests {
     const NO_ORDERS: &str = "cancel found sight quarantine take_back learn observe_server report record_appliance \
         booted_once serve_kickstart serve_answers phone_home fail_install enroll observe_host observe_vm_running \
         observe_vm_gone observe_answering observe_neighbour record_late restore \
-        report_power report_erased fence_suspect suspect observe_heard";
+        report_power report_erased report_checked fence_suspect suspect observe_heard";
 
     #[test]
     fn every_command_is_an_order_about_a_noun_or_said_by_machines() {

@@ -130,6 +130,7 @@ pub fn least_role(command: &Command) -> Option<Role> {
         | Command::Undrain { .. }
         | Command::Reimage { .. }
         | Command::EraseMachine { .. }
+        | Command::CheckDisks { .. }
         | Command::Retire { .. }
         | Command::Unretire { .. }
         | Command::SetBmc { .. }
@@ -189,6 +190,7 @@ pub fn least_role(command: &Command) -> Option<Role> {
         | Command::PinBmc { .. }
         | Command::ReportPower { .. }
         | Command::ReportErased { .. }
+        | Command::ReportChecked { .. }
         | Command::FenceSuspect { .. }
         | Command::ImagineFailure { .. }
         | Command::Suspect { .. }

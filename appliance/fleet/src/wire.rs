@@ -3,6 +3,7 @@
 //! A machine in its initrd reports and is told what to do; a host or guest pulls everything it
 //! should be ([`Desired`]) and posts everything it is ([`Observed`]).
 
+mod check;
 mod erase;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Mac, MachineId, NodeId, VmId};
 
+pub use check::{Checked, DiskChecked, Health};
 pub use erase::{EraseDisk, EraseOutcome, Erased, KnownDisk, Level, Means, Method, Proof};
 
 /// `POST /node/report`: a machine in the initrd says what it is.
@@ -40,6 +42,9 @@ pub enum Instruction {
     Install { token: String },
     /// Erase this disk and no other, and say what came of it: `POST /node/erased`.
     Erase(Box<EraseDisk>),
+    /// Read all disks from end to end, write nothing, and say what came of it: `POST /node/checked`. Reports go on
+    /// meanwhile; another answer to one ends the reading.
+    Check { number: u32 },
     /// Restart; what the machine boots then is decided by the netboot answers.
     Reboot,
 }
@@ -207,6 +212,9 @@ pub struct Desired {
     /// For hosts: restart, once for each number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<u64>,
+    /// For hosts: read all disks from end to end, and say what came of it, once for each number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<u32>,
     /// For hosts: when one that is cut off restarts by itself, after which nothing runs on it until it is told again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alone: Option<Alone>,

@@ -163,6 +163,12 @@ fn erasing() -> impl Strategy<Value = Command> {
         (machine.clone(), 0u32..2, 1u32..3, outcome).prop_map(|(machine, number, attempt, outcome)| {
             Command::ReportErased { machine, number, attempt, outcome }
         }),
+        (machine.clone(), any::<bool>()).prop_map(|(machine, on)| Command::CheckDisks { machine, on }),
+        (machine.clone(), 0u32..3).prop_map(|(machine, number)| Command::ReportChecked {
+            machine,
+            number,
+            disks: vec![]
+        }),
         machine.clone().prop_map(|machine| Command::Retire { machine }),
         machine.prop_map(|machine| Command::Unretire { machine }),
     ]

@@ -79,6 +79,9 @@ pub struct Machine {
     /// Its disks are to be erased, or are being.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erasing: Option<erase::Erasing>,
+    /// The last check of its disks, or the one that goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<machine::Check>,
     /// What can be done with it, and why what cannot; only where one machine is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<power::ActionShown>,
@@ -288,6 +291,7 @@ fn document(
         fence: power::fence_of(machine),
         light: machine.power.light,
         erasing: erase::erasing(machine),
+        check: machine.check.as_deref().cloned(),
         actions: Vec::new(),
     }
 }

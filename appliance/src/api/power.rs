@@ -57,7 +57,7 @@ pub struct FenceShown {
 /// Something that a person can do with a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ActionShown {
-    /// power-on, power-off, power-cycle, fence, unfence, reimage, erase, retire, unretire, identify, identify-off
+    /// power-on, power-off, power-cycle, fence, unfence, reimage, erase, check, check-off, retire, unretire, identify, identify-off
     #[serde(rename = "do")]
     pub action: String,
     /// Why it cannot be done now.
@@ -107,6 +107,8 @@ pub fn actions(fleet: &Fleet, machine: &machine::Machine) -> Vec<ActionShown> {
         ("unfence", Command::Unfence { machine: id, on: true }),
         ("reimage", Command::Reimage { machine: id, how: Reimage::default() }),
         ("erase", Command::EraseMachine { machine: id, how: Erase::default() }),
+        ("check", Command::CheckDisks { machine: id, on: true }),
+        ("check-off", Command::CheckDisks { machine: id, on: false }),
         ("retire", Command::Retire { machine: id }),
         ("unretire", Command::Unretire { machine: id }),
         ("identify", Command::Light { machine: id, on: true }),

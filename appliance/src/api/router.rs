@@ -11,7 +11,7 @@ use fleet::user::Role;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
-    consoles, document, erase, events, guard, history, hosts, machines, many, networks, once, openapi,
+    check, consoles, document, erase, events, guard, history, hosts, machines, many, networks, once, openapi,
     packages, plan, policy, power, query, racks, replay, services, session, sessions, state, support,
     switches, systems, timeline, users, versions, vms, webhooks,
 };
@@ -112,6 +112,7 @@ pub fn routes() -> Vec<Route> {
         route(WORK, "POST",   "/api/v1/machines/{id}/reimage",  post(power::reimage)),
         route(WORK, "POST",   "/api/v1/machines/{id}/erase",    post(erase::erase)),
         route(VIEW, "GET",    "/api/v1/machines/{id}/erasures", get(erase::certificates)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/check",    post(check::check)),
         route(WORK, "POST",   "/api/v1/machines/{id}/retire",   post(erase::retire)),
         route(WORK, "POST",   "/api/v1/machines/{id}/unretire", post(erase::unretire)),
         route(WORK, "PUT",    "/api/v1/machines/{id}/place",    put(racks::place_machine)),

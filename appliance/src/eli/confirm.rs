@@ -25,6 +25,7 @@ pub fn destroys(command: &Command) -> bool {
             | nouns::Machine::Cancel(_)
             | nouns::Machine::Erasure(_)
             | nouns::Machine::Unretire(_)
+            | nouns::Machine::Check(_)
             | nouns::Machine::Identify(_)
             | nouns::Machine::Dark(_) => false,
         },

@@ -70,6 +70,8 @@ pub enum Machine {
     Erase(erase::Erase),
     /// What was erased of it, signed
     Erasure(erase::Erasure),
+    /// Read its disks from end to end; nothing on them is changed
+    Check(power::Check),
     /// It leaves for good, and is not taken up again by itself
     Retire(Names),
     /// Take a retired machine back
@@ -223,6 +225,7 @@ pub async fn machine(client: &Client, verb: Machine, output: Output) -> anyhow::
         Machine::Reimage(reimage) => power::reimage(client, reimage).await,
         Machine::Erase(erase) => erase::erase(client, erase).await,
         Machine::Erasure(erasure) => erase::show(client, erasure, output).await,
+        Machine::Check(check) => power::check(client, check).await,
         Machine::Retire(names) => post(client, names, "machines", "retire").await,
         Machine::Unretire(names) => post(client, names, "machines", "unretire").await,
         Machine::Power(switch) => power::switch(client, switch).await,

@@ -1,4 +1,4 @@
-//! `eli machine power|bmc|reimage|identify …`, `eli host fence|unfence|fail …`: machines as a whole.
+//! `eli machine power|bmc|reimage|check|identify …`, `eli host fence|unfence|fail …`: machines as a whole.
 
 use std::io::{IsTerminal as _, Read as _};
 
@@ -97,6 +97,19 @@ pub async fn switch(client: &Client, Switch { action, names, force }: Switch) ->
     let action = action.to_possible_value().context("an action without a name")?.get_name().to_owned();
     let order = json!({ "action": action, "force": force });
     each(names, async |name| client.send("POST", &path(name, "power"), &order).await).await
+}
+
+#[derive(Args)]
+pub struct Check {
+    #[command(flatten)]
+    names: Names,
+    /// End one that goes on
+    #[arg(long)]
+    stop: bool,
+}
+
+pub async fn check(client: &Client, Check { names, stop }: Check) -> anyhow::Result<()> {
+    each(names, async |name| client.send("POST", &path(name, "check"), &json!({ "on": !stop })).await).await
 }
 
 pub async fn identify(client: &Client, names: Names, on: bool) -> anyhow::Result<()> {

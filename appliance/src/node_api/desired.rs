@@ -50,6 +50,7 @@ fn host(fleet: &Fleet, sources: &Sources<'_>, id: MachineId) -> anyhow::Result<D
         software: Vec::new(),
         // Where it has a BMC, that restarts it, whether its system still listens or not.
         restart: (machine.before.is_some() && machine.power.bmc.is_none()).then_some(machine.since.0),
+        check: fleet::machine::wanted_check(machine),
         alone: power::alone(fleet, id),
         consoles: sources.consoles.wanted_of(id),
     })
@@ -116,6 +117,7 @@ fn guest(fleet: &Fleet, sources: &Sources<'_>, id: VmId) -> anyhow::Result<Desir
         gone: Vec::new(),
         software,
         restart: None,
+        check: None,
         alone: None,
         consoles: Vec::new(),
     })

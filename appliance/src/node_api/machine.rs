@@ -9,7 +9,7 @@ use axum::response::IntoResponse;
 use axum::{Extension, Json};
 use fleet::machine::{Machine, Phase};
 use fleet::wire::{
-    EraseOutcome, Erased, Failed, Installed, Instruction, Progress, Proof, Report, ReportReply, Said,
+    Checked, EraseOutcome, Erased, Failed, Installed, Instruction, Progress, Proof, Report, ReportReply, Said,
 };
 use fleet::{Command, Fleet, MachineId, Plan, machine};
 use pxe::kickstart::{self, KickstartFacts};
@@ -60,16 +60,20 @@ pub(super) async fn report(
             tracing::debug!(machine.id = %id, %error, "A neighbour was not taken");
         }
     }
-    if !matches!(found.phase, Phase::Installing { .. } | Phase::Erasing(_)) {
+    let busy = matches!(found.phase, Phase::Installing { .. } | Phase::Erasing(_));
+    if !busy && machine::wanted_check(found).is_none() {
         // Held until something is decided about it, so that a click is carried out at once.
         let _ = tokio::time::timeout(HOLD, async {
             while fleet.changed().await.is_ok() {
-                let phase =
-                    fleet.borrow_and_update().fleet.machines.get(&id).map(|machine| machine.phase.clone());
-                if !matches!(
-                    phase,
-                    Some(Phase::Sighted | Phase::Reported | Phase::Failed { .. } | Phase::Retired)
-                ) {
+                let now = fleet.borrow_and_update().fleet.machines.get(&id).cloned();
+                let waits = now.is_some_and(|now| {
+                    machine::wanted_check(&now).is_none()
+                        && matches!(
+                            now.phase,
+                            Phase::Sighted | Phase::Reported | Phase::Failed { .. } | Phase::Retired
+                        )
+                });
+                if !waits {
                     break;
                 }
             }
@@ -125,6 +129,9 @@ pub fn instruction(fleet: &Fleet, plan: &Plan, tokens: &Tokens, id: MachineId) -
             ),
         },
         Phase::Sighted | Phase::Reported | Phase::Failed { .. } => {
+            if let Some(number) = machine::wanted_check(machine) {
+                return Instruction::Check { number };
+            }
             let waits = plan.waiting_of(fleet::Subject::Machine(id)).first();
             Instruction::Wait {
                 reason: waits
@@ -223,6 +230,9 @@ pub(super) async fn progress(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Of the places of a disk that cannot be read, so many are kept.
+const NAMED: usize = 100;
+
 /// More than a machine says in the second between two of its words.
 const LONGEST_SAID: usize = 256 << 10;
 
@@ -275,6 +285,35 @@ pub(super) async fn erased(
         EraseOutcome::Done(proof) => EraseOutcome::Done(Proof { version: line(&proof.version), ..proof }),
     };
     let command = Command::ReportErased { machine, number, attempt, outcome };
+    app.core.execute(&Actor::Node(fleet::NodeId::Machine(machine)), command).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What came of reading its disks: from the initrd, or from a host agent.
+pub(super) async fn checked(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Json(Checked { number, mut disks }): Json<Checked>,
+) -> Result<StatusCode, NodeError> {
+    let fleet = app.core.fleet();
+    let machine = match peer.node {
+        Some(fleet::NodeId::Machine(machine)) => machine,
+        Some(fleet::NodeId::Vm(_)) => return Err(NodeError::forbidden("a VM has no disks of its own")),
+        None => {
+            let machine = machine::by_key(&fleet, &peer.key);
+            machine.ok_or_else(|| NodeError::forbidden("this key is not known here"))?.id
+        }
+    };
+    for checked in &mut disks {
+        checked.unreadable.truncate(NAMED);
+        checked.error = checked.error.as_deref().map(line);
+        let disk = &mut checked.disk;
+        disk.path = line(&disk.path);
+        for text in [&mut disk.by_id, &mut disk.serial, &mut disk.model] {
+            *text = text.as_deref().map(line);
+        }
+    }
+    let command = Command::ReportChecked { machine, number, disks };
     app.core.execute(&Actor::Node(fleet::NodeId::Machine(machine)), command).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -26,12 +26,14 @@ const fn action(
 }
 
 #[rustfmt::skip]
-const ACTIONS: [Action; 9] = [
+const ACTIONS: [Action; 11] = [
     action("power-on",     "Power on",     ("power", r#"{"action":"on"}"#),    "Its BMC switches it on.", false),
     action("power-off",    "Power off",    ("power", r#"{"action":"off"}"#),   "Its BMC takes its power away at once. What runs on it is not asked.", true),
     action("power-cycle",  "Power cycle",  ("power", r#"{"action":"cycle"}"#), "Its BMC takes its power away and gives it back. What runs on it is not asked.", true),
     action("fence",        "Fence",        ("fence", "{}"),                    "Its power is taken away, and only when that is proven are its VMs started elsewhere.", true),
     action("unfence",      "Unfence",      ("unfence", "{}"),                  "It is trusted again, and takes VMs.", false),
+    action("check",        "Check disks",  ("check", r#"{"on":true}"#),        "Its disks are read from end to end, and asked what they say of themselves. Nothing on them is changed; a host goes on working.", false),
+    action("check-off",    "End check",    ("check", r#"{"on":false}"#),       "Its disks are read no further.", false),
     action("retire",       "Retire",       ("retire", "{}"),                   "It leaves for good: it gives its addresses back, is switched off if its BMC is known, and is not taken up again by itself.", true),
     action("unretire",     "Take back",    ("unretire", "{}"),                 "It is found again, and left alone until a person adopts it.", false),
     action("identify",     "Identify",     ("identify", r#"{"on":true}"#),     "A lamp on it is lit, so that it is found in its rack.", false),

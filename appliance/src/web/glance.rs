@@ -72,11 +72,8 @@ impl Glances {
             return Arc::clone(&known.glance);
         }
         let glance = Arc::new(Glance::of(fleet, plan));
-        *known = Some(Known {
-            fleet: Arc::clone(fleet),
-            plan: Arc::clone(plan),
-            glance: Arc::clone(&glance),
-        });
+        *known =
+            Some(Known { fleet: Arc::clone(fleet), plan: Arc::clone(plan), glance: Arc::clone(&glance) });
         glance
     }
 }

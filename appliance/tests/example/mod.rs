@@ -74,6 +74,7 @@ async fn site_or_rehearsal(dir: &Path, store: Store, rehearsal: bool) -> Site {
         bmcs: Arc::new(appliance::bmc::Bmcs::new(appliance::bmc::Settings::default())),
         powers: Arc::default(),
         consoles: Arc::default(),
+        glances: Arc::default(),
         core: core.clone(),
         rehearsal,
         seen: Arc::new(appliance::dhcp::Seen::since(appliance::core::now())),

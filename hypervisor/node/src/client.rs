@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use fleet::NodeId;
 use fleet::wire::{
-    CONSOLE_PROTOCOL, CertificateReply, CertificateRequest, ConsoleTrouble, Desired, Erased, Failed,
+    CONSOLE_PROTOCOL, CertificateReply, CertificateRequest, Checked, ConsoleTrouble, Desired, Erased, Failed,
     Installed, Observed, Progress, Report, ReportReply, Said,
 };
 use reqwest::{Method, Response, StatusCode, header};
@@ -222,6 +222,10 @@ impl Client {
         self.post_only("/node/erased", erased).await
     }
 
+    pub async fn checked(&self, checked: &Checked) -> Result<(), ClientError> {
+        self.post_only("/node/checked", checked).await
+    }
+
     pub async fn certificate(&self, request: &CertificateRequest) -> Result<CertificateReply, ClientError> {
         self.post("/node/certificate", request, ANSWER).await
     }
@@ -335,6 +339,27 @@ impl Backoff {
         let longest = Duration::from_secs(20).min(Duration::from_secs(1) * 2u32.pow(self.tries));
         self.tries = (self.tries + 1).min(5);
         longest.mul_f64(0.5 + chance / 2.0)
+    }
+}
+
+/// Says a thing until the appliance has either taken or refused it.
+pub async fn until_heard<F>(
+    mut say_it: impl FnMut() -> F,
+    complain: impl Fn(ClientError),
+) -> Result<(), ClientError>
+where
+    F: Future<Output = Result<(), ClientError>>,
+{
+    let mut backoff = Backoff::default();
+    loop {
+        match say_it().await {
+            Ok(()) => return Ok(()),
+            Err(error @ ClientError::Refused { status, .. }) if status.is_client_error() => {
+                return Err(error);
+            }
+            Err(error) => complain(error),
+        }
+        backoff.wait().await;
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! initrd ── iso ──────▶ root from the medium            the first machine, the appliance
-//!        ── discover ─▶ report, wait, install, erase    a machine that was plugged in
+//!        ── discover ─▶ report, wait, install, erase, check    a machine that was plugged in
 //!        ── live ─────▶ root from the network           a host without a disk of its own
 //!        ── disk ─────▶ root from its own disk          an installed machine
 //! then, from the running system: keep-image (appliance), the host agent (`src/host`), the guest agent
@@ -12,7 +12,9 @@
 //! `elisandra-host` is the host agent and links libvirt. The host agent's code lives beside its `main`
 //! and not in this library, so that no build of `elisandra-node` can be made to need libvirt.
 
+mod aligned;
 pub mod alone;
+pub mod check;
 pub mod client;
 pub mod cmdline;
 pub mod console;

@@ -73,14 +73,37 @@ pub fn run_with_input(
     command: &mut Command,
     input: &str,
 ) -> Result<String, ToolError> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let fail = |why| ToolError { step: step.to_owned(), program: program.clone(), why };
+    let fail = failure(step, command);
+    let Ended { status, stdout, stderr } = end(limit, command, input).map_err(&fail)?;
+    if status.success() {
+        return Ok(stdout);
+    }
+    Err(fail(Why::Failed { status, last_words: last_lines(&stderr) }))
+}
 
+/// Like [`run`], of a program whose status says something else than whether it could do its work.
+pub fn said(step: &str, limit: Duration, command: &mut Command) -> Result<String, ToolError> {
+    let fail = failure(step, command);
+    end(limit, command, "").map(|ended| ended.stdout).map_err(fail)
+}
+
+fn failure(step: &str, command: &Command) -> impl Fn(Why) -> ToolError + use<> {
+    let (step, program) = (step.to_owned(), command.get_program().to_string_lossy().into_owned());
+    move |why| ToolError { step: step.clone(), program: program.clone(), why }
+}
+
+struct Ended {
+    status: ExitStatus,
+    stdout: String,
+    stderr: String,
+}
+
+fn end(limit: Duration, command: &mut Command, input: &str) -> Result<Ended, Why> {
     // LVM otherwise fills its last words with every file that whoever started us left open.
     command.env("LVM_SUPPRESS_FD_WARNINGS", "1");
     // A group of its own, so that the limit ends its children too.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut child = command.spawn().map_err(|error| fail(Why::NotStarted(error)))?;
+    let mut child = command.spawn().map_err(Why::NotStarted)?;
     let stdout = child.stdout.take().map(collect);
     let stderr = child.stderr.take().map(collect);
     if let Some(mut stdin) = child.stdin.take() {
@@ -90,15 +113,10 @@ pub fn run_with_input(
         thread::spawn(move || stdin.write_all(input.as_bytes()));
     }
 
-    let Some(status) = wait(&mut child, limit).map_err(|error| fail(Why::NotStarted(error)))? else {
-        return Err(fail(Why::TimedOut(limit)));
+    let Some(status) = wait(&mut child, limit).map_err(Why::NotStarted)? else {
+        return Err(Why::TimedOut(limit));
     };
-    let stdout = text(stdout);
-    let stderr = text(stderr);
-    if status.success() {
-        return Ok(stdout);
-    }
-    Err(fail(Why::Failed { status, last_words: last_lines(&stderr) }))
+    Ok(Ended { status, stdout: text(stdout), stderr: text(stderr) })
 }
 
 fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {

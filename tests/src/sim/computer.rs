@@ -9,7 +9,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use fleet::wire::{self, Cpu, DiskContent, EraseDisk, EraseOutcome, Hardware, Instruction, Nic};
+use fleet::wire::{
+    self, Checked, Cpu, DiskChecked, DiskContent, EraseDisk, EraseOutcome, Hardware, Instruction, KnownDisk,
+    Nic,
+};
 use fleet::{Mac, NodeId, VmId};
 use hypervisor::{Fake, Hypervisor as _};
 use node::cmdline::{self, Mode};
@@ -142,9 +145,26 @@ enum Doing {
     TellingFailure { token: String, step: String, error: String },
     Erasing { job: Box<EraseDisk> },
     TellingErased { job: Box<EraseDisk>, outcome: EraseOutcome },
+    Checking { number: u32 },
+    TellingChecked { number: u32 },
 }
 
 impl Computer {
+    /// What its disks are found to be: as broken as an installation on them.
+    pub fn checked(&self, number: u32) -> Checked {
+        let disks = self.hardware().disks;
+        let checked = disks.iter().map(|disk| DiskChecked {
+            disk: KnownDisk::of(disk),
+            bytes_read: disk.bytes,
+            seconds: self.install / 1000,
+            unreadable: Vec::new(),
+            unreadable_parts: 0,
+            error: self.install_fails.clone(),
+            health: None,
+        });
+        Checked { number, disks: checked.collect() }
+    }
+
     fn hardware(&self) -> Hardware {
         let content = |what: &str, label: Option<&str>| DiskContent {
             path: "/dev/sda1".to_owned(),
@@ -272,6 +292,12 @@ impl World {
             (State::Initrd(initrd), Alarm::Installed) => match initrd.doing.clone() {
                 Doing::Installing { token } => self.installed(id, token),
                 Doing::Erasing { job } => self.end_erasing(id, job),
+                Doing::Checking { number } => {
+                    let doing = Doing::TellingChecked { number };
+                    let initrd = self.initrd(id);
+                    self.computers[id].state = State::Initrd(Initrd { doing, ..initrd });
+                    self.speak(id);
+                }
                 _ => {}
             },
             _ => {}
@@ -432,7 +458,8 @@ impl World {
                 let EraseDisk { number, attempt, .. } = *job;
                 Question::Erased { key, erased: wire::Erased { number, attempt, outcome } }
             }
-            Doing::Installing { .. } | Doing::Erasing { .. } => return,
+            Doing::TellingChecked { number } => Question::Checked { key, checked: computer.checked(number) },
+            Doing::Installing { .. } | Doing::Erasing { .. } | Doing::Checking { .. } => return,
         };
         let asked = self.ask(self.speaker(id), question, ANSWER);
         if let State::Initrd(initrd) = &mut self.computers[id].state {
@@ -452,6 +479,12 @@ impl World {
                     self.speak(id);
                 }
                 Instruction::Erase(job) => self.begin_erasing(id, job),
+                Instruction::Check { number } => {
+                    initrd.doing = Doing::Checking { number };
+                    // It takes as long as an installation.
+                    let takes = self.computers[id].install;
+                    self.alarm(self.speaker(id), takes, Alarm::Installed);
+                }
                 Instruction::Reboot => self.restart(id, RESTART),
             },
             (Doing::Reporting, _) => self.alarm(self.speaker(id), PAUSE, Alarm::Speak),
@@ -467,7 +500,10 @@ impl World {
             (Doing::PhoningHome { token }, Answer::Refused(reason)) => {
                 self.install_failed(id, token, "phoning home", &reason);
             }
-            (Doing::TellingFailure { .. } | Doing::TellingErased { .. }, _) => {
+            (
+                Doing::TellingFailure { .. } | Doing::TellingErased { .. } | Doing::TellingChecked { .. },
+                _,
+            ) => {
                 initrd.doing = Doing::Reporting;
                 self.alarm(self.speaker(id), PAUSE, Alarm::Speak);
             }
@@ -475,7 +511,8 @@ impl World {
                 Doing::FetchingKickstart { .. }
                 | Doing::PhoningHome { .. }
                 | Doing::Installing { .. }
-                | Doing::Erasing { .. },
+                | Doing::Erasing { .. }
+                | Doing::Checking { .. },
                 _,
             ) => {}
         }

@@ -7,7 +7,7 @@ use appliance::dhcp;
 use appliance::node_api::desired::{Sources, desired};
 use appliance::node_api::machine::instruction;
 use fleet::machine::{self, Phase};
-use fleet::wire::{Desired, Erased, Hardware, Instruction, ReportReply};
+use fleet::wire::{Checked, Desired, Erased, Hardware, Instruction, ReportReply};
 use fleet::{
     Command, Ctx, Event, Fleet, MachineId, NodeId, Observed, ObservedNode, Plan, Planner, Refusal, Timestamp,
 };
@@ -237,6 +237,7 @@ impl World {
                 self.of_holder(id, &key, &token, |machine, attempt| Command::PhoneHome { machine, attempt })
             }
             Question::Erased { key, erased } => self.erased(id, &key, erased),
+            Question::Checked { key, checked } => self.checked(id, &key, checked),
             Question::Failed { key, token, step, error } => {
                 self.of_holder(id, &key, &token, |machine, attempt| Command::FailInstall {
                     machine,
@@ -334,8 +335,12 @@ impl World {
     }
 
     fn is_undecided(&self, id: usize, machine: MachineId) -> bool {
-        let phase = self.daemons[id].fleet.machines.get(&machine).map(|machine| &machine.phase);
-        matches!(phase, Some(Phase::Sighted | Phase::Reported | Phase::Failed { .. } | Phase::Retired))
+        let Some(machine) = self.daemons[id].fleet.machines.get(&machine) else { return false };
+        machine::wanted_check(machine).is_none()
+            && matches!(
+                machine.phase,
+                Phase::Sighted | Phase::Reported | Phase::Failed { .. } | Phase::Retired
+            )
     }
 
     fn instruct(&self, id: usize, machine: MachineId) -> Answer {
@@ -367,11 +372,20 @@ impl World {
 
     fn erased(&mut self, id: usize, key: &str, erased: Erased) -> Answer {
         let Erased { number, attempt, outcome } = erased;
+        self.of_key(id, key, |machine| Command::ReportErased { machine, number, attempt, outcome })
+    }
+
+    fn checked(&mut self, id: usize, key: &str, checked: Checked) -> Answer {
+        let Checked { number, disks } = checked;
+        self.of_key(id, key, |machine| Command::ReportChecked { machine, number, disks })
+    }
+
+    /// Gives the command for the machine with this key.
+    fn of_key(&mut self, id: usize, key: &str, command: impl FnOnce(MachineId) -> Command) -> Answer {
         let Some(machine) = machine::by_key(&self.daemons[id].fleet, key).map(|machine| machine.id) else {
             return Answer::Refused("this key is not known here".to_owned());
         };
-        let command = Command::ReportErased { machine, number, attempt, outcome };
-        match self.execute(id, &machine.to_string(), &command) {
+        match self.execute(id, &machine.to_string(), &command(machine)) {
             Ok(_) => Answer::Done,
             Err(refusal) => Answer::Refused(refusal.to_string()),
         }

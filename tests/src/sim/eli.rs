@@ -122,6 +122,10 @@ impl World {
                 machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
                 how: machine::Erase { retire: flag("--retire"), ..machine::Erase::default() },
             },
+            ["machine", "check", name, ..] => Command::CheckDisks {
+                machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
+                on: !flag("--stop"),
+            },
             ["machine", "retire", name] => {
                 Command::Retire { machine: self.machine(name).ok_or_else(|| missing("machine", name))? }
             }

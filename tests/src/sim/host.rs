@@ -13,10 +13,10 @@ use node::alone::Lonely;
 use node::member::Word;
 
 use super::World;
-use super::computer::{Computer, Content, State};
+use super::computer::{ANSWER, Computer, Content, State};
 use super::guest::Guest;
 use super::member::{HEARTBEAT, Member};
-use super::speech::Alarm;
+use super::speech::{Alarm, Question};
 
 /// libvirt takes a while to answer its first question.
 const FIRST_CAPACITY: u64 = 3_000;
@@ -112,6 +112,7 @@ impl World {
             host.next_settle = now + HEARTBEAT;
             self.alarm(speaker, HEARTBEAT, Alarm::Settle);
             self.tell(speaker);
+            self.check_disks(id);
         }
         let State::Host(host) = &mut self.computers[id].state else { return };
         let Some(desired) = &host.member.desired else { return };
@@ -131,6 +132,15 @@ impl World {
             failed: BTreeSet::new(),
         });
         self.next_step(id);
+    }
+
+    /// Says it again until it is heard.
+    fn check_disks(&mut self, id: usize) {
+        let computer = &self.computers[id];
+        let State::Host(host) = &computer.state else { return };
+        let Some(number) = host.member.desired.as_ref().and_then(|desired| desired.check) else { return };
+        let question = Question::Checked { key: host.member.key.clone(), checked: computer.checked(number) };
+        self.ask(self.speaker(id), question, ANSWER);
     }
 
     fn is_alone_too_long(&mut self, id: usize) -> bool {

@@ -1,6 +1,6 @@
 //! What machines and guests ask the appliance in the simulated world, and what it answers.
 
-use fleet::wire::{Desired, Erased, Hardware, Observed, ReportReply};
+use fleet::wire::{Checked, Desired, Erased, Hardware, Observed, ReportReply};
 use fleet::{Mac, NodeId, VmId};
 
 /// Who asks: a computer or a guest on it, in one life of it. What is on its way to an earlier life is lost.
@@ -47,6 +47,10 @@ pub enum Question {
     Erased {
         key: String,
         erased: Erased,
+    },
+    Checked {
+        key: String,
+        checked: Checked,
     },
     Certificate {
         key: String,

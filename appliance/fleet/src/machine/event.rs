@@ -384,6 +384,7 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
                 machine.key = None;
                 machine.power.fence = None;
                 machine.power.light = false;
+                machine.check = None;
                 let off = Order { action: Action::Off, since: *at, trouble: None };
                 machine.power.order = machine.power.bmc.is_some().then_some(off);
             });
@@ -449,6 +450,7 @@ fn first_seen(id: MachineId, name: &str, at: Timestamp) -> Machine {
         disk: None,
         before: None,
         power: Power::default(),
+        check: None,
     }
 }
 

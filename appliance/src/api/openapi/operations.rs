@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::Operation;
 use crate::api::{
-    Changed, Force, consoles, document, erase, events, history, hosts, machines, many, networks, packages,
-    patch, plan, power, query, racks, replay, services, session, sessions, state, switches, systems,
-    timeline, users, vms, webhooks,
+    Changed, Force, check, consoles, document, erase, events, history, hosts, machines, many, networks,
+    packages, patch, plan, power, query, racks, replay, services, session, sessions, state, switches,
+    systems, timeline, users, vms, webhooks,
 };
 use crate::store::Entry;
 
@@ -145,6 +145,9 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
         }
         ("POST", "/api/v1/machines/{id}/unfence") => {
             changes("Lets a machine run again").takes::<power::Unfence>()
+        }
+        ("POST", "/api/v1/machines/{id}/check") => {
+            changes("Has the disks of a machine read from end to end, or no more").takes::<check::Check>()
         }
         ("POST", "/api/v1/machines/{id}/erase") => {
             changes("Erases disks of a machine").takes::<erase::Erase>()

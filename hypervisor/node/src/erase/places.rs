@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use rand::Rng as _;
 use sha2::{Digest as _, Sha256};
 
-use super::zeroes::Buffer;
+use crate::aligned::Buffer;
 
 /// How much is read at a place.
 const SIZE: u64 = 1 << 20;

@@ -6,32 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-const CHUNK: usize = 4 << 20;
+use crate::aligned::Buffer;
 
-/// What O_DIRECT wants of every disk there is.
-const ALIGNMENT: usize = 4096;
+const CHUNK: usize = 4 << 20;
 
 /// Each line of the timeline says something new.
 const PAUSE: Duration = Duration::from_secs(10);
-
-/// Memory that a disk reads and writes without a copy.
-pub(super) struct Buffer {
-    memory: Vec<u8>,
-    begin: usize,
-    size: usize,
-}
-
-impl Buffer {
-    pub fn of(size: usize) -> Buffer {
-        let memory = vec![0; size + ALIGNMENT];
-        let begin = memory.as_ptr().align_offset(ALIGNMENT);
-        Buffer { memory, begin, size }
-    }
-
-    pub fn bytes(&mut self) -> &mut [u8] {
-        &mut self.memory[self.begin..self.begin + self.size]
-    }
-}
 
 /// Hears how many percent are done.
 pub(super) fn write(disk: &File, bytes: u64, hear: &mut dyn FnMut(u8)) -> anyhow::Result<()> {
@@ -59,17 +39,4 @@ pub(super) fn write(disk: &File, bytes: u64, hear: &mut dyn FnMut(u8)) -> anyhow
 fn so_far(done: u64, bytes: u64) -> String {
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
     format!("after {:.1} of {:.1} GB", gigabytes(done), gigabytes(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_is_aligned() {
-        for size in [512, CHUNK] {
-            let mut buffer = Buffer::of(size);
-            assert_eq!((buffer.bytes().as_ptr() as usize % ALIGNMENT, buffer.bytes().len()), (0, size));
-        }
-    }
 }

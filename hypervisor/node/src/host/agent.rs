@@ -12,6 +12,7 @@ use fleet::wire::{Capacity, ConsoleKind, Desired, Neighbour, Observed, ObservedV
 use hypervisor::plan::{Here, Step, plan_node};
 use hypervisor::{Ensured, Hypervisor, HypervisorError, seed_name};
 use node::alone;
+use node::check;
 use node::consoles::{Consoles, Find, Place};
 use node::inventory;
 use node::lldp::{self, Neighbours};
@@ -61,7 +62,8 @@ impl Agent {
         let work = |desired: watch::Receiver<Option<Desired>>| async move {
             tokio::select! {
                 () = alone::watch(desired.clone(), appliance) => {}
-                () = consoles.attend(desired.clone(), attending) => {}
+                () = consoles.attend(desired.clone(), Arc::clone(&attending)) => {}
+                () = check::attend(desired.clone(), attending) => {}
                 () = self.work(desired) => {}
                 () = measure => {}
                 () = hear => {}

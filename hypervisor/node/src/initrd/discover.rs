@@ -12,7 +12,8 @@ use pxe::kickstart::{self, Ending, Kickstart};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinHandle;
 
-use crate::client::{Backoff, Client, ClientError};
+use crate::check::{self, Pace};
+use crate::client::{Backoff, Client, ClientError, until_heard};
 use crate::cmdline::Appliance;
 use crate::console::{say, say_error};
 use crate::erase::{self, EraseFailed};
@@ -26,6 +27,9 @@ use super::{say_once, tale};
 
 /// Between two reports of a machine that waits.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// Between two of one that checks its disks.
+const CHECK_PAUSE: Duration = Duration::from_secs(10);
 
 /// Reports for ever; ends with a restart of the machine.
 pub async fn run(appliance: &Appliance, boot_mac: Option<Mac>) -> anyhow::Result<()> {
@@ -77,7 +81,28 @@ pub async fn run(appliance: &Appliance, boot_mac: Option<Mac>) -> anyhow::Result
                 erase(&client, *job).await;
                 tokio::time::sleep(PAUSE).await;
             }
+            Instruction::Check { number } => {
+                say("Its disks are read from end to end; nothing on them is changed.");
+                said.clear();
+                let report = Report { hardware, neighbours: neighbours.now() };
+                tokio::select! {
+                    () = check::check(&client, number, Pace::Full, &|error| say_error(&error)) => say("All of them are read."),
+                    () = wanted_no_more(&client, number, &report) => say("They are read no further."),
+                }
+            }
             Instruction::Reboot => super::restart().await,
+        }
+    }
+}
+
+/// Ends when the appliance says something else than that disks are to be checked.
+async fn wanted_no_more(client: &Client, number: u32, report: &Report) {
+    loop {
+        tokio::time::sleep(CHECK_PAUSE).await;
+        match client.report(report).await {
+            Ok(reply) if reply.instruction == (Instruction::Check { number }) => {}
+            Ok(_) => return,
+            Err(error) => complain(error),
         }
     }
 }
@@ -116,7 +141,7 @@ async fn erase(client: &Client, job: EraseDisk) {
         Err(panic) => EraseOutcome::Failed { step: "erasing it".to_owned(), error: panic.to_string() },
     };
     let erased = Erased { number, attempt, outcome };
-    if let Err(error) = until_heard(|| client.erased(&erased)).await {
+    if let Err(error) = until_heard(|| client.erased(&erased), complain).await {
         say_error(&error.into());
     }
 }
@@ -157,7 +182,7 @@ async fn install(
     let error = format!("{:#}", failed.error);
     say(format_args!("The installation failed ({}): {error}", failed.step));
     let failed = Failed { token: token.to_owned(), step: failed.step, error };
-    let told = until_heard(|| client.failed(&failed)).await;
+    let told = until_heard(|| client.failed(&failed), complain).await;
     if let Err(error) = told {
         say_error(&error.into());
     }
@@ -182,7 +207,7 @@ async fn carry_out(
 
     say("Everything is on the disk. Phoning home …");
     let installed = Installed { token: token.to_owned() };
-    until_heard(|| client.installed(&installed))
+    until_heard(|| client.installed(&installed), complain)
         .await
         .map_err(|error| InstallFailed { step: "phoning home".to_owned(), error: error.into() })?;
     Ok(kickstart.ending)
@@ -193,22 +218,8 @@ async fn fetch(client: &Client, token: &str) -> anyhow::Result<Kickstart> {
     kickstart::parse(&text).context("reading the kickstart file")
 }
 
-/// Says a thing until the appliance has either taken or refused it.
-async fn until_heard<F>(mut say_it: impl FnMut() -> F) -> Result<(), ClientError>
-where
-    F: Future<Output = Result<(), ClientError>>,
-{
-    let mut backoff = Backoff::default();
-    loop {
-        match say_it().await {
-            Ok(()) => return Ok(()),
-            Err(error @ ClientError::Refused { status, .. }) if status.is_client_error() => {
-                return Err(error);
-            }
-            Err(error) => say_error(&error.into()),
-        }
-        backoff.wait().await;
-    }
+fn complain(error: ClientError) {
+    say_error(&error.into());
 }
 
 async fn end(ending: Ending) -> ! {

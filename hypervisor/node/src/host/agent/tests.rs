@@ -82,6 +82,7 @@ fn desired(revision: u64, vms: Vec<VmSpec>) -> Desired {
         gone: vec![],
         software: vec![],
         restart: None,
+        check: None,
         alone: None,
         consoles: vec![],
     }
