@@ -528,9 +528,13 @@ async fn a_page_is_brought_its_own_sections_only() {
 #[tokio::test]
 async fn assets_are_part_of_the_program() {
     let client = started().await;
-    for (file, kind) in
-        [("page.css", "text/css"), ("page.js", "text/javascript"), ("icon.svg", "image/svg+xml")]
-    {
+    for (file, kind) in [
+        ("page.css", "text/css"),
+        ("page.js", "text/javascript"),
+        ("live.js", "text/javascript"),
+        ("lists.js", "text/javascript"),
+        ("icon.svg", "image/svg+xml"),
+    ] {
         let answer = client.get(&format!("/assets/{file}")).await;
         assert_eq!(answer.status, StatusCode::OK);
         assert!(answer.headers[header::CONTENT_TYPE].to_str().unwrap().starts_with(kind));
