@@ -1,7 +1,8 @@
 //! What the pages cost at a large site: `cargo bench -p appliance --bench page -- [server|live|serve]`; without words,
 //! `server` and `live`.
 //!
-//! 100,000 VMs on the hosts of crate `sample`, and as many machines that wait as make 10,000 with them. `server`: the
+//! 100,000 VMs on the hosts of crate `sample`, and as many machines that wait as make 10,000 with them; 500 of them stand
+//! in 20 racks, each with a switch of 48 ports that its machines hear. `server`: the
 //! time and the bytes of each page. `live`: how long a change takes until it is on 100 open pages, over TLS on loopback.
 //! `serve` prints address and code, and stays: for `look` of crate `browser`, which prints when a page is first painted.
 
@@ -19,7 +20,9 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
 use example::Site;
-use fleet::{Command, Mac};
+use fleet::rack::Place;
+use fleet::wire::Neighbour;
+use fleet::{Command, Mac, MachineId};
 use futures::StreamExt as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -30,7 +33,7 @@ const MACHINES: usize = 10_000;
 const TIMES: usize = 21;
 const OPEN: usize = 100;
 
-const PAGES: [&str; 20] = [
+const PAGES: [&str; 26] = [
     "/",
     "/machines",
     "/machines?page=100&sort=-memory",
@@ -45,7 +48,13 @@ const PAGES: [&str; 20] = [
     "/vms?q=02:4a:10:00",
     "/vms?sort=-host&n=200&is=running",
     "/vms/v50000",
+    "/volumes",
+    "/volumes?sort=-size&page=1000",
+    "/volumes?q=c5c5c5",
+    "/images",
     "/services",
+    "/racks",
+    "/switches",
     "/networks",
     "/networks?q=web-99",
     "/log",
@@ -61,6 +70,7 @@ fn main() {
     runtime.block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let mut site = large::site(folder.path(), VMS, MACHINES).await;
+        furnish(&site.app.core).await;
         println!("load of the computer: {}", std::fs::read_to_string("/proc/loadavg").unwrap().trim());
         if words.iter().any(|word| word == "serve") {
             let address = serve(&mut site).await;
@@ -82,6 +92,32 @@ fn main() {
         site.shutdown.cancel();
         site.tasks.shutdown().await;
     });
+}
+
+async fn furnish(core: &Core) {
+    let machines: Vec<(MachineId, Mac)> =
+        core.fleet().machines.values().take(500).map(|machine| (machine.id, machine.macs[0])).collect();
+    for (number, some) in machines.chunks(25).enumerate() {
+        let (rack, switch) = (format!("rack-{number}"), format!("leaf-{number}"));
+        let ports = (1..=48).map(|port| format!("Ethernet{port}")).collect();
+        let place = Some(Place { rack: rack.clone(), unit: 42, height: 1 });
+        let mut orders = vec![
+            Command::AddRack { name: rack.clone(), units: 42 },
+            Command::AddSwitch { name: switch.clone(), ports, place },
+        ];
+        for (at, (machine, mac)) in (1..).zip(some) {
+            let (machine, rack) = (*machine, rack.clone());
+            orders.push(Command::PlaceMachine { machine, rack, unit: at, height: 1 });
+            let neighbour = Neighbour {
+                mac: *mac,
+                chassis: format!("00:1c:73:00:00:{number:02x}"),
+                port: format!("Ethernet{at}"),
+                system: Some(switch.clone()),
+            };
+            orders.push(Command::ObserveNeighbour { machine, neighbour });
+        }
+        core.execute_all(&Actor::Appliance, orders, None).await.unwrap();
+    }
 }
 
 async fn serve(site: &mut Site) -> SocketAddr {

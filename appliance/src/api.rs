@@ -11,6 +11,7 @@ pub mod events;
 pub mod guard;
 pub mod history;
 pub mod hosts;
+pub mod images;
 pub mod machines;
 pub mod many;
 pub mod networks;
@@ -38,6 +39,7 @@ pub mod timeline;
 pub mod users;
 pub mod versions;
 pub mod vms;
+pub mod volumes;
 pub mod webhooks;
 
 use axum::extract::FromRequest;

@@ -19,7 +19,9 @@ pub mod order;
 pub mod overview;
 pub mod pages;
 pub mod problem;
+pub mod racks;
 pub mod show;
+pub mod switches;
 pub mod thing;
 pub mod views;
 

@@ -310,7 +310,8 @@ pub fn href_of(fleet: &Fleet, subject: &str) -> Option<String> {
     }
     let (noun, _) = subject.split_once(':')?;
     Some(match noun {
-        "rack" | "switch" => "/racks".to_owned(),
+        "rack" => "/racks".to_owned(),
+        "switch" => "/switches".to_owned(),
         "subnet" => "/networks".to_owned(),
         "profile" | "medium" => "/systems".to_owned(),
         "user" => "/users".to_owned(),
