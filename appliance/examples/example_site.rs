@@ -62,6 +62,14 @@ async fn main() -> anyhow::Result<()> {
 
 /// A machine in every phase, VMs, and services.
 async fn fill(app: &appliance::App) -> anyhow::Result<()> {
+    let manifest = serde_json::json!({
+        "version": "0.1.0",
+        "files": {
+            "guest.img": { "sha256": "ab".repeat(32), "bytes": 300_000_000 },
+            "live.squashfs": { "sha256": "8c21".repeat(16), "bytes": 214_000_000 },
+        },
+    });
+    std::fs::write(app.files.join("manifest.json"), manifest.to_string())?;
     let core = &app.core;
     let mut own = example::hardware(example::mac(1), true);
     own.product = Some("OptiPlex 7090".into());

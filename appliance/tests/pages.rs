@@ -373,7 +373,7 @@ async fn a_rack_is_seen_from_the_front_and_a_switch_port_by_port() {
     assert_eq!(lines.len(), 6);
     assert!(lines[0].starts_with("6</th><td data-tone=\"asks\">") && lines[0].contains("1 wrong cable"));
     assert!(lines[1].starts_with("5</th><td></td>"), "free: {}", lines[1]);
-    assert!(lines[2].starts_with("4</th><td rowspan=\"3\" data-tone=\"asks\">"), "{}", lines[2]);
+    assert!(lines[2].starts_with("4</th><td rowspan=\"3\" data-tone=\"good\">"), "{}", lines[2]);
     assert!(lines[2].contains("<a href=\"/machines/m1\">host-1</a> <b>ready</b>"), "{}", lines[2]);
     assert!(lines[3].starts_with("3</th></tr>") && lines[4].starts_with("2</th></tr>"), "it begins above");
     assert!(lines[5].starts_with("1</th><td></td>"));
@@ -445,6 +445,11 @@ async fn volumes_and_images_are_what_vms_are_made_of() {
     assert_eq!((&new["vms"], &new["current"], &new["version"]), (&json!(0), &json!(true), &json!("0.1.0")));
     let page = client.page("/images").await;
     assert_eq!(rows(&page).len(), images.len());
+    let manifest = json!({ "version": "0.2.0", "files": { "live.squashfs": { "sha256": "cd".repeat(32), "bytes": 5 } } });
+    std::fs::write(client.site.app.files.join("manifest.json"), manifest.to_string()).unwrap();
+    let system = client.page("/images?is=system").await;
+    let hosts = fleet.hosts.len();
+    assert!(system.contains(&format!("{hosts} machines</a>, from this or an earlier version")), "{system}");
     let begin: String = vm.image.sha256.chars().take(12).collect();
     assert!(page.contains(&format!("<a href=\"/volumes?q={begin}\">300 VMs</a>")), "{page}");
     assert_eq!(shown(&client.page(&format!("/volumes?q={begin}")).await), "1–50 of 300");

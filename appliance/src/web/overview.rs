@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleet::{Fleet, MachineId, Subject, Timestamp, VmId, host, lease, machine, subnet};
+use fleet::{Fleet, Mac, MachineId, Subject, Timestamp, VmId, host, lease, machine, subnet};
 
 use super::list::{NEEDS, Noun, Scene};
 use super::show::{self, Tone};
@@ -307,6 +307,9 @@ pub fn href_of(fleet: &Fleet, subject: &str) -> Option<String> {
     }
     if let Ok(id) = subject.parse::<fleet::ServiceId>() {
         return fleet.services.contains_key(&id).then(|| format!("/services/{id}"));
+    }
+    if let Ok(mac) = subject.parse::<Mac>() {
+        return machine::by_mac(fleet, mac).map(|machine| format!("/machines/{}", machine.id));
     }
     let (noun, _) = subject.split_once(':')?;
     Some(match noun {

@@ -2,7 +2,7 @@
 
 use fleet::medium::Medium;
 use fleet::profile::Kind;
-use fleet::wire::Disk;
+use fleet::wire::{Disk, Nic};
 
 use crate::api::hosts::Host;
 use crate::api::images::Image;
@@ -53,6 +53,16 @@ pub fn bytes(bytes: u64) -> String {
     match UNITS.iter().find(|(size, _)| bytes >= *size) {
         Some((size, unit)) => format!("{} {unit}", tenths(bytes / (size / 10))),
         None => format!("{bytes} B"),
+    }
+}
+
+/// Of a NIC, in the units that NICs are sold by.
+pub fn link(nic: &Nic) -> String {
+    match nic.speed_mbit.map(u64::from) {
+        _ if !nic.carrier => "no link".to_owned(),
+        Some(mbit @ 1000..) => format!("{} Gbit/s", tenths(mbit / 100)),
+        Some(mbit) => format!("{mbit} Mbit/s"),
+        None => "up".to_owned(),
     }
 }
 
@@ -272,6 +282,15 @@ pub fn percent(part: u64, whole: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_read_as_they_are_sold() {
+        let mac = fleet::Mac([2, 0, 0, 0, 0, 1]);
+        let nic = |speed_mbit| Nic { name: "eno1".into(), mac, driver: None, carrier: true, speed_mbit };
+        let said = [Some(100), Some(1000), Some(2500), Some(25_000), None].map(|speed| link(&nic(speed)));
+        assert_eq!(said, ["100 Mbit/s", "1 Gbit/s", "2.5 Gbit/s", "25 Gbit/s", "up"]);
+        assert_eq!(link(&Nic { carrier: false, ..nic(Some(1000)) }), "no link");
+    }
 
     #[test]
     fn sizes_read_as_they_are_sold() {

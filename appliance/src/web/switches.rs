@@ -10,6 +10,7 @@ use fleet::{Fleet, Mac, machine};
 use super::list::{Frame, Scene};
 use super::look::{FEW, Look, encoded};
 use super::order::natural;
+use super::show;
 
 pub struct Wiring {
     pub switches: Vec<Panel>,
@@ -169,11 +170,7 @@ fn nic(fleet: &Fleet, mac: Mac, known: Known) -> Plug {
         href: machine.map(|machine| format!("/machines/{}", machine.id)),
         nic: nic.map(|nic| nic.name.clone()),
         mac: Some(mac),
-        speed: nic.map(|nic| match nic.speed_mbit {
-            _ if !nic.carrier => "no link".to_owned(),
-            Some(mbit) => speed(mbit.into()),
-            None => "link".to_owned(),
-        }),
+        speed: nic.map(show::link),
         known,
     }
 }
@@ -187,15 +184,6 @@ fn other(fleet: &Fleet, what: &Plugged) -> Plug {
     };
     let name = switch::name_of(fleet, what);
     Plug { name, brief, href, nic: None, mac: None, speed: None, known: Known::Said }
-}
-
-/// As network cards are sold.
-fn speed(mbit: u64) -> String {
-    match mbit {
-        1000.. if mbit.is_multiple_of(1000) => format!("{} Gbit/s", mbit / 1000),
-        1000.. => format!("{}.{} Gbit/s", mbit / 1000, mbit % 1000 / 100),
-        _ => format!("{mbit} Mbit/s"),
-    }
 }
 
 fn address(switch: &str) -> String {
@@ -305,13 +293,5 @@ mod tests {
             ["Gi1/0/47–Gi1/0/48", "Te1/1/1", "mgmt"]
         );
         assert_eq!(runs(&[]), [""; 0]);
-    }
-
-    #[test]
-    fn speeds_read_as_they_are_sold() {
-        assert_eq!(
-            [100, 1000, 2500, 25_000].map(speed),
-            ["100 Mbit/s", "1 Gbit/s", "2.5 Gbit/s", "25 Gbit/s"]
-        );
     }
 }
