@@ -20,9 +20,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
 use example::Site;
-use fleet::rack::Place;
-use fleet::wire::Neighbour;
-use fleet::{Command, Mac, MachineId};
+use fleet::{Command, Mac};
 use futures::StreamExt as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -70,7 +68,7 @@ fn main() {
     runtime.block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let mut site = large::site(folder.path(), VMS, MACHINES).await;
-        furnish(&site.app.core).await;
+        large::furnish(&site.app.core).await;
         println!("load of the computer: {}", std::fs::read_to_string("/proc/loadavg").unwrap().trim());
         if words.iter().any(|word| word == "serve") {
             let address = serve(&mut site).await;
@@ -92,32 +90,6 @@ fn main() {
         site.shutdown.cancel();
         site.tasks.shutdown().await;
     });
-}
-
-async fn furnish(core: &Core) {
-    let machines: Vec<(MachineId, Mac)> =
-        core.fleet().machines.values().take(500).map(|machine| (machine.id, machine.macs[0])).collect();
-    for (number, some) in machines.chunks(25).enumerate() {
-        let (rack, switch) = (format!("rack-{number}"), format!("leaf-{number}"));
-        let ports = (1..=48).map(|port| format!("Ethernet{port}")).collect();
-        let place = Some(Place { rack: rack.clone(), unit: 42, height: 1 });
-        let mut orders = vec![
-            Command::AddRack { name: rack.clone(), units: 42 },
-            Command::AddSwitch { name: switch.clone(), ports, place },
-        ];
-        for (at, (machine, mac)) in (1..).zip(some) {
-            let (machine, rack) = (*machine, rack.clone());
-            orders.push(Command::PlaceMachine { machine, rack, unit: at, height: 1 });
-            let neighbour = Neighbour {
-                mac: *mac,
-                chassis: format!("00:1c:73:00:00:{number:02x}"),
-                port: format!("Ethernet{at}"),
-                system: Some(switch.clone()),
-            };
-            orders.push(Command::ObserveNeighbour { machine, neighbour });
-        }
-        core.execute_all(&Actor::Appliance, orders, None).await.unwrap();
-    }
 }
 
 async fn serve(site: &mut Site) -> SocketAddr {

@@ -410,6 +410,23 @@ async fn twenty_racks_are_on_a_page_and_the_rest_on_others() {
 }
 
 #[tokio::test]
+async fn five_hundred_machines_in_twenty_racks_are_brought_in_300_kb() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = large::site(dir.path(), 300, 500).await;
+    large::furnish(&site.app.core).await;
+    let token = large::token(&site.app).await;
+    let router = web::router(site.app.clone());
+    let client = Client { site, router, token, dir };
+    for (path, shown) in [("/racks", "<article class=\"front\""), ("/switches", "<ol class=\"ports-front\"")]
+    {
+        let page = client.page(path).await;
+        assert_eq!(page.matches(shown).count(), 20, "{path}");
+        assert!(page.matches("href=\"/machines/m").count() >= 500, "{path}");
+        assert!(page.len() < 300_000, "{path} has {} bytes", page.len());
+    }
+}
+
+#[tokio::test]
 async fn volumes_and_images_are_what_vms_are_made_of() {
     let client = at_a_large_site().await;
     let fleet = client.site.app.core.fleet();
