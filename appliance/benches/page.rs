@@ -1,7 +1,8 @@
 //! What the pages cost at a large site: `cargo bench -p appliance --bench page -- [server|live|serve]`; without words,
 //! `server` and `live`.
 //!
-//! 100,000 VMs on the hosts of crate `sample`, and as many machines that wait as make 10,000 with them. `server`: the
+//! 100,000 VMs on the hosts of crate `sample`, and as many machines that wait as make 10,000 with them; 500 of them stand
+//! in 20 racks, each with a switch of 48 ports that its machines hear. `server`: the
 //! time and the bytes of each page. `live`: how long a change takes until it is on 100 open pages, over TLS on loopback.
 //! `serve` prints address and code, and stays: for `look` of crate `browser`, which prints when a page is first painted.
 
@@ -30,7 +31,7 @@ const MACHINES: usize = 10_000;
 const TIMES: usize = 21;
 const OPEN: usize = 100;
 
-const PAGES: [&str; 20] = [
+const PAGES: [&str; 26] = [
     "/",
     "/machines",
     "/machines?page=100&sort=-memory",
@@ -45,7 +46,13 @@ const PAGES: [&str; 20] = [
     "/vms?q=02:4a:10:00",
     "/vms?sort=-host&n=200&is=running",
     "/vms/v50000",
+    "/volumes",
+    "/volumes?sort=-size&page=1000",
+    "/volumes?q=c5c5c5",
+    "/images",
     "/services",
+    "/racks",
+    "/switches",
     "/networks",
     "/networks?q=web-99",
     "/log",
@@ -61,6 +68,7 @@ fn main() {
     runtime.block_on(async {
         let folder = tempfile::tempdir().unwrap();
         let mut site = large::site(folder.path(), VMS, MACHINES).await;
+        large::furnish(&site.app.core).await;
         println!("load of the computer: {}", std::fs::read_to_string("/proc/loadavg").unwrap().trim());
         if words.iter().any(|word| word == "serve") {
             let address = serve(&mut site).await;

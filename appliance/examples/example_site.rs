@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use appliance::core::{Actor, Core};
 use appliance::{packages, tls, web};
+use fleet::medium::{Family, Medium};
 use fleet::rack::Place;
 use fleet::switch::Plugged;
 use fleet::vm::{Image, NewVm, Recover};
@@ -61,6 +62,14 @@ async fn main() -> anyhow::Result<()> {
 
 /// A machine in every phase, VMs, and services.
 async fn fill(app: &appliance::App) -> anyhow::Result<()> {
+    let manifest = serde_json::json!({
+        "version": "0.1.0",
+        "files": {
+            "guest.img": { "sha256": "ab".repeat(32), "bytes": 300_000_000 },
+            "live.squashfs": { "sha256": "8c21".repeat(16), "bytes": 214_000_000 },
+        },
+    });
+    std::fs::write(app.files.join("manifest.json"), manifest.to_string())?;
     let core = &app.core;
     let mut own = example::hardware(example::mac(1), true);
     own.product = Some("OptiPlex 7090".into());
@@ -134,7 +143,7 @@ async fn fill(app: &appliance::App) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two racks and two switches: one is heard over LLDP, the other was told of by a person.
+/// Two racks and two switches: one is heard over LLDP, the other was told of by a person; an installer of another system.
 async fn stand(core: &Core, hosts: [fleet::MachineId; 3]) -> anyhow::Result<()> {
     let person = Actor::admin("admin");
     let orders = [
@@ -152,6 +161,25 @@ async fn stand(core: &Core, hosts: [fleet::MachineId; 3]) -> anyhow::Result<()> 
         },
         Command::PlaceMachine { machine: hosts[1], rack: "a1".into(), unit: 10, height: 1 },
         Command::PlaceMachine { machine: hosts[2], rack: "a1".into(), unit: 12, height: 2 },
+        Command::Plug {
+            switch: "office".into(),
+            port: "2".into(),
+            what: Plugged::Nic { mac: example::mac(1) },
+        },
+        Command::AddMedium {
+            medium: Medium {
+                name: "debian-13".into(),
+                family: Family::Debian,
+                title: "Debian GNU/Linux 13 (trixie), netboot".into(),
+                version: "13.2".into(),
+                arch: "amd64".into(),
+                bytes: 48_310_272,
+                sha256: "6d1f".repeat(16),
+                kernel: Some("linux".into()),
+                initrd: Some("initrd.gz".into()),
+                image: None,
+            },
+        },
     ];
     for order in orders {
         core.execute(&person, order).await?;
@@ -163,6 +191,17 @@ async fn stand(core: &Core, hosts: [fleet::MachineId; 3]) -> anyhow::Result<()> 
     core.execute(&person, Command::AddPorts { switch: "core-1".into(), ports }).await?;
     let place = Command::PlaceSwitch { switch: "core-1".into(), rack: "a1".into(), unit: 42, height: 1 };
     core.execute(&person, place).await?;
+    for (number, unit, height) in [(4, 14, 1), (5, 16, 2), (7, 18, 1)] {
+        let machine =
+            fleet::machine::by_mac(&core.fleet(), example::mac(number)).context("it was sighted")?.id;
+        core.execute(&person, Command::PlaceMachine { machine, rack: "a1".into(), unit, height }).await?;
+    }
+    let known = Plugged::Nic { mac: example::mac(2) };
+    let plug = Command::Plug { switch: "core-1".into(), port: "Ethernet2".into(), what: known };
+    core.execute(&person, plug).await?;
+    let uplink = Plugged::Port { switch: "office".into(), port: "23".into() };
+    let plug = Command::Plug { switch: "core-1".into(), port: "Ethernet8".into(), what: uplink };
+    core.execute(&person, plug).await?;
     // A person says otherwise.
     let what = Plugged::Port { switch: "office".into(), port: "1".into() };
     let plug = Command::Plug { switch: "core-1".into(), port: "Ethernet3".into(), what };

@@ -12,6 +12,7 @@ pub mod events;
 pub mod guard;
 pub mod history;
 pub mod hosts;
+pub mod images;
 pub mod machines;
 pub mod many;
 pub mod networks;
@@ -39,6 +40,7 @@ pub mod timeline;
 pub mod users;
 pub mod versions;
 pub mod vms;
+pub mod volumes;
 pub mod webhooks;
 
 use axum::extract::FromRequest;

@@ -99,6 +99,10 @@ enum Command {
     Hosts,
     /// Virtual machines
     Vms,
+    /// Disks of VMs
+    Volumes,
+    /// What VMs and machines are made from, and how many are
+    Images,
     /// Installed packages, and where they answer
     Services,
     /// Packages that the appliance keeps
@@ -335,6 +339,8 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
         Command::Machines => list::machines(&client.list("/machines").await?, output),
         Command::Hosts => list::hosts(&client.list("/hosts").await?, output),
         Command::Vms => list::vms(&client.list("/vms").await?, output),
+        Command::Volumes => list::volumes(&client.list("/volumes").await?, output),
+        Command::Images => list::images(&client.list("/images").await?, output),
         Command::Services => list::services(&client.list("/services").await?, output),
         Command::Packages => list::packages(&client.list("/packages").await?, output),
         Command::Registry => list::registry(&client.get("/state").await?, output),

@@ -18,6 +18,7 @@ pub use expression::WrongExpression;
 use field::{Cell, Field, Kind, Scene};
 use nouns::SwitchPort;
 
+use crate::api::images;
 use crate::store::Record;
 
 /// After so long an answer is given up: the appliance has other things to do.
@@ -29,6 +30,8 @@ pub enum Noun {
     Machines,
     Hosts,
     Vms,
+    Volumes,
+    Images,
     Services,
     Packages,
     Racks,
@@ -63,10 +66,12 @@ pub struct Question {
 }
 
 impl Noun {
-    pub const ALL: [Noun; 15] = [
+    pub const ALL: [Noun; 17] = [
         Noun::Machines,
         Noun::Hosts,
         Noun::Vms,
+        Noun::Volumes,
+        Noun::Images,
         Noun::Services,
         Noun::Packages,
         Noun::Racks,
@@ -86,6 +91,8 @@ impl Noun {
             Noun::Machines => "machines",
             Noun::Hosts => "hosts",
             Noun::Vms => "vms",
+            Noun::Volumes => "volumes",
+            Noun::Images => "images",
             Noun::Services => "services",
             Noun::Packages => "packages",
             Noun::Racks => "racks",
@@ -121,6 +128,8 @@ impl Noun {
             Noun::Machines => about(nouns::MACHINES),
             Noun::Hosts => about(nouns::HOSTS),
             Noun::Vms => about(nouns::VMS),
+            Noun::Volumes => about(nouns::VOLUMES),
+            Noun::Images => about(nouns::IMAGES),
             Noun::Services => about(nouns::SERVICES),
             Noun::Packages => about(nouns::PACKAGES),
             Noun::Racks => about(nouns::RACKS),
@@ -150,6 +159,8 @@ impl Question {
             Noun::Machines => self.select(scene, nouns::MACHINES, fleet.machines.values().map(AsRef::as_ref)),
             Noun::Hosts => self.select(scene, nouns::HOSTS, fleet.hosts.values().map(AsRef::as_ref)),
             Noun::Vms => self.select(scene, nouns::VMS, fleet.vms.values().map(AsRef::as_ref)),
+            Noun::Volumes => self.select(scene, nouns::VOLUMES, fleet.vms.values().map(AsRef::as_ref)),
+            Noun::Images => self.select(scene, nouns::IMAGES, images::of_fleet(fleet).into_iter()),
             Noun::Services => self.select(scene, nouns::SERVICES, fleet.services.values().map(AsRef::as_ref)),
             Noun::Packages => self.select(scene, nouns::PACKAGES, fleet.packages.values().map(AsRef::as_ref)),
             Noun::Racks => self.select(scene, nouns::RACKS, fleet.racks.values().map(AsRef::as_ref)),

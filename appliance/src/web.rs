@@ -1,7 +1,8 @@
 //! The pages: lists, things, and what stands above them, kept live by server-sent events.
 //!
 //! Pages are rendered here from the same documents that the REST API gives out (`templates/`), of no more than is
-//! shown, and a little plain JavaScript (`assets/page.js`) swaps in what has changed and sends commands to the REST API.
+//! shown, and a little plain JavaScript swaps in what has changed (`assets/live.js`), looks for things in lists
+//! (`lists.js`) and sends commands to the REST API (`page.js`).
 
 pub mod actions;
 pub mod assets;
@@ -20,7 +21,9 @@ pub mod order;
 pub mod overview;
 pub mod pages;
 pub mod problem;
+pub mod racks;
 pub mod show;
+pub mod switches;
 pub mod thing;
 pub mod views;
 mod word;

@@ -10,24 +10,28 @@ use appliance::web;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use client::{Client, logged_in};
-use example::{bundle, guest, hardware, host, join, mac, report, sight};
+use example::{bundle, guest, hardware, hears, host, join, mac, report, sight};
+use fleet::switch::Plugged;
 use fleet::wire::{DiskContent, SoftwareState};
 use fleet::{Command, Mac, MachineId, NodeId, vm};
 use futures::StreamExt as _;
 use serde_json::json;
 
 /// Every page there is, with something on each.
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 17] = [
     "/",
     "/machines",
     "/machines/m1",
     "/hosts",
     "/vms",
     "/vms/v1",
+    "/volumes",
+    "/images",
     "/services",
     "/services/s1",
     "/systems",
     "/networks",
+    "/switches",
     "/racks",
     "/users",
     "/log",
@@ -321,8 +325,8 @@ impl OneBody for axum::Router {
 async fn every_page_says_which_it_is_and_has_what_it_is_about() {
     let client = hostile().await;
     for (path, section) in PAGES.into_iter().zip([
-        "needs", "machines", "thing", "hosts", "vms", "thing", "services", "thing", "systems", "networks",
-        "racks", "users", "log", "policy",
+        "needs", "machines", "thing", "hosts", "vms", "thing", "volumes", "images", "services", "thing",
+        "systems", "networks", "switches", "racks", "users", "log", "policy",
     ]) {
         let page = client.page(path).await;
         assert!(page.contains(&format!("<section id=\"{section}\"")), "{path} without {section}");
@@ -340,6 +344,132 @@ async fn every_page_says_which_it_is_and_has_what_it_is_about() {
     assert!(gone.text.contains("There is no vm v77 here"), "{}", gone.text);
     let failed = client.page("/").await;
     assert!(failed.contains("Waiting for you") && failed.contains("<b>failed</b>"), "{failed}");
+}
+
+#[tokio::test]
+async fn a_rack_is_seen_from_the_front_and_a_switch_port_by_port() {
+    let client = logged_in().await;
+    let core = &client.site.app.core;
+    let person = Actor::admin("admin");
+    let (first, second) = (host(core, mac(2)).await, host(core, mac(3)).await);
+    let ports = ["3", "10", "1", "2"].map(str::to_owned).to_vec();
+    let uplink = Plugged::Port { switch: "sw2".into(), port: "48".into() };
+    for order in [
+        Command::AddRack { name: "a1".into(), units: 6 },
+        Command::AddSwitch { name: "sw1".into(), ports, place: None },
+        Command::AddSwitch { name: "sw2".into(), ports: vec!["48".into()], place: None },
+        Command::PlaceMachine { machine: first, rack: "a1".into(), unit: 2, height: 3 },
+        Command::PlaceSwitch { switch: "sw1".into(), rack: "a1".into(), unit: 6, height: 1 },
+        Command::Plug { switch: "sw1".into(), port: "1".into(), what: Plugged::Nic { mac: mac(2) } },
+        Command::Plug { switch: "sw1".into(), port: "2".into(), what: Plugged::Nic { mac: mac(2) } },
+        Command::Plug { switch: "sw1".into(), port: "10".into(), what: uplink },
+    ] {
+        core.execute(&person, order).await.unwrap();
+    }
+    hears(core, second, mac(3), "sw1", "2").await;
+
+    let page = client.page("/racks").await;
+    let lines: Vec<&str> = page.split("<tr><th scope=\"row\">").skip(1).collect();
+    assert_eq!(lines.len(), 6);
+    assert!(lines[0].starts_with("6</th><td data-tone=\"asks\">") && lines[0].contains("1 wrong cable"));
+    assert!(lines[1].starts_with("5</th><td></td>"), "free: {}", lines[1]);
+    assert!(lines[2].starts_with("4</th><td rowspan=\"3\" data-tone=\"good\">"), "{}", lines[2]);
+    assert!(lines[2].contains("<a href=\"/machines/m1\">host-1</a> <b>ready</b>"), "{}", lines[2]);
+    assert!(lines[3].starts_with("3</th></tr>") && lines[4].starts_with("2</th></tr>"), "it begins above");
+    assert!(lines[5].starts_with("1</th><td></td>"));
+    assert!(page.contains("6 units, 2 free") && page.contains("In no rack <small>2</small>"), "{page}");
+    assert!(client.page("/racks?q=host-1").await.contains("id=\"rack-a1\""));
+    assert!(!client.page("/racks?q=host-2").await.contains("id=\"rack-a1\""));
+
+    let page = client.page("/switches").await;
+    let names = page.split("<tr><th scope=\"row\">").skip(1).map(|rest| rest.split('<').next().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["2", "2", "10", "48"], "in the order of their numbers");
+    let sentence = "<b>Wrong cable:</b> by hand host-1 is in port 2 of sw1; LLDP says host-2";
+    assert!(page.contains(sentence) && page.contains("25 Gbit/s") && page.contains("<em>wrong cable</em>"));
+    assert!(page.contains("In one port is something else than was said."), "{page}");
+    assert!(page.contains("its port 48 is in port 10 of sw1 · 0 machines"), "{page}");
+    assert!(page.contains("Nothing is known to be in ports 1, 3."), "{page}");
+    let found = client.page(&format!("/switches?q={}", mac(3).to_string().replace(':', "%3A"))).await;
+    assert!(found.contains("id=\"switch-sw1\"") && !found.contains("id=\"switch-sw2\""), "{found}");
+}
+
+#[tokio::test]
+async fn twenty_racks_are_on_a_page_and_the_rest_on_others() {
+    let client = logged_in().await;
+    let core = &client.site.app.core;
+    let racks = (1..=23).map(|number| Command::AddRack { name: format!("r{number}"), units: 42 });
+    core.execute_all(&Actor::admin("admin"), racks.collect(), None).await.unwrap();
+    let page = client.page("/racks").await;
+    let shown = |page: &str| page.matches("<article class=\"front\"").count();
+    assert_eq!((shown(&page), shown(&client.page("/racks?page=2").await)), (20, 3));
+    assert!(
+        page.contains("1–20 of 23") && page.contains("id=\"rack-r20\"") && !page.contains("id=\"rack-r21\"")
+    );
+    assert_eq!(shown(&client.page(&link(&page, "next").unwrap()).await), 3);
+    assert_eq!(shown(&client.page("/racks?n=200").await), 20, "however many are asked for");
+}
+
+#[tokio::test]
+async fn five_hundred_machines_in_twenty_racks_are_brought_in_300_kb() {
+    let dir = tempfile::tempdir().unwrap();
+    let site = large::site(dir.path(), 300, 500).await;
+    large::furnish(&site.app.core).await;
+    let token = large::token(&site.app).await;
+    let router = web::router(site.app.clone());
+    let client = Client { site, router, token, dir };
+    for (path, shown) in [("/racks", "<article class=\"front\""), ("/switches", "<ol class=\"ports-front\"")]
+    {
+        let page = client.page(path).await;
+        assert_eq!(page.matches(shown).count(), 20, "{path}");
+        assert!(page.matches("href=\"/machines/m").count() >= 500, "{path}");
+        assert!(page.len() < 300_000, "{path} has {} bytes", page.len());
+    }
+}
+
+#[tokio::test]
+async fn volumes_and_images_are_what_vms_are_made_of() {
+    let client = at_a_large_site().await;
+    let fleet = client.site.app.core.fleet();
+    let vm = fleet.vms.values().nth(123).unwrap();
+    let volumes = client.get("/api/v1/volumes").await.json();
+    assert_eq!(volumes.as_array().unwrap().len(), 300);
+    assert_eq!(volumes[123]["name"], vm.volume_name());
+    assert_eq!(volumes[123]["phase"], "in use");
+    assert_eq!(client.get("/api/v1/volumes?limit=10&after=v290").await.json().as_array().unwrap().len(), 10);
+    let id = format!("volume-{}", vm.id);
+    for question in [&*vm.name, &vm.volume_name(), &vm.id.to_string()] {
+        let found = rows(&client.page(&format!("/volumes?q={question}&n=200")).await);
+        assert!(found.contains(&id) && found.len() < 20, "{question}: {found:?}");
+    }
+    let size = |id: &String| {
+        let id = id.trim_start_matches("volume-").parse::<fleet::VmId>().unwrap();
+        fleet.vms[&id].disk_gib
+    };
+    assert!(rows(&client.page("/volumes?sort=-size&n=200").await).iter().rev().is_sorted_by_key(size));
+    let on = rows(&client.page(&format!("/volumes?on={}&n=200", vm.host)).await);
+    assert_eq!(on.len(), vm::on_host(&fleet, vm.host).count());
+    assert_eq!(shown(&client.page("/volumes?is=in+use").await), "1–50 of 300");
+    assert!(client.page("/volumes?is=being+made").await.contains("None of them is like this"));
+
+    let images = client.get("/api/v1/images").await.json();
+    let images = images.as_array().unwrap();
+    let used = images.iter().find(|image| image["sha256"] == vm.image.sha256).unwrap();
+    assert_eq!(
+        (&used["vms"], &used["current"], &used["id"]),
+        (&json!(300), &json!(false), &volumes[0]["image"])
+    );
+    let new = images.iter().find(|image| image["sha256"] == "ab".repeat(32)).unwrap();
+    assert_eq!((&new["vms"], &new["current"], &new["version"]), (&json!(0), &json!(true), &json!("0.1.0")));
+    let page = client.page("/images").await;
+    assert_eq!(rows(&page).len(), images.len());
+    let manifest = json!({ "version": "0.2.0", "files": { "live.squashfs": { "sha256": "cd".repeat(32), "bytes": 5 } } });
+    std::fs::write(client.site.app.files.join("manifest.json"), manifest.to_string()).unwrap();
+    let system = client.page("/images?is=system").await;
+    let hosts = fleet.hosts.len();
+    assert!(system.contains(&format!("{hosts} machines</a>, from this or an earlier version")), "{system}");
+    let begin: String = vm.image.sha256.chars().take(12).collect();
+    assert!(page.contains(&format!("<a href=\"/volumes?q={begin}\">300 VMs</a>")), "{page}");
+    assert_eq!(shown(&client.page(&format!("/volumes?q={begin}")).await), "1–50 of 300");
 }
 
 #[tokio::test]

@@ -29,10 +29,13 @@ const WHO: &str = "
     viewer   GET    /vms
     viewer   GET    /vms/{id}
     viewer   GET    /vms/{id}/console
+    viewer   GET    /volumes
+    viewer   GET    /images
     viewer   GET    /services
     viewer   GET    /services/{id}
     viewer   GET    /systems
     viewer   GET    /racks
+    viewer   GET    /switches
     viewer   GET    /networks
     viewer   GET    /users
     viewer   GET    /log
@@ -92,6 +95,8 @@ const WHO: &str = "
     operator POST   /api/v1/vms/{id}/cancel
     operator GET    /api/v1/vms/{id}/console
     viewer   GET    /api/v1/vms/{id}/timeline
+    viewer   GET    /api/v1/volumes
+    viewer   GET    /api/v1/images
     viewer   GET    /api/v1/services
     operator DELETE /api/v1/services/{id}
     operator POST   /api/v1/services/{id}/cancel

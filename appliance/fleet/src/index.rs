@@ -161,6 +161,11 @@ impl Index {
         self.images.keys()
     }
 
+    /// Every image that a VM is made from, and by how many.
+    pub fn image_uses(&self) -> impl Iterator<Item = (&Image, u64)> {
+        self.images.iter().map(|(image, vms)| (image.as_ref(), *vms))
+    }
+
     /// The image as it is shared by all VMs made from it.
     pub(crate) fn image(&self, image: &Arc<Image>) -> Arc<Image> {
         self.images.get_key_value(image).map_or_else(|| Arc::clone(image), |(known, _)| Arc::clone(known))

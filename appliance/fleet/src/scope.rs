@@ -38,9 +38,9 @@ const ORDERS: &[(&str, &str)] = &[
 ];
 
 /// What can be seen and has no orders of its own.
-const SEEN: [&str; 14] = [
+const SEEN: [&str; 16] = [
     "document", "events", "hash", "history", "log", "networks", "query", "sessions", "state", "timeline",
-    "ports", "metrics", "support", "webhooks",
+    "ports", "metrics", "support", "webhooks", "volumes", "images",
 ];
 
 /// Words of what a token is for.

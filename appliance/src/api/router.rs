@@ -11,9 +11,9 @@ use fleet::user::Role;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
-    check, consoles, document, erase, events, guard, history, hosts, machines, many, networks, once, openapi,
-    packages, plan, policy, power, query, racks, replay, services, session, sessions, state, support,
-    switches, systems, timeline, users, versions, vms, webhooks,
+    check, consoles, document, erase, events, guard, history, hosts, images, machines, many, networks, once,
+    openapi, packages, plan, policy, power, query, racks, replay, services, session, sessions, state,
+    support, switches, systems, timeline, users, versions, vms, volumes, webhooks,
 };
 use crate::{App, metrics, web};
 
@@ -64,10 +64,13 @@ pub fn routes() -> Vec<Route> {
         route(Page, "GET",    "/vms",                           get(web::pages::page)),
         route(Page, "GET",    "/vms/{id}",                      get(web::pages::page)),
         route(Page, "GET",    "/vms/{id}/console",              get(web::consoles::of_vm)),
+        route(Page, "GET",    "/volumes",                       get(web::pages::page)),
+        route(Page, "GET",    "/images",                        get(web::pages::page)),
         route(Page, "GET",    "/services",                      get(web::pages::page)),
         route(Page, "GET",    "/services/{id}",                 get(web::pages::page)),
         route(Page, "GET",    "/systems",                       get(web::pages::page)),
         route(Page, "GET",    "/racks",                         get(web::pages::page)),
+        route(Page, "GET",    "/switches",                      get(web::pages::page)),
         route(Page, "GET",    "/networks",                      get(web::pages::page)),
         route(Page, "GET",    "/users",                         get(web::pages::page)),
         route(Page, "GET",    "/log",                           get(web::pages::page)),
@@ -128,6 +131,8 @@ pub fn routes() -> Vec<Route> {
         route(WORK, "POST",   "/api/v1/vms/{id}/cancel",        post(vms::cancel)),
         route(WORK, "GET",    "/api/v1/vms/{id}/console",       get(consoles::of_vm)),
         route(VIEW, "GET",    "/api/v1/vms/{id}/timeline",      get(timeline::get)),
+        route(VIEW, "GET",    "/api/v1/volumes",                get(volumes::list)),
+        route(VIEW, "GET",    "/api/v1/images",                 get(images::list)),
         route(VIEW, "GET",    "/api/v1/services",               get(services::list)),
         route(WORK, "DELETE", "/api/v1/services/{id}",          delete(services::remove)),
         route(WORK, "POST",   "/api/v1/services/{id}/cancel",   post(services::cancel)),

@@ -10,6 +10,7 @@ use super::history;
 use super::table::{Table, plain, span};
 use crate::api::Wait;
 use crate::api::hosts::Host;
+use crate::api::images::Image;
 use crate::api::machines::Machine;
 use crate::api::packages::Package;
 use crate::api::racks::Rack;
@@ -17,6 +18,7 @@ use crate::api::services::Service;
 use crate::api::state::State;
 use crate::api::switches::Switch;
 use crate::api::vms::Vm;
+use crate::api::volumes::Volume;
 use crate::core;
 use crate::web::show;
 
@@ -91,6 +93,48 @@ pub fn vms(vms: &[Vm], output: Output) -> anyhow::Result<()> {
         table.row(cells, waits(&vm.waiting));
     }
     table.print("No VMs yet. eli vm create NAME makes one.");
+    Ok(())
+}
+
+pub fn volumes(volumes: &[Volume], output: Output) -> anyhow::Result<()> {
+    if output.list(volumes, |volume| volume.name.clone())? {
+        return Ok(());
+    }
+    let mut table = Table::new(&["NAME", "STATE", "SINCE", "SIZE", "VM", "HOST", "MADE FROM"]);
+    for volume in volumes {
+        let cells = vec![
+            volume.name.clone(),
+            volume.phase.clone(),
+            ago(volume.since),
+            format!("{} GiB", volume.size_gib),
+            volume.vm_name.clone(),
+            volume.host_name.clone(),
+            volume.image.clone(),
+        ];
+        table.row(cells, Vec::new());
+    }
+    table.print("No volumes yet. Each VM has one; eli vm create NAME makes a VM.");
+    Ok(())
+}
+
+pub fn images(images: &[Image], output: Output) -> anyhow::Result<()> {
+    if output.list(images, |image| image.id.clone())? {
+        return Ok(());
+    }
+    let mut table = Table::new(&["ID", "KIND", "VERSION", "SIZE", "VMS", "MACHINES", "WHAT IT IS"]);
+    for image in images {
+        let cells = vec![
+            image.id.clone(),
+            image.kind.word().to_owned(),
+            image.version.clone().unwrap_or_default(),
+            image.size(),
+            image.vms.to_string(),
+            image.machines.to_string(),
+            image.title.clone(),
+        ];
+        table.row(cells, Vec::new());
+    }
+    table.print("No images: the files of the appliance are missing.");
     Ok(())
 }
 

@@ -18,6 +18,8 @@ pub fn only_shows(command: &Command) -> bool {
         Command::Machines
         | Command::Hosts
         | Command::Vms
+        | Command::Volumes
+        | Command::Images
         | Command::Services
         | Command::Packages
         | Command::Registry

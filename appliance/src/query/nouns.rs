@@ -19,6 +19,8 @@ use fleet::{Mac, MachineId, NodeId, ObservedNode, Subject, VmId};
 use super::field::Kind::{Bool, List, Number, Text, Version};
 use super::field::{Cell, Field, Scene};
 use super::time::rfc3339;
+use crate::api::images::{self, Image};
+use crate::api::volumes;
 use crate::core::person_and_place;
 use crate::store::Record;
 
@@ -173,6 +175,35 @@ pub static VMS: &[Field<Vm>] = &[
     field("observed.silent", Number, "seconds since its guest agent spoke", |scene, vm| {
         Cell::of(guest(scene, vm.id), |node| scene.age(node.at))
     }),
+];
+
+/// Each VM has one.
+pub static VOLUMES: &[Field<Vm>] = &[
+    column("name", Text, "as it is called in the pool of its host", |_, vm| Cell::text(vm.volume_name())),
+    column("phase", Text, "being made, in use, being deleted", |_, vm| Cell::str(volumes::word(vm.phase))),
+    column("size_gib", Number, "what it grows up to", |_, vm| Cell::count(vm.disk_gib)),
+    column("vm", Text, "whose disk it is", |_, vm| Cell::str(&vm.name)),
+    column("host", Text, "name of the host whose pool it is in", |scene, vm| {
+        Cell::of(machine(scene, vm.host), Cell::str)
+    }),
+    column("image", Text, "id of the image that it was made from", |_, vm| {
+        Cell::text(images::id_of(&vm.image.name, &vm.image.sha256))
+    }),
+    field("since", Text, "when it came into this phase, RFC 3339", |_, vm| Cell::text(rfc3339(vm.since))),
+];
+
+/// Those that something was made from, and media.
+pub static IMAGES: &[Field<Image>] = &[
+    column("id", Text, "its name and the beginning of its SHA-256", |_, image| Cell::str(&image.id)),
+    column("name", Text, "of its file, or of the medium", |_, image| Cell::str(&image.name)),
+    column("kind", Text, "guest image, medium", |_, image| Cell::str(image.kind.word())),
+    column("bytes", Number, "its size", |_, image| Cell::count(image.bytes)),
+    column("vms", Number, "VMs whose volumes were made from it", |_, image| Cell::count(image.vms)),
+    column("machines", Number, "machines that were installed from it", |_, image| {
+        Cell::count(image.machines)
+    }),
+    field("title", Text, "what it is", |_, image| Cell::str(&image.title)),
+    field("sha256", Text, "of its file", |_, image| Cell::str(&image.sha256)),
 ];
 
 pub static SERVICES: &[Field<Service>] = &[

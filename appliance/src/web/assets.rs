@@ -1,4 +1,4 @@
-//! Style sheet, script and icon, which are part of the program.
+//! Style sheet, scripts and icon, which are part of the program.
 
 use axum::extract::{Path, Query};
 use axum::http::{StatusCode, header};
@@ -8,6 +8,8 @@ use serde::Deserialize;
 use super::Error;
 
 const PAGE_CSS: &str = include_str!("../../assets/page.css");
+const LIVE_JS: &str = include_str!("../../assets/live.js");
+const LISTS_JS: &str = include_str!("../../assets/lists.js");
 const PAGE_JS: &str = include_str!("../../assets/page.js");
 const CONSOLE_JS: &str = include_str!("../../assets/console.js");
 const ENTRY_JS: &str = include_str!("../../assets/entry.js");
@@ -17,7 +19,7 @@ const ICON_SVG: &str = include_str!("../../assets/icon.svg");
 pub fn version() -> String {
     use sha2::{Digest as _, Sha256};
     let mut digest = Sha256::new();
-    for asset in [PAGE_CSS, PAGE_JS, CONSOLE_JS, ENTRY_JS, ICON_SVG] {
+    for asset in [PAGE_CSS, LIVE_JS, LISTS_JS, PAGE_JS, CONSOLE_JS, ENTRY_JS, ICON_SVG] {
         digest.update(asset);
     }
     hex::encode(&digest.finalize()[..8])
@@ -31,6 +33,8 @@ pub struct Asked {
 pub async fn get(Path(file): Path<String>, Query(asked): Query<Asked>) -> Result<Response, Error> {
     let (kind, text) = match file.as_str() {
         "page.css" => ("text/css; charset=utf-8", PAGE_CSS),
+        "live.js" => ("text/javascript; charset=utf-8", LIVE_JS),
+        "lists.js" => ("text/javascript; charset=utf-8", LISTS_JS),
         "page.js" => ("text/javascript; charset=utf-8", PAGE_JS),
         "console.js" => ("text/javascript; charset=utf-8", CONSOLE_JS),
         "entry.js" => ("text/javascript; charset=utf-8", ENTRY_JS),

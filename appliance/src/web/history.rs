@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use fleet::{Fleet, Timestamp, name_of};
+use fleet::{Fleet, Timestamp, machine, name_of};
 
 use super::look::Look;
 use super::overview::href_of;
@@ -39,7 +39,7 @@ impl Row {
             at: record.at,
             who: if shown { who.to_owned() } else { String::new() },
             from: from.filter(|_| shown).map(str::to_owned),
-            name: name_of(fleet, &record.subject).unwrap_or_else(|| record.subject.clone()),
+            name: named(fleet, &record.subject),
             href: href_of(fleet, &record.subject),
             sentence: record.event.sentence(),
         }
@@ -50,6 +50,12 @@ impl Row {
             .iter()
             .any(|text| text.to_lowercase().contains(word))
     }
+}
+
+/// What an event is about, as people call it; a NIC by its machine.
+fn named(fleet: &Fleet, subject: &str) -> String {
+    let of_nic = || machine::by_mac(fleet, subject.parse().ok()?).map(|machine| machine.name.to_string());
+    name_of(fleet, subject).or_else(of_nic).unwrap_or_else(|| subject.to_owned())
 }
 
 /// A page of the log.

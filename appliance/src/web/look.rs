@@ -20,7 +20,9 @@ pub struct Look {
     pub before: Option<i64>,
 }
 
-pub const SIZES: [usize; 3] = [25, 50, 200];
+pub const SIZES: [usize; 4] = [FEW, 25, 50, 200];
+/// Of what is shown as a picture.
+pub const FEW: usize = 20;
 const USUAL_SIZE: usize = 50;
 /// A question that is longer is cut.
 const LONGEST: usize = 200;
@@ -34,11 +36,14 @@ pub enum View {
     Hosts(Look),
     Vms(Look),
     Vm(String),
+    Volumes(Look),
+    Images(Look),
     Services(Look),
     Service(String),
     Systems,
     Networks(Look),
-    Racks,
+    Switches(Look),
+    Racks(Look),
     Users,
     Log(Look),
     Settings,
@@ -65,11 +70,14 @@ impl View {
             ("hosts", None) => View::Hosts(look()),
             ("vms", None) => View::Vms(look()),
             ("vms", Some(id)) => View::Vm(id),
+            ("volumes", None) => View::Volumes(look()),
+            ("images", None) => View::Images(look()),
             ("services", None) => View::Services(look()),
             ("services", Some(id)) => View::Service(id),
             ("systems", None) => View::Systems,
             ("networks", None) => View::Networks(look()),
-            ("racks", None) => View::Racks,
+            ("switches", None) => View::Switches(look()),
+            ("racks", None) => View::Racks(look()),
             ("users", None) => View::Users,
             ("log", None) => View::Log(look()),
             ("settings", None) => View::Settings,
@@ -85,11 +93,15 @@ impl View {
             View::Machines(look)
             | View::Hosts(look)
             | View::Vms(look)
+            | View::Volumes(look)
+            | View::Images(look)
             | View::Services(look)
             | View::Networks(look)
+            | View::Switches(look)
+            | View::Racks(look)
             | View::Log(look) => format!("{path}{}", look.query()),
             View::Machine(id) | View::Vm(id) | View::Service(id) => format!("{path}/{}", encoded(id)),
-            View::Overview | View::Systems | View::Racks | View::Users | View::Settings => path.to_owned(),
+            View::Overview | View::Systems | View::Users | View::Settings => path.to_owned(),
         }
     }
 
@@ -100,10 +112,13 @@ impl View {
             View::Machines(_) | View::Machine(_) => "/machines",
             View::Hosts(_) => "/hosts",
             View::Vms(_) | View::Vm(_) => "/vms",
+            View::Volumes(_) => "/volumes",
+            View::Images(_) => "/images",
             View::Services(_) | View::Service(_) => "/services",
             View::Systems => "/systems",
             View::Networks(_) => "/networks",
-            View::Racks => "/racks",
+            View::Switches(_) => "/switches",
+            View::Racks(_) => "/racks",
             View::Users => "/users",
             View::Log(_) => "/log",
             View::Settings => "/settings",
@@ -118,11 +133,14 @@ impl View {
             View::Hosts(_) => "Hosts",
             View::Vms(_) => "VMs",
             View::Vm(_) => "VM",
+            View::Volumes(_) => "Volumes",
+            View::Images(_) => "Images",
             View::Services(_) => "Services and packages",
             View::Service(_) => "Service",
             View::Systems => "Systems to install",
             View::Networks(_) => "Networks",
-            View::Racks => "Racks and switches",
+            View::Switches(_) => "Switches",
+            View::Racks(_) => "Racks",
             View::Users => "Users",
             View::Log(_) => "Log",
             View::Settings => "Settings",
@@ -132,7 +150,14 @@ impl View {
     /// Shows nothing but what was decided and what is planned: what nodes say meanwhile changes nothing on it.
     pub fn is_of_decisions(&self) -> bool {
         match self {
-            View::Vms(_) | View::Services(_) | View::Systems | View::Racks | View::Users => true,
+            View::Vms(_)
+            | View::Volumes(_)
+            | View::Images(_)
+            | View::Services(_)
+            | View::Systems
+            | View::Switches(_)
+            | View::Racks(_)
+            | View::Users => true,
             View::Overview
             | View::Machines(_)
             | View::Machine(_)

@@ -13,6 +13,8 @@ use super::list::{Found, Noun, Scene, by_state, find};
 use super::look::Look;
 use super::order::Key;
 use super::word::Word;
+use crate::api::images::{Image, Kind};
+use crate::api::volumes;
 
 fn has_hint(scene: Scene<'_>, subject: Subject) -> bool {
     scene.hinted.contains(&subject)
@@ -57,6 +59,11 @@ impl Noun for Machine {
             let mut lines = lines.into_iter().flatten().chain(disks).chain([&hardware.cpu.model]);
             lines.any(|line| word.is_in_any_case(line)).then_some(())
         };
+        let installed = || {
+            let system = self.system.as_ref()?;
+            let medium = system.medium.as_deref().unwrap_or_default();
+            (word.is_in(&system.profile) || word.is_in(medium)).then_some(())
+        };
         let place = || rack::place_of(scene.fleet, &Occupant::Machine(self.id));
         let own =
             || scene.fleet.site.as_ref().filter(|_| self.appliance).map(|site| site.address.to_string());
@@ -64,6 +71,7 @@ impl Noun for Machine {
             || word.is_id('m', self.id.0)
             || self.macs.iter().any(|mac| word.is_of(*mac))
             || told().is_some()
+            || installed().is_some()
             || own().is_some_and(|address| word.is_in(&address))
             || place().is_some_and(|place| word.is_in(&place.to_string()))
     }
@@ -178,6 +186,89 @@ impl Noun for Service {
     }
 }
 
+/// The disk of a VM.
+pub struct Volume<'a>(pub &'a Vm);
+
+impl Noun for Volume<'_> {
+    const STATES: &'static [&'static str] = &["being made", "in use", "being deleted"];
+
+    fn name<'a>(&'a self, _: Scene<'a>) -> &'a str {
+        &self.0.name
+    }
+
+    fn id(&self) -> u64 {
+        self.0.id.0
+    }
+
+    fn state(&self) -> &'static str {
+        volumes::word(self.0.phase)
+    }
+
+    /// What is to be done about a VM stands at the VM.
+    fn asks(&self, _: Scene<'_>) -> bool {
+        false
+    }
+
+    fn has(&self, word: &Word, _: Scene<'_>) -> bool {
+        let Volume(vm) = self;
+        let whole = || {
+            let (name, id) = word.text.rsplit_once("-v")?;
+            (vm.name.ends_with(name) && id.parse() == Ok(vm.id.0)).then_some(())
+        };
+        word.is_in(&vm.name)
+            || word.is_id('v', vm.id.0)
+            || vm.image.sha256.starts_with(&word.text)
+            || whole().is_some()
+    }
+
+    fn key(&self, column: &str, scene: Scene<'_>) -> Key {
+        let Volume(vm) = self;
+        match column {
+            "state" => by_state(self, &vm.name),
+            "since" => Key::number(vm.since.0),
+            "size" => Key::number(vm.disk_gib),
+            "host" => vm.key("host", scene),
+            _ => Key::name(&vm.name),
+        }
+    }
+}
+
+impl Noun for Image {
+    const STATES: &'static [&'static str] = &[Kind::Guest.word(), Kind::System.word(), Kind::Medium.word()];
+
+    fn name<'a>(&'a self, _: Scene<'a>) -> &'a str {
+        &self.name
+    }
+
+    fn id(&self) -> u64 {
+        let begin: String = self.sha256.chars().take(16).collect();
+        u64::from_str_radix(&begin, 16).unwrap_or_default()
+    }
+
+    fn state(&self) -> &'static str {
+        self.kind.word()
+    }
+
+    fn asks(&self, _: Scene<'_>) -> bool {
+        false
+    }
+
+    fn has(&self, word: &Word, _: Scene<'_>) -> bool {
+        let version = self.version.as_deref().unwrap_or_default();
+        [&self.name, &self.title, version].into_iter().any(|text| word.is_in_any_case(text))
+            || self.sha256.starts_with(&word.text)
+    }
+
+    fn key(&self, column: &str, _: Scene<'_>) -> Key {
+        match column {
+            "state" => by_state(self, &self.name),
+            "size" => Key::number(self.bytes),
+            "uses" => Key::number(self.vms + self.machines),
+            _ => Key::name(&self.name),
+        }
+    }
+}
+
 pub fn machines<'a>(scene: Scene<'a>, look: &Look) -> Found<'a, Machine> {
     find(scene, scene.fleet.machines.values().map(Arc::as_ref), look)
 }
@@ -190,6 +281,14 @@ pub fn vms<'a>(scene: Scene<'a>, look: &Look) -> Found<'a, Vm> {
     match look.on.parse::<MachineId>() {
         Ok(host) => find(scene, vm::on_host(scene.fleet, host), look),
         Err(_) => find(scene, scene.fleet.vms.values().map(Arc::as_ref), look),
+    }
+}
+
+/// In no order yet.
+pub fn volumes<'a>(scene: Scene<'a>, look: &Look) -> Vec<Volume<'a>> {
+    match look.on.parse::<MachineId>() {
+        Ok(host) => vm::on_host(scene.fleet, host).map(Volume).collect(),
+        Err(_) => scene.fleet.vms.values().map(|vm| Volume(vm)).collect(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use fleet::{Fleet, MachineId, Subject, Timestamp, VmId, host, lease, machine, subnet};
+use fleet::{Fleet, Mac, MachineId, Subject, Timestamp, VmId, host, lease, machine, subnet};
 
 use super::glance::Counts;
 use super::list::{NEEDS, Noun, Scene};
@@ -275,9 +275,13 @@ pub fn href_of(fleet: &Fleet, subject: &str) -> Option<String> {
     if let Ok(id) = subject.parse::<fleet::ServiceId>() {
         return fleet.services.contains_key(&id).then(|| format!("/services/{id}"));
     }
+    if let Ok(mac) = subject.parse::<Mac>() {
+        return machine::by_mac(fleet, mac).map(|machine| format!("/machines/{}", machine.id));
+    }
     let (noun, _) = subject.split_once(':')?;
     Some(match noun {
-        "rack" | "switch" => "/racks".to_owned(),
+        "rack" => "/racks".to_owned(),
+        "switch" => "/switches".to_owned(),
         "subnet" => "/networks".to_owned(),
         "profile" | "medium" => "/systems".to_owned(),
         "user" => "/users".to_owned(),

@@ -19,19 +19,21 @@ use super::kept::Kept;
 use super::list::{Frame, Scene};
 use super::look::{Look, View};
 use super::overview::{Capacity, Lines};
+use super::racks::{Cell, Front, Room};
+use super::switches::{Branch, Known, Panel, Wiring};
 use super::thing::Compared;
-use super::{Error, actions, assets, history, list, nouns, overview, thing};
+use super::{Error, actions, assets, history, list, nouns, overview, racks, switches, thing};
 use crate::api::guard::Person;
 use crate::api::hosts::{self, Host};
+use crate::api::images::{self, Image, Kind};
 use crate::api::machines::{self, Machine};
 use crate::api::networks::{self, Lease, Networks};
 use crate::api::packages::{self, Package};
-use crate::api::racks::{self, Rack};
 use crate::api::services::{self, Service};
 use crate::api::state::{self, Daemon, Site};
-use crate::api::switches::{self, Switch};
 use crate::api::systems::{self, Listed};
 use crate::api::vms::{self, Vm};
+use crate::api::volumes::{self, Volume};
 use crate::api::{power, sessions, timeline};
 use crate::store::{Entry, Pool};
 use crate::{App, core};
@@ -134,19 +136,26 @@ macro_rules! section {
     };
 }
 
-section!(Head<'a>, "head.html", { here: &'a str, items: [Item; 11] });
+section!(Head<'a>, "head.html", { here: &'a str, items: [Item; 14] });
 section!(Banners, "banners.html", { daemon: Daemon });
 section!(Needs, "needs.html", { lines: Lines, empty: bool });
 section!(Doing, "doing.html", { lines: Lines });
-section!(Room, "capacity.html", { site: Option<Site>, capacity: Capacity, answering: usize, services: usize });
+section!(RoomLeft, "capacity.html", { site: Option<Site>, capacity: Capacity, answering: usize, services: usize });
 section!(Newest, "newest.html", { rows: Vec<history::Row> });
 section!(Machines, "machines.html", { rows: Vec<Machine>, frame: Frame, policy: Policy });
 section!(Hosts, "hosts.html", { rows: Vec<Host>, frame: Frame });
 section!(Vms, "vms.html", { rows: Vec<Vm>, frame: Frame, hosts: bool, on: Option<(String, String)> });
+section!(Volumes, "volumes.html", {
+    rows: Vec<Volume>,
+    frame: Frame,
+    capacity: Capacity,
+    on: Option<(String, String)>,
+});
+section!(Images, "images.html", { rows: Vec<Image>, frame: Frame });
 section!(Services, "services.html", { rows: Vec<Service>, frame: Frame });
 section!(Packages, "packages.html", { packages: Vec<Package> });
-section!(Racks, "racks.html", { racks: Vec<Rack> });
-section!(Switches, "switches.html", { switches: Vec<Switch> });
+section!(Racks, "racks.html", { racks: Vec<Front>, nowhere: Vec<racks::Thing>, nowhere_all: usize, frame: Frame });
+section!(Switches, "switches.html", { switches: Vec<Panel>, tree: Vec<Branch>, wrong: usize, frame: Frame });
 section!(Systems, "systems.html", { profiles: Vec<Listed>, media: Vec<Medium> });
 section!(Media, "media.html", { media: Vec<Medium> });
 section!(NetworksOf, "networks.html", { networks: Networks });
@@ -184,16 +193,19 @@ struct Item {
     asking: usize,
 }
 
-fn items(counts: &Counts) -> [Item; 11] {
+fn items(counts: &Counts) -> [Item; 14] {
     let item = |href, word, count, asking| Item { href, word, count, asking };
     [
         item("/", "Overview", 0, 0),
         item("/machines", "Machines", counts.machines, counts.machines_asking),
         item("/hosts", "Hosts", counts.hosts, 0),
         item("/vms", "VMs", counts.vms, counts.vms_asking),
+        item("/volumes", "Volumes", 0, 0),
+        item("/images", "Images", 0, 0),
         item("/services", "Services", counts.services, counts.services_asking),
         item("/systems", "Systems", 0, 0),
         item("/networks", "Networks", 0, 0),
+        item("/switches", "Switches", 0, 0),
         item("/racks", "Racks", 0, 0),
         item("/users", "Users", 0, 0),
         item("/log", "Log", 0, 0),
@@ -269,10 +281,19 @@ pub async fn look(app: &App, view: &View, kept: &mut Kept) -> Result<Seen, Error
         View::Machines(look) => vec![vec![machines_of(app, scene, look)?]],
         View::Hosts(look) => vec![vec![hosts_of(scene, look)?]],
         View::Vms(look) => vec![vec![vms_of(&moment, look, kept)?]],
+        View::Volumes(look) => vec![vec![volumes_of(scene, look)?]],
+        View::Images(look) => vec![vec![images_of(app, scene, look)?]],
         View::Services(look) => vec![vec![services_of(scene, look)?, packages_of(scene)?]],
         View::Systems => systems_of(scene.fleet)?,
         View::Networks(look) => networks_of(app, scene, look)?,
-        View::Racks => racks_of(scene.fleet)?,
+        View::Switches(look) => {
+            let Wiring { switches, frame, wrong, tree } = switches::wiring(scene, look);
+            vec![vec![Section::of("switches", &Switches { switches, tree, wrong, frame })?]]
+        }
+        View::Racks(look) => {
+            let Room { racks, frame, nowhere, nowhere_all } = racks::room(scene, look);
+            vec![vec![Section::of("racks", &Racks { racks, nowhere, nowhere_all, frame })?]]
+        }
         View::Users => {
             let users = Users { users: user::all(scene.fleet).collect() };
             vec![vec![Section::of("users", &users)?]]
@@ -314,7 +335,7 @@ async fn overview_of(app: &App, scene: Scene<'_>, counts: &Counts) -> Result<Vec
     let needs = overview::needs(app, scene, counts);
     let doing = overview::doing(app, scene).await?;
     let answers = |service: &Arc<fleet::service::Service>| service.phase == fleet::service::Phase::Answering;
-    let room = Room {
+    let room = RoomLeft {
         site: state::site(scene.fleet),
         capacity: Capacity::of(scene),
         answering: scene.fleet.services.values().filter(|service| answers(service)).count(),
@@ -346,12 +367,29 @@ fn vms_of(moment: &Moment, look: &Look, kept: &mut Kept) -> Result<Section, Erro
     let scene = moment.scene();
     let (shown, frame) = kept.vms(&moment.fleet, scene, look);
     let rows = shown.into_iter().map(|vm| vms::document(scene.fleet, vm, scene.plan)).collect();
-    let host = look.on.parse::<MachineId>().ok().and_then(|id| scene.fleet.machines.get(&id));
-    let on = host.map(|host| {
-        let all = Look { on: String::new(), page: 0, ..look.clone() };
-        (host.name.to_string(), format!("/vms{}", all.query()))
-    });
+    let on = on_host(scene.fleet, look, "/vms");
     Section::of("vms", &Vms { rows, frame, hosts: !scene.fleet.hosts.is_empty(), on })
+}
+
+/// The name of the host whose things alone are looked at, and where those of all are.
+fn on_host(fleet: &Fleet, look: &Look, path: &str) -> Option<(String, String)> {
+    let host = fleet.machines.get(&look.on.parse::<MachineId>().ok()?)?;
+    let all = Look { on: String::new(), page: 0, ..look.clone() };
+    Some((host.name.to_string(), format!("{path}{}", all.query())))
+}
+
+fn volumes_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
+    let all = nouns::volumes(scene, look);
+    let (shown, frame) = list::find(scene, all.iter(), look).page(scene, look, "/volumes");
+    let rows = shown.into_iter().map(|nouns::Volume(vm)| volumes::document(scene.fleet, vm)).collect();
+    let on = on_host(scene.fleet, look, "/volumes");
+    Section::of("volumes", &Volumes { rows, frame, capacity: Capacity::of(scene), on })
+}
+
+fn images_of(app: &App, scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
+    let all = images::all(app, scene.fleet);
+    let (shown, frame) = list::find(scene, all.iter(), look).page(scene, look, "/images");
+    Section::of("images", &Images { rows: shown.into_iter().cloned().collect(), frame })
 }
 
 fn services_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
@@ -368,14 +406,6 @@ fn systems_of(fleet: &Fleet) -> Result<Vec<Vec<Section>>, Error> {
     let media = systems::all_media(fleet);
     let listed = Systems { profiles: systems::all_profiles(fleet), media: media.clone() };
     Ok(vec![vec![Section::of("systems", &listed)?], vec![Section::of("media", &Media { media })?]])
-}
-
-fn racks_of(fleet: &Fleet) -> Result<Vec<Vec<Section>>, Error> {
-    let (racks, switches) = (racks::all(fleet), switches::all(fleet));
-    Ok(vec![
-        vec![Section::of("racks", &Racks { racks })?],
-        vec![Section::of("switches", &Switches { switches })?],
-    ])
 }
 
 fn networks_of(app: &App, scene: Scene<'_>, look: &Look) -> Result<Vec<Vec<Section>>, Error> {

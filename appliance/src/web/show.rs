@@ -2,17 +2,17 @@
 
 use fleet::medium::Medium;
 use fleet::profile::Kind;
-use fleet::wire::Disk;
+use fleet::wire::{Disk, Nic};
 
 use crate::api::hosts::Host;
+use crate::api::images::Image;
 use crate::api::machines::{Machine, Question};
 use crate::api::networks::Network;
 use crate::api::packages::Package;
-use crate::api::racks::{Held, Rack};
 use crate::api::services::Service;
-use crate::api::switches::{Port, Switch};
 use crate::api::systems::Listed;
 use crate::api::vms::Vm;
+use crate::api::volumes::Volume;
 
 /// The colour of a state; its word stands beside it always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,16 @@ pub fn bytes(bytes: u64) -> String {
     match UNITS.iter().find(|(size, _)| bytes >= *size) {
         Some((size, unit)) => format!("{} {unit}", tenths(bytes / (size / 10))),
         None => format!("{bytes} B"),
+    }
+}
+
+/// Of a NIC, in the units that NICs are sold by.
+pub fn link(nic: &Nic) -> String {
+    match nic.speed_mbit.map(u64::from) {
+        _ if !nic.carrier => "no link".to_owned(),
+        Some(mbit @ 1000..) => format!("{} Gbit/s", tenths(mbit / 100)),
+        Some(mbit) => format!("{mbit} Mbit/s"),
+        None => "up".to_owned(),
     }
 }
 
@@ -110,16 +120,21 @@ impl Package {
 
 impl Machine {
     pub fn tone(&self) -> Tone {
-        let silent = self.waiting.iter().any(|wait| wait.hint.is_some());
-        match self.phase.as_str() {
-            "failed" => Tone::Bad,
-            "ready" | "installed" if silent => Tone::Asks,
-            "ready" => Tone::Good,
-            "found" if self.adoptable && silent => Tone::Asks,
-            "sighted" if silent => Tone::Asks,
-            "sighted" | "found" | "retired" => Tone::Idle,
-            _ => Tone::Busy,
-        }
+        let asks = self.waiting.iter().any(|wait| wait.hint.is_some());
+        tone_of_machine(&self.phase, asks, self.adoptable)
+    }
+}
+
+/// `asks`: it waits for something that a person can do.
+pub fn tone_of_machine(phase: &str, asks: bool, adoptable: bool) -> Tone {
+    match phase {
+        "failed" => Tone::Bad,
+        "ready" | "installed" if asks => Tone::Asks,
+        "ready" => Tone::Good,
+        "found" if adoptable && asks => Tone::Asks,
+        "sighted" if asks => Tone::Asks,
+        "sighted" | "found" | "retired" => Tone::Idle,
+        _ => Tone::Busy,
     }
 }
 
@@ -140,6 +155,28 @@ impl Vm {
 
     pub fn memory(&self) -> String {
         mib(self.memory_mib)
+    }
+}
+
+impl Volume {
+    pub fn tone(&self) -> Tone {
+        if self.phase == "in use" { Tone::Good } else { Tone::Busy }
+    }
+
+    /// Of the SHA-256 of its image.
+    pub fn begin(&self) -> &str {
+        self.image.rsplit_once('-').map_or("", |(_, begin)| begin)
+    }
+}
+
+impl Image {
+    pub fn size(&self) -> String {
+        bytes(self.bytes)
+    }
+
+    /// Of its SHA-256.
+    pub fn begin(&self) -> &str {
+        self.id.rsplit_once('-').map_or("", |(_, begin)| begin)
     }
 }
 
@@ -238,84 +275,6 @@ impl Network {
     }
 }
 
-impl Rack {
-    pub fn free(&self) -> u32 {
-        self.units.saturating_sub(self.holds.iter().map(|held| held.height).sum())
-    }
-}
-
-/// Of one unit in the picture of a rack.
-const UNIT: u32 = 8;
-
-impl Rack {
-    pub fn picture_height(&self) -> u32 {
-        self.units * UNIT
-    }
-}
-
-impl Held {
-    /// From the top of the picture; units are counted from the bottom.
-    pub fn y(&self, rack: &Rack) -> u32 {
-        (rack.units + 1).saturating_sub(self.unit + self.height) * UNIT
-    }
-
-    pub fn picture_height(&self) -> u32 {
-        self.height * UNIT - 1
-    }
-
-    /// Where its text stands.
-    pub fn middle(&self, rack: &Rack) -> u32 {
-        self.y(rack) + self.height * UNIT / 2
-    }
-}
-
-impl Switch {
-    pub fn used(&self) -> impl Iterator<Item = &Port> {
-        self.ports.iter().filter(|port| port.is_used())
-    }
-
-    /// `ports 3, 5–48`
-    pub fn free(&self) -> Option<String> {
-        let free: Vec<&str> =
-            self.ports.iter().filter(|port| !port.is_used()).map(|port| port.name.as_str()).collect();
-        let word = if free.len() == 1 { "port" } else { "ports" };
-        (!free.is_empty()).then(|| format!("{word} {}", runs(&free).join(", ")))
-    }
-}
-
-impl Port {
-    fn is_used(&self) -> bool {
-        self.by_hand.is_some() || !self.heard.is_empty()
-    }
-}
-
-/// Names in their order; those that follow one another by their number as first and last.
-fn runs(names: &[&str]) -> Vec<String> {
-    let mut runs: Vec<(&str, &str)> = Vec::new();
-    for name in names {
-        match runs.last_mut() {
-            Some((_, last)) if follows(last, name) => *last = name,
-            _ => runs.push((name, name)),
-        }
-    }
-    let words = runs.into_iter().map(|(first, last)| match first == last {
-        true => first.to_owned(),
-        false => format!("{first}–{last}"),
-    });
-    words.collect()
-}
-
-fn follows(before: &str, name: &str) -> bool {
-    let split = |name: &str| {
-        let text = name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-        name[text..].parse::<u64>().ok().map(|number| (name[..text].to_owned(), number))
-    };
-    match (split(before), split(name)) {
-        (Some((text, number)), Some((same, next))) => text == same && number.checked_add(1) == Some(next),
-        _ => false,
-    }
-}
-
 pub fn percent(part: u64, whole: u64) -> u64 {
     (part * 100).checked_div(whole).unwrap_or(0).min(100)
 }
@@ -325,13 +284,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_that_follow_one_another_are_said_at_once() {
-        assert_eq!(runs(&["1", "2", "3", "7", "9", "10"]), ["1–3", "7", "9–10"]);
-        assert_eq!(
-            runs(&["Gi1/0/47", "Gi1/0/48", "Te1/1/1", "mgmt"]),
-            ["Gi1/0/47–Gi1/0/48", "Te1/1/1", "mgmt"]
-        );
-        assert_eq!(runs(&[]), [""; 0]);
+    fn links_read_as_they_are_sold() {
+        let mac = fleet::Mac([2, 0, 0, 0, 0, 1]);
+        let nic = |speed_mbit| Nic { name: "eno1".into(), mac, driver: None, carrier: true, speed_mbit };
+        let said = [Some(100), Some(1000), Some(2500), Some(25_000), None].map(|speed| link(&nic(speed)));
+        assert_eq!(said, ["100 Mbit/s", "1 Gbit/s", "2.5 Gbit/s", "25 Gbit/s", "up"]);
+        assert_eq!(link(&Nic { carrier: false, ..nic(Some(1000)) }), "no link");
     }
 
     #[test]

@@ -6,9 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use appliance::auth::Client;
-use appliance::core::{self, Actor};
+use appliance::core::{self, Actor, Core};
 use appliance::store::{Fact, Store};
+use fleet::rack::Place;
 use fleet::site::{Adopt, Policy};
+use fleet::wire::Neighbour;
 use fleet::{Command, Mac, MachineId};
 
 use crate::example::{self, Site};
@@ -58,6 +60,33 @@ pub async fn site(dir: &Path, vms: u64, machines: usize) -> Site {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     site
+}
+
+/// 500 machines stand in 20 racks, each with a switch of 48 ports that its machines hear.
+pub async fn furnish(core: &Core) {
+    let machines: Vec<(MachineId, Mac)> =
+        core.fleet().machines.values().take(500).map(|machine| (machine.id, machine.macs[0])).collect();
+    for (number, some) in machines.chunks(25).enumerate() {
+        let (rack, switch) = (format!("rack-{number}"), format!("leaf-{number}"));
+        let ports = (1..=48).map(|port| format!("Ethernet{port}")).collect();
+        let place = Some(Place { rack: rack.clone(), unit: 42, height: 1 });
+        let mut orders = vec![
+            Command::AddRack { name: rack.clone(), units: 42 },
+            Command::AddSwitch { name: switch.clone(), ports, place },
+        ];
+        for (at, (machine, mac)) in (1..).zip(some) {
+            let (machine, rack) = (*machine, rack.clone());
+            orders.push(Command::PlaceMachine { machine, rack, unit: at, height: 1 });
+            let neighbour = Neighbour {
+                mac: *mac,
+                chassis: format!("00:1c:73:00:00:{number:02x}"),
+                port: format!("Ethernet{at}"),
+                system: Some(switch.clone()),
+            };
+            orders.push(Command::ObserveNeighbour { machine, neighbour });
+        }
+        core.execute_all(&Actor::Appliance, orders, None).await.unwrap();
+    }
 }
 
 fn mac(number: u64) -> Mac {

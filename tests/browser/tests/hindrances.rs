@@ -10,11 +10,12 @@ use browser::Browser;
 use example::{bundle, guest, hears, host, join, mac, report, sight};
 use fleet::Command;
 use fleet::rack::Place;
+use fleet::switch::Plugged;
 use fleet::wire::SoftwareState;
 use serde_json::{Value, json};
 use world::{World, says};
 
-const PAGES: [&str; 14] = [
+const PAGES: [&str; 17] = [
     "/",
     "/machines",
     "/machines/m1",
@@ -22,10 +23,13 @@ const PAGES: [&str; 14] = [
     "/hosts",
     "/vms",
     "/vms/v1",
+    "/volumes",
+    "/images",
     "/services",
     "/services/s1",
     "/systems",
     "/networks",
+    "/switches",
     "/racks",
     "/log",
     "/settings",
@@ -79,7 +83,14 @@ fn full() -> World {
         let place = Some(Place { rack: "a1".into(), unit: 40, height: 1 });
         let ports = vec!["1".into(), "2".into()];
         core.execute(&person, Command::AddSwitch { name: "sw1".into(), ports, place }).await.unwrap();
+        core.execute(&person, Command::PlaceMachine { machine, rack: "a1".into(), unit: 3, height: 2 })
+            .await
+            .unwrap();
         hears(core, machine, mac(2), "sw2", "eth1").await;
+        // A wrong cable.
+        let what = Plugged::Port { switch: "sw1".into(), port: "2".into() };
+        let plug = Command::Plug { switch: "sw2".into(), port: "eth1".into(), what };
+        core.execute(&person, plug).await.unwrap();
         core.note("m1", "node", "downloading the system, 40 %".into());
     });
     world

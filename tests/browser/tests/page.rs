@@ -133,7 +133,19 @@ fn the_pages_fit_every_width_and_come_back_after_a_restart() {
     let machine = world.happen(host(world.core(), mac(2)));
     world.happen(report(world.core(), mac(3), true));
     let mut browser = world.logged_in();
-    for page in ["/", "/machines", "/machines/m1", "/hosts", "/networks", "/log", "/settings"] {
+    for page in [
+        "/",
+        "/machines",
+        "/machines/m1",
+        "/hosts",
+        "/volumes",
+        "/images",
+        "/networks",
+        "/switches",
+        "/racks",
+        "/log",
+        "/settings",
+    ] {
         world.go(&mut browser, page);
         for (width, dark) in [(360, false), (360, true), (768, false), (1024, false), (1600, true)] {
             browser.look(width, 900, dark).unwrap();

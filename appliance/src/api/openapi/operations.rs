@@ -10,9 +10,9 @@ use serde_json::Value;
 
 use super::Operation;
 use crate::api::{
-    Changed, Force, check, consoles, document, erase, events, history, hosts, machines, many, networks,
-    packages, patch, plan, power, query, racks, replay, services, session, sessions, state, switches,
-    systems, timeline, users, vms, webhooks,
+    Changed, Force, check, consoles, document, erase, events, history, hosts, images, machines, many,
+    networks, packages, patch, plan, power, query, racks, replay, services, session, sessions, state,
+    switches, systems, timeline, users, vms, volumes, webhooks,
 };
 use crate::store::Entry;
 
@@ -40,12 +40,15 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
         ("GET", "/vms") => page("The page of the VMs"),
         ("GET", "/vms/{id}") => page("The page of a VM"),
         ("GET", "/vms/{id}/console") => page("The page of a console of a VM"),
+        ("GET", "/volumes") => page("The page of the disks of VMs"),
+        ("GET", "/images") => page("The page of what VMs and machines are made from"),
         ("GET", "/services") => page("The page of the services and the packages"),
         ("GET", "/services/{id}") => page("The page of a service"),
         ("GET", "/systems") => page("The page of what machines can be installed with"),
         ("GET", "/log") => page("The page of the log"),
         ("GET", "/settings") => page("The page of the policy"),
-        ("GET", "/racks") => page("The page of the racks and the switches"),
+        ("GET", "/racks") => page("The page of the racks, from the front"),
+        ("GET", "/switches") => page("The page of the switches and what is plugged into their ports"),
         ("GET", "/networks") => page("The page of the networks and their addresses"),
         ("GET", "/users") => page("The page of the users and their sessions"),
         ("GET", "/live") => stream("What has changed on a page, as HTML"),
@@ -179,6 +182,12 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
             says("The console of a VM, as a WebSocket").upgrades().asked::<consoles::Wanted>()
         }
 
+        ("GET", "/api/v1/volumes") => {
+            says("The disks of VMs, in the order of the ids of their VMs").lists::<volumes::Volume>()
+        }
+        ("GET", "/api/v1/images") => {
+            says("What VMs and machines are made from, and how many are").lists::<images::Image>()
+        }
         ("GET", "/api/v1/services") => says("What answers on the network").lists::<services::Service>(),
         ("DELETE", "/api/v1/services/{id}") => changes("Removes a service").asked::<Force>(),
         ("POST", "/api/v1/services/{id}/cancel") => changes("Cancels what goes on with a service"),
