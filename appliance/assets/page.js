@@ -400,6 +400,13 @@ const commands = {
     form.elements.address.value = address;
     $('#bmc-title').textContent = `The BMC of ${name}`;
   },
+  strip({ id, name, agent, address, outlets }, button) {
+    commands.open({ dialog: 'strip' }, button);
+    const form = $('#strip form');
+    form.dataset.id = id;
+    Object.entries({ agent, address, outlets }).forEach(([field, value]) => { form.elements[field].value = value; });
+    $('#strip-title').textContent = `The outlets of ${name}`;
+  },
   boot({ id, name, phase, asked }) {
     const dialog = $('#boot-once');
     Object.assign(dialog.dataset, { id, name, phase });
@@ -580,6 +587,12 @@ const forms = {
   bmc(form, headers) {
     const body = Object.fromEntries(['kind', 'address', 'user', 'password'].map(name => [name, form.elements[name].value]));
     return send('PUT', `/machines/${form.dataset.id}/bmc`, body, headers);
+  },
+  strip(form, headers) {
+    const { agent, address, outlets, user, password } = form.elements;
+    const names = outlets.value.split(',').map(name => name.trim()).filter(Boolean);
+    const body = { agent: agent.value, address: address.value, outlets: names, user: user.value || null, password: password.value || null };
+    return send('PUT', `/machines/${form.dataset.id}/strip`, body, headers);
   },
   role(form, headers) {
     const { name, role } = form.elements;

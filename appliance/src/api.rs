@@ -31,6 +31,7 @@ pub mod services;
 pub mod session;
 pub mod sessions;
 pub mod state;
+pub mod strips;
 pub mod support;
 pub mod switches;
 pub mod systems;

@@ -23,6 +23,7 @@ mod power;
 mod query;
 mod replay;
 mod settings;
+mod strips;
 mod systems;
 mod table;
 mod users;

@@ -71,6 +71,8 @@ const WHO: &str = "
     operator POST   /api/v1/machines/{id}/identify
     operator PUT    /api/v1/machines/{id}/bmc
     operator DELETE /api/v1/machines/{id}/bmc
+    operator PUT    /api/v1/machines/{id}/strip
+    operator DELETE /api/v1/machines/{id}/strip
     operator POST   /api/v1/machines/{id}/fence
     operator POST   /api/v1/machines/{id}/unfence
     operator POST   /api/v1/machines/{id}/reimage

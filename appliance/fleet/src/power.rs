@@ -8,13 +8,15 @@
 //!                  (none)
 //! ```
 //!
-//! Whoever carries it out looks at [`wanted`] and says what came of it by [`Outcome`]. A timeout is no outcome but a
+//! Whoever carries it out looks at [`wanted`] and [`tries`] and says what came of it by [`Outcome`]. A timeout is no outcome but a
 //! failure: it is tried again until it succeeds or is cancelled.
 
 mod alone;
 mod bmc;
 mod fence;
 mod order;
+mod strip;
+mod way;
 
 use std::fmt;
 
@@ -24,12 +26,17 @@ use crate::machine::{By, Machine};
 use crate::{Fleet, MachineId, Timestamp, host};
 
 pub use alone::alone;
-pub use bmc::{Bmc, Kind, without_bmc_since};
+pub use bmc::{Bmc, Kind, Less, less_since};
 pub(crate) use bmc::{pin, remove as remove_bmc, set as set_bmc};
 pub use fence::{Fence, off_since};
-pub(crate) use fence::{attest, by_policy, fence, imagine_failure, obstacle, unfence};
+pub(crate) use fence::{
+    attest, by_policy, doubt, fence, imagine_failure, is_to_be_doubted, obstacle, unfence,
+};
 pub use order::{Action, Order, Outcome};
 pub(crate) use order::{LIMIT_SECS, ask, cancel, light, report};
+pub use strip::{Answer, Move, Outlet, Outlets, Strip, outlets};
+pub(crate) use strip::{begin as begin_strips, remove as remove_strip, set as set_strip};
+pub use way::{Try, Way, tries};
 
 /// All that is known of a machine's power and wanted of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +45,12 @@ pub struct Power {
     /// Its login is a secret and so is not here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bmc: Option<Bmc>,
+    /// The outlets that it is plugged into: all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strips: Vec<Strip>,
+    /// Since when some of its outlets may be off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +106,23 @@ pub enum Event {
         machine: MachineId,
         pin: String,
     },
+    /// In the place of what was known of its outlets at that address.
+    StripSet {
+        machine: MachineId,
+        strip: Strip,
+    },
+    StripRemoved {
+        machine: MachineId,
+        address: String,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        leftovers: Vec<String>,
+    },
+    /// They begin to be switched off, or are on.
+    Outlets {
+        machine: MachineId,
+        on: bool,
+        at: Timestamp,
+    },
     Ordered {
         machine: MachineId,
         action: Action,
@@ -113,6 +143,8 @@ pub enum Event {
     /// An attempt did not succeed; said once for each reason.
     Trouble {
         machine: MachineId,
+        #[serde(default, skip_serializing_if = "Way::is_bmc")]
+        way: Way,
         error: String,
         at: Timestamp,
     },
@@ -126,6 +158,14 @@ pub enum Event {
     Fenced {
         machine: MachineId,
         proof: String,
+        /// What proves it; none if a person says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        way: Option<Way>,
+        at: Timestamp,
+    },
+    /// Its BMC said that it is off, and it goes on speaking.
+    Doubted {
+        machine: MachineId,
         at: Timestamp,
     },
     /// It may run again. `on`: it is switched on.
@@ -146,6 +186,10 @@ impl Event {
             Event::BmcSet { machine, .. }
             | Event::BmcRemoved { machine }
             | Event::Pinned { machine, .. }
+            | Event::StripSet { machine, .. }
+            | Event::StripRemoved { machine, .. }
+            | Event::Outlets { machine, .. }
+            | Event::Doubted { machine, .. }
             | Event::Ordered { machine, .. }
             | Event::Done { machine, .. }
             | Event::Cancelled { machine, .. }
@@ -159,10 +203,13 @@ impl Event {
 
     pub(crate) fn leftovers(&self) -> &[String] {
         match self {
-            Event::Cancelled { leftovers, .. } => leftovers,
+            Event::Cancelled { leftovers, .. } | Event::StripRemoved { leftovers, .. } => leftovers,
             Event::BmcSet { .. }
             | Event::BmcRemoved { .. }
             | Event::Pinned { .. }
+            | Event::StripSet { .. }
+            | Event::Outlets { .. }
+            | Event::Doubted { .. }
             | Event::Ordered { .. }
             | Event::Done { .. }
             | Event::Trouble { .. }
@@ -182,9 +229,21 @@ impl fmt::Display for Event {
             Event::Pinned { pin, .. } => {
                 write!(f, "Its BMC showed the certificate {} and is known by it", short(pin))
             }
+            Event::StripSet { strip, .. } => write!(f, "Its power comes from {strip}"),
+            Event::StripRemoved { address, .. } => {
+                write!(f, "Its outlets of the power strip at {address} are not known any more")
+            }
+            Event::Outlets { on: false, .. } => f.write_str("Its power strip is to switch its outlets off"),
+            Event::Outlets { on: true, .. } => f.write_str("Its outlets are on"),
+            Event::Doubted { .. } => f.write_str(
+                "Its BMC said that it is off, and it goes on speaking: its power strip is to switch it off",
+            ),
             Event::Ordered { action, .. } => write!(f, "Is to be {}", action.done()),
             Event::Done { action, proof, .. } => write!(f, "Was {}: {proof}", action.done()),
             Event::Cancelled { .. } => f.write_str("What was wanted of its power was cancelled"),
+            Event::Trouble { way: Way::Strips, error, .. } => {
+                write!(f, "Its power could not be switched by its power strip: {error}")
+            }
             Event::Trouble { error, .. } => write!(f, "Its power could not be switched: {error}"),
             Event::FenceAsked { by: By::Policy, why, .. } => write!(f, "To be fenced by policy: {why}"),
             Event::FenceAsked { by: By::Person, why, .. } => write!(f, "To be fenced: {why}"),
@@ -211,41 +270,67 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         match event {
             Event::BmcSet { bmc, .. } => power.bmc = Some(bmc.clone()),
             Event::BmcRemoved { .. } => power.bmc = None,
+            Event::StripSet { strip, .. } => {
+                match power.strips.iter_mut().find(|known| known.address == strip.address) {
+                    Some(known) => *known = strip.clone(),
+                    None => power.strips.push(strip.clone()),
+                }
+            }
+            Event::StripRemoved { address, .. } => {
+                power.strips.retain(|strip| strip.address != *address);
+                if power.strips.is_empty() {
+                    power.cut = None;
+                }
+            }
+            Event::Outlets { on, at, .. } => power.cut = (!on).then_some(*at),
             Event::Pinned { pin, .. } => {
                 if let Some(bmc) = &mut power.bmc {
                     bmc.pin = Some(pin.clone());
                 }
             }
             Event::Ordered { action, at, .. } => {
-                power.order = Some(Order { action: *action, since: *at, trouble: None });
+                power.order = Some(Order::new(*action, *at));
             }
             Event::Done { .. } => power.order = None,
             Event::Cancelled { .. } => {
                 power.order = None;
                 power.fence = None;
             }
-            Event::Trouble { error, .. } => {
-                let fence = power.fence.as_mut().map(|fence| &mut fence.trouble);
+            Event::Trouble { way, error, .. } => {
+                let fence = power.fence.as_mut().map(|fence| match way {
+                    Way::Bmc => &mut fence.trouble,
+                    Way::Strips => &mut fence.strip_trouble,
+                });
                 if let Some(trouble) = fence.or(power.order.as_mut().map(|order| &mut order.trouble)) {
                     *trouble = Some(error.clone());
                 }
             }
             Event::FenceAsked { by, why, at, .. } => {
                 power.order = None;
-                power.fence = Some(Fence { by: *by, why: why.clone(), since: *at, off: None, trouble: None });
+                power.fence = Some(Fence::new(*by, why.clone(), *at));
                 if *by == By::Policy {
                     power.fenced_alone = Some(*at);
                 }
             }
-            Event::Fenced { at, .. } => {
+            Event::Fenced { way, at, .. } => {
                 if let Some(fence) = &mut power.fence {
                     fence.off = Some(*at);
+                    fence.proven = *way;
                     fence.trouble = None;
+                    fence.strip_trouble = None;
+                }
+            }
+            Event::Doubted { at, .. } => {
+                if let Some(fence) = &mut power.fence {
+                    fence.off = None;
+                    fence.doubted = true;
+                    // What was begun before proves nothing of it.
+                    fence.since = *at;
                 }
             }
             Event::Unfenced { on, at, .. } => {
                 power.fence = None;
-                power.order = on.then_some(Order { action: Action::On, since: *at, trouble: None });
+                power.order = on.then_some(Order::new(Action::On, *at));
             }
             Event::Light { on, .. } => power.light = *on,
         }

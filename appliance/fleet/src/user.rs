@@ -134,6 +134,8 @@ pub fn least_role(command: &Command) -> Option<Role> {
         | Command::Unretire { .. }
         | Command::SetBmc { .. }
         | Command::RemoveBmc { .. }
+        | Command::SetStrip { .. }
+        | Command::RemoveStrip { .. }
         | Command::Power { .. }
         | Command::Light { .. }
         | Command::Fence { .. }
@@ -187,6 +189,8 @@ pub fn least_role(command: &Command) -> Option<Role> {
         | Command::ObserveAnswering { .. }
         | Command::ObserveNeighbour { .. }
         | Command::PinBmc { .. }
+        | Command::BeginStrips { .. }
+        | Command::DoubtOff { .. }
         | Command::ReportPower { .. }
         | Command::ReportErased { .. }
         | Command::FenceSuspect { .. }

@@ -12,7 +12,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
     consoles, document, erase, events, guard, history, hosts, machines, many, networks, once, openapi,
-    packages, plan, policy, power, query, racks, replay, services, session, sessions, state, support,
+    packages, plan, policy, power, query, racks, replay, services, session, sessions, state, strips, support,
     switches, systems, timeline, users, versions, vms, webhooks,
 };
 use crate::{App, metrics, web};
@@ -107,6 +107,8 @@ pub fn routes() -> Vec<Route> {
         route(WORK, "POST",   "/api/v1/machines/{id}/identify", post(power::light)),
         route(WORK, "PUT",    "/api/v1/machines/{id}/bmc",      put(power::set_bmc)),
         route(WORK, "DELETE", "/api/v1/machines/{id}/bmc",      delete(power::remove_bmc)),
+        route(WORK, "PUT",    "/api/v1/machines/{id}/strip",    put(strips::set)),
+        route(WORK, "DELETE", "/api/v1/machines/{id}/strip",    delete(strips::remove)),
         route(WORK, "POST",   "/api/v1/machines/{id}/fence",    post(power::fence)),
         route(WORK, "POST",   "/api/v1/machines/{id}/unfence",  post(power::unfence)),
         route(WORK, "POST",   "/api/v1/machines/{id}/reimage",  post(power::reimage)),

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Operation;
 use crate::api::{
     Changed, Force, consoles, document, erase, events, history, hosts, machines, many, networks, packages,
-    patch, plan, power, query, racks, replay, services, session, sessions, state, switches, systems,
+    patch, plan, power, query, racks, replay, services, session, sessions, state, strips, switches, systems,
     timeline, users, vms, webhooks,
 };
 use crate::store::Entry;
@@ -138,6 +138,14 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
         }
         ("DELETE", "/api/v1/machines/{id}/bmc") => {
             changes("Switches a machine by its BMC no more, and forgets the login")
+        }
+        ("PUT", "/api/v1/machines/{id}/strip") => {
+            changes("Says which outlets of a power strip a machine is plugged into; they are asked first")
+                .takes::<strips::NewStrip>()
+        }
+        ("DELETE", "/api/v1/machines/{id}/strip") => {
+            changes("Switches a machine by its outlets no more, and forgets the login")
+                .asked::<strips::Which>()
         }
         ("POST", "/api/v1/machines/{id}/fence") => {
             changes("Makes sure that a machine is off, so that its VMs may run elsewhere")
