@@ -400,6 +400,12 @@ const commands = {
     form.elements.address.value = address;
     $('#bmc-title').textContent = `The BMC of ${name}`;
   },
+  async findbmc(_, button) {
+    const form = button.closest('form');
+    const done = await send('POST', `/machines/${form.dataset.id}/bmc/find`, { address: form.elements.address.value || null });
+    button.closest('dialog').close();
+    return done;
+  },
   strip({ id, name, agent, address, outlets }, button) {
     commands.open({ dialog: 'strip' }, button);
     const form = $('#strip form');

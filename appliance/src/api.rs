@@ -11,6 +11,7 @@ pub mod events;
 pub mod guard;
 pub mod history;
 pub mod hosts;
+pub mod logins;
 pub mod machines;
 pub mod many;
 pub mod networks;

@@ -3,6 +3,7 @@
 //! It takes no hints: it looks at the fleet after each change. What a BMC did not prove is reported as a failure and
 //! tried again until it is so, or is not wanted any more.
 
+pub mod logins;
 pub mod strips;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,12 @@ const ASK: Duration = Duration::from_secs(60);
 
 /// How often a power strip is.
 const ASK_STRIP: Duration = Duration::from_secs(300);
+
+/// How often the list of logins is read.
+const LIST: Duration = Duration::from_secs(10);
+
+/// Between two attempts at a BMC whose login is not known; the core spaces the logins themselves further.
+const SEARCH: Duration = Duration::from_secs(60);
 
 /// BMCs that are asked at once.
 const AT_ONCE: usize = 16;
@@ -137,6 +144,10 @@ struct Work {
     /// As far as this daemon has told the BMCs.
     lit: BTreeMap<MachineId, bool>,
     asked: BTreeMap<(MachineId, Way), tokio::time::Instant>,
+    /// Numbers of the operator's list of logins, and when it is read again.
+    list: (Vec<u32>, Option<tokio::time::Instant>),
+    /// Machines whose BMC was looked for, not again until this; and what was in the way, said once.
+    searched: BTreeMap<MachineId, (tokio::time::Instant, Option<String>)>,
     /// Strips that are being asked, by address: a fence must not stand behind forty questions to the same one.
     asking: BTreeSet<String>,
 }
@@ -145,6 +156,7 @@ enum Done {
     Switched { machine: MachineId, wanted: Wanted, way: Way, outcome: Outcome },
     Lit { machine: MachineId, on: bool, done: bool },
     Asked { machine: MachineId, pin: Option<String> },
+    Searched { machine: MachineId, trouble: Option<String> },
     AskedStrips { machine: MachineId, addresses: Vec<String> },
 }
 
@@ -159,6 +171,7 @@ pub async fn run(app: App, shutdown: CancellationToken) -> anyhow::Result<()> {
         forget_gone(&app, &before, &fleet).await;
         before = Arc::clone(&fleet);
         begin(&app, &bmcs, &fleet, &mut work);
+        begin_searches(&app, &fleet, &mut work).await;
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             _ = changed.changed() => {}
@@ -235,6 +248,37 @@ fn begin(app: &App, bmcs: &Arc<Bmcs>, fleet: &Fleet, work: &mut Work) {
             continue;
         }
         work.busy.insert(id);
+    }
+}
+
+/// Looks for the BMCs of machines that have none, if the operator has given a list of logins.
+async fn begin_searches(app: &App, fleet: &Fleet, work: &mut Work) {
+    let moment = tokio::time::Instant::now();
+    if work.list.1.is_none_or(|again| again <= moment) {
+        let list = logins::numbers(&app.vault).await.unwrap_or_else(|error| {
+            tracing::warn!("The list of logins for BMCs could not be read: {error}");
+            Vec::new()
+        });
+        work.list = (list, Some(moment + LIST));
+    }
+    let list = &work.list.0;
+    if list.is_empty() {
+        return;
+    }
+    for machine in fleet.machines.values() {
+        let id = machine.id;
+        let rests = || work.searched.get(&id).is_some_and(|(until, _)| *until > moment);
+        let is_due = power::next_login(machine, list, now()).is_some();
+        if !is_due || work.busy.contains(&id) || rests() || work.attempts.len() >= AT_ONCE {
+            continue;
+        }
+        work.busy.insert(id);
+        work.searched.entry(id).or_insert((moment, None)).0 = moment + SEARCH;
+        let app = app.clone();
+        work.attempts.spawn(async move {
+            let trouble = logins::try_next(&app, id).await.err();
+            Done::Searched { machine: id, trouble }
+        });
     }
 }
 
@@ -422,6 +466,17 @@ async fn report(app: &App, done: Done, work: &mut Work) {
             work.busy.remove(&machine);
             if let Some(pin) = pin {
                 give(app, Command::PinBmc { machine, pin }).await;
+            }
+        }
+        Done::Searched { machine, trouble } => {
+            work.busy.remove(&machine);
+            if let Some((_, said)) = work.searched.get_mut(&machine)
+                && *said != trouble
+            {
+                if let Some(trouble) = &trouble {
+                    app.core.note(&machine.to_string(), "bmc", trouble.clone());
+                }
+                *said = trouble;
             }
         }
         Done::AskedStrips { machine, addresses } => {

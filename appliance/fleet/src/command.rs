@@ -197,6 +197,30 @@ pub enum Command {
         #[serde(default)]
         force: bool,
     },
+    /// Looks for its BMC with the operator's list of logins, at this address or where the machine says that it is.
+    FindBmc {
+        machine: MachineId,
+        #[serde(default)]
+        address: Option<String>,
+    },
+    /// That login of the list is about to be sent to its BMC.
+    TryLogin {
+        machine: MachineId,
+        address: String,
+        number: u32,
+    },
+    /// It was taken, and is kept as the login of this BMC.
+    TakeLogin {
+        machine: MachineId,
+        number: u32,
+        bmc: power::Bmc,
+    },
+    /// No login was taken; `stop`: for another reason than the login.
+    EndSearch {
+        machine: MachineId,
+        stop: bool,
+        why: String,
+    },
     /// Says which outlets of a power strip it is plugged into; the login for the strip is kept elsewhere.
     SetStrip {
         machine: MachineId,
@@ -481,6 +505,12 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::RemoveBmc { machine } => power::remove_bmc(fleet, *machine),
         Command::PinBmc { machine, pin } => power::pin(fleet, *machine, pin),
         Command::Power { machine, action, force } => power::ask(fleet, *machine, *action, *force, ctx),
+        Command::FindBmc { machine, address } => power::look(fleet, *machine, address.as_deref()),
+        Command::TryLogin { machine, address, number } => {
+            power::try_login(fleet, *machine, address, *number, ctx)
+        }
+        Command::TakeLogin { machine, number, bmc } => power::take_login(fleet, *machine, *number, bmc),
+        Command::EndSearch { machine, stop, why } => power::end_search(fleet, *machine, *stop, why),
         Command::SetStrip { machine, strip } => power::set_strip(fleet, *machine, strip),
         Command::RemoveStrip { machine, address } => power::remove_strip(fleet, *machine, address.as_deref()),
         Command::BeginStrips { machine, since } => power::begin_strips(fleet, *machine, *since, ctx),

@@ -15,6 +15,7 @@ mod alone;
 mod bmc;
 mod fence;
 mod order;
+mod search;
 mod strip;
 mod way;
 
@@ -34,6 +35,8 @@ pub(crate) use fence::{
 };
 pub use order::{Action, Order, Outcome};
 pub(crate) use order::{LIMIT_SECS, ask, cancel, light, report};
+pub use search::{APART_SECS, Search, next_login, searched_at};
+pub(crate) use search::{end_search, look, take_login, try_login};
 pub use strip::{Answer, Move, Outlet, Outlets, Strip, outlets};
 pub(crate) use strip::{begin as begin_strips, remove as remove_strip, set as set_strip};
 pub use way::{Try, Way, tries};
@@ -45,6 +48,9 @@ pub struct Power {
     /// Its login is a secret and so is not here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bmc: Option<Bmc>,
+    /// What was tried of the operator's list at its BMC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<Box<Search>>,
     /// The outlets that it is plugged into: all of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub strips: Vec<Strip>,
@@ -105,6 +111,30 @@ pub enum Event {
     Pinned {
         machine: MachineId,
         pin: String,
+    },
+    /// A person wants its BMC to be looked for at this address.
+    SearchAsked {
+        machine: MachineId,
+        address: String,
+    },
+    /// It is about to be tried: said before, so that none is tried twice.
+    LoginTried {
+        machine: MachineId,
+        address: String,
+        number: u32,
+        at: Timestamp,
+    },
+    LoginTaken {
+        machine: MachineId,
+        address: String,
+        number: u32,
+    },
+    SearchEnded {
+        machine: MachineId,
+        address: String,
+        /// Other logins are not tried either.
+        stop: bool,
+        why: String,
     },
     /// In the place of what was known of its outlets at that address.
     StripSet {
@@ -186,6 +216,10 @@ impl Event {
             Event::BmcSet { machine, .. }
             | Event::BmcRemoved { machine }
             | Event::Pinned { machine, .. }
+            | Event::SearchAsked { machine, .. }
+            | Event::LoginTried { machine, .. }
+            | Event::LoginTaken { machine, .. }
+            | Event::SearchEnded { machine, .. }
             | Event::StripSet { machine, .. }
             | Event::StripRemoved { machine, .. }
             | Event::Outlets { machine, .. }
@@ -207,6 +241,10 @@ impl Event {
             Event::BmcSet { .. }
             | Event::BmcRemoved { .. }
             | Event::Pinned { .. }
+            | Event::SearchAsked { .. }
+            | Event::LoginTried { .. }
+            | Event::LoginTaken { .. }
+            | Event::SearchEnded { .. }
             | Event::StripSet { .. }
             | Event::Outlets { .. }
             | Event::Doubted { .. }
@@ -228,6 +266,22 @@ impl fmt::Display for Event {
             Event::BmcRemoved { .. } => f.write_str("Its BMC is not known any more"),
             Event::Pinned { pin, .. } => {
                 write!(f, "Its BMC showed the certificate {} and is known by it", short(pin))
+            }
+            Event::SearchAsked { address, .. } => {
+                write!(f, "Its BMC is looked for at {address}, with the list of logins")
+            }
+            Event::LoginTried { address, number, .. } => {
+                write!(f, "Login {number} of the list is tried at its BMC at {address}")
+            }
+            Event::LoginTaken { address, number, .. } => {
+                write!(f, "Its BMC at {address} takes login {number} of the list")
+            }
+            Event::SearchEnded { address, stop: false, why, .. } => write!(
+                f,
+                "Its BMC at {address} takes no login of the list: {why}. Add the right one: eli bmc logins add"
+            ),
+            Event::SearchEnded { address, stop: true, why, .. } => {
+                write!(f, "No login is tried any more at its BMC at {address}: {why}")
             }
             Event::StripSet { strip, .. } => write!(f, "Its power comes from {strip}"),
             Event::StripRemoved { address, .. } => {
@@ -270,6 +324,22 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         match event {
             Event::BmcSet { bmc, .. } => power.bmc = Some(bmc.clone()),
             Event::BmcRemoved { .. } => power.bmc = None,
+            Event::SearchAsked { address, .. } => {
+                power.search = Some(Box::new(Search::at(address, true, power.search.as_deref())));
+            }
+            Event::LoginTried { address, number, at, .. } => {
+                let known = power.search.take().filter(|search| search.address == *address);
+                let mut search = known.unwrap_or_else(|| Box::new(Search::at(address, false, None)));
+                search.tried.push(*number);
+                search.last = Some(*at);
+                power.search = Some(search);
+            }
+            Event::LoginTaken { .. } => {}
+            Event::SearchEnded { stop, .. } => {
+                if let Some(search) = &mut power.search {
+                    search.stopped = *stop;
+                }
+            }
             Event::StripSet { strip, .. } => {
                 match power.strips.iter_mut().find(|known| known.address == strip.address) {
                     Some(known) => *known = strip.clone(),

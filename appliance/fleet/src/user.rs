@@ -134,6 +134,7 @@ pub fn least_role(command: &Command) -> Option<Role> {
         | Command::Unretire { .. }
         | Command::SetBmc { .. }
         | Command::RemoveBmc { .. }
+        | Command::FindBmc { .. }
         | Command::SetStrip { .. }
         | Command::RemoveStrip { .. }
         | Command::Power { .. }
@@ -190,6 +191,9 @@ pub fn least_role(command: &Command) -> Option<Role> {
         | Command::ObserveNeighbour { .. }
         | Command::PinBmc { .. }
         | Command::BeginStrips { .. }
+        | Command::TryLogin { .. }
+        | Command::TakeLogin { .. }
+        | Command::EndSearch { .. }
         | Command::DoubtOff { .. }
         | Command::ReportPower { .. }
         | Command::ReportErased { .. }
