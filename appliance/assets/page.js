@@ -174,6 +174,19 @@ const commands = {
     form.elements.address.value = address;
     $('#bmc-title').textContent = `The BMC of ${name}`;
   },
+  async findbmc(_, button) {
+    const form = button.closest('form');
+    const done = await send('POST', `/machines/${form.dataset.id}/bmc/find`, { address: form.elements.address.value || null });
+    button.closest('dialog').close();
+    return done;
+  },
+  strip({ id, name, agent, address, outlets }, button) {
+    commands.open({ dialog: 'strip' }, button);
+    const form = $('#strip form');
+    form.dataset.id = id;
+    Object.entries({ agent, address, outlets }).forEach(([field, value]) => { form.elements[field].value = value; });
+    $('#strip-title').textContent = `The outlets of ${name}`;
+  },
   boot({ id, name, phase, asked }) {
     const dialog = $('#boot-once');
     Object.assign(dialog.dataset, { id, name, phase });
@@ -354,6 +367,12 @@ const forms = {
   bmc(form, headers) {
     const body = Object.fromEntries(['kind', 'address', 'user', 'password'].map(name => [name, form.elements[name].value]));
     return send('PUT', `/machines/${form.dataset.id}/bmc`, body, headers);
+  },
+  strip(form, headers) {
+    const { agent, address, outlets, user, password } = form.elements;
+    const names = outlets.value.split(',').map(name => name.trim()).filter(Boolean);
+    const body = { agent: agent.value, address: address.value, outlets: names, user: user.value || null, password: password.value || null };
+    return send('PUT', `/machines/${form.dataset.id}/strip`, body, headers);
   },
   role(form, headers) {
     const { name, role } = form.elements;

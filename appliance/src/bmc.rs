@@ -21,6 +21,7 @@ mod process;
 mod proof;
 mod redfish;
 mod serial;
+mod speaks;
 mod wake;
 
 use std::collections::BTreeMap;

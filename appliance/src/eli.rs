@@ -12,6 +12,7 @@ mod history;
 mod install;
 mod list;
 mod login;
+mod logins;
 mod man;
 mod networks;
 mod nouns;
@@ -23,6 +24,7 @@ mod power;
 mod query;
 mod replay;
 mod settings;
+mod strips;
 mod systems;
 mod table;
 mod users;
@@ -198,6 +200,9 @@ enum Command {
     /// Who is logged in
     #[command(subcommand)]
     Session(users::SessionVerb),
+    /// The logins that BMCs are tried with
+    #[command(subcommand)]
+    Bmc(logins::BmcVerb),
     /// Tokens for programs
     #[command(subcommand)]
     Token(users::TokenVerb),
@@ -381,6 +386,7 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
         }
         Command::User(verb) => users::user(client, verb, output).await,
         Command::Session(verb) => users::session(client, verb, output).await,
+        Command::Bmc(verb) => logins::bmc(client, verb, output).await,
         Command::Token(verb) => users::token(client, verb).await,
         Command::Me => users::me(client, output).await,
         Command::Support { out } => {

@@ -1,14 +1,17 @@
-//! Carries out what is wanted of machines' power, through their BMCs, and asks them now and then whether they are on.
+//! Carries out what is wanted of machines' power, through their BMCs and power strips, and asks them now and then whether they are on.
 //!
 //! It takes no hints: it looks at the fleet after each change. What a BMC did not prove is reported as a failure and
 //! tried again until it is so, or is not wanted any more.
+
+pub mod logins;
+pub mod strips;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fleet::machine::Machine;
-use fleet::power::{self, Action, Kind, Outcome, Wanted};
+use fleet::power::{self, Action, Kind, Outcome, Strip, Try, Wanted, Way};
 use fleet::wire::Firmware;
 use fleet::{Command, Fleet, MachineId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -26,13 +29,22 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// How often a BMC is asked whether its machine is on, when nothing is wanted of it.
 const ASK: Duration = Duration::from_secs(60);
 
+/// How often a power strip is.
+const ASK_STRIP: Duration = Duration::from_secs(300);
+
+/// How often the list of logins is read.
+const LIST: Duration = Duration::from_secs(10);
+
+/// Between two attempts at a BMC whose login is not known; the core spaces the logins themselves further.
+const SEARCH: Duration = Duration::from_secs(60);
+
 /// BMCs that are asked at once.
 const AT_ONCE: usize = 16;
 
-/// What BMCs said last: nothing of it is in the log.
+/// What BMCs and power strips said last: nothing of it is in the log.
 #[derive(Debug, Default)]
 pub struct Powers {
-    seen: Mutex<BTreeMap<MachineId, Seen>>,
+    seen: Mutex<BTreeMap<(MachineId, Way), Seen>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,19 +54,19 @@ pub struct Seen {
 }
 
 impl Powers {
-    pub fn of(&self, machine: MachineId) -> Option<Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&machine).cloned()
+    pub fn of(&self, machine: MachineId, way: Way) -> Option<Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&(machine, way)).cloned()
     }
 
     /// Whether pages show something else by it.
-    fn saw(&self, machine: MachineId, is: Result<bmc::Power, String>) -> bool {
+    fn saw(&self, machine: MachineId, way: Way, is: Result<bmc::Power, String>) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = seen.insert(machine, Seen { at: now(), is: is.clone() });
+        let before = seen.insert((machine, way), Seen { at: now(), is: is.clone() });
         before.is_none_or(|before| before.is != is)
     }
 
-    fn forget(&self, machine: MachineId) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&machine);
+    fn forget(&self, machine: MachineId, way: Way) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&(machine, way));
     }
 }
 
@@ -71,9 +83,13 @@ struct Kept {
 
 /// Keeps the login for a machine's BMC.
 pub async fn keep_login(vault: &Vault, machine: MachineId, login: &Login) -> Result<(), VaultError> {
+    keep(vault, &secret(machine), login).await
+}
+
+async fn keep(vault: &Vault, name: &str, login: &Login) -> Result<(), VaultError> {
     let kept = Kept { user: login.user.clone(), password: login.password.reveal().to_owned() };
     let text = serde_json::to_string(&kept).map_err(|_| VaultError::Seal)?;
-    vault.put(&secret(machine), &Secret::new(text), now()).await
+    vault.put(name, &Secret::new(text), now()).await
 }
 
 pub async fn forget_login(vault: &Vault, machine: MachineId) -> Result<(), VaultError> {
@@ -81,11 +97,16 @@ pub async fn forget_login(vault: &Vault, machine: MachineId) -> Result<(), Vault
 }
 
 async fn login(vault: &Vault, machine: MachineId) -> Result<Option<Login>, VaultError> {
-    let name = secret(machine);
-    let Some(secret) = vault.get(&name).await? else { return Ok(None) };
-    let kept: Kept =
-        serde_json::from_str(secret.reveal()).map_err(|_| VaultError::Altered { name: name.clone() })?;
-    Ok(Some(Login { user: kept.user, password: Secret::new(kept.password) }))
+    Kept::get(vault, &secret(machine)).await
+}
+
+impl Kept {
+    async fn get(vault: &Vault, name: &str) -> Result<Option<Login>, VaultError> {
+        let Some(secret) = vault.get(name).await? else { return Ok(None) };
+        let altered = |_| VaultError::Altered { name: name.to_owned() };
+        let kept: Kept = serde_json::from_str(secret.reveal()).map_err(altered)?;
+        Ok(Some(Login { user: kept.user, password: Secret::new(kept.password) }))
+    }
 }
 
 /// The serial line of a machine, by its BMC.
@@ -122,13 +143,21 @@ struct Work {
     not_before: BTreeMap<MachineId, tokio::time::Instant>,
     /// As far as this daemon has told the BMCs.
     lit: BTreeMap<MachineId, bool>,
-    asked: BTreeMap<MachineId, tokio::time::Instant>,
+    asked: BTreeMap<(MachineId, Way), tokio::time::Instant>,
+    /// Numbers of the operator's list of logins, and when it is read again.
+    list: (Vec<u32>, Option<tokio::time::Instant>),
+    /// Machines whose BMC was looked for, not again until this; and what was in the way, said once.
+    searched: BTreeMap<MachineId, (tokio::time::Instant, Option<String>)>,
+    /// Strips that are being asked, by address: a fence must not stand behind forty questions to the same one.
+    asking: BTreeSet<String>,
 }
 
 enum Done {
-    Switched { machine: MachineId, wanted: Wanted, outcome: Outcome },
+    Switched { machine: MachineId, wanted: Wanted, way: Way, outcome: Outcome },
     Lit { machine: MachineId, on: bool, done: bool },
     Asked { machine: MachineId, pin: Option<String> },
+    Searched { machine: MachineId, trouble: Option<String> },
+    AskedStrips { machine: MachineId, addresses: Vec<String> },
 }
 
 pub async fn run(app: App, shutdown: CancellationToken) -> anyhow::Result<()> {
@@ -142,6 +171,7 @@ pub async fn run(app: App, shutdown: CancellationToken) -> anyhow::Result<()> {
         forget_gone(&app, &before, &fleet).await;
         before = Arc::clone(&fleet);
         begin(&app, &bmcs, &fleet, &mut work);
+        begin_searches(&app, &fleet, &mut work).await;
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             _ = changed.changed() => {}
@@ -151,12 +181,21 @@ pub async fn run(app: App, shutdown: CancellationToken) -> anyhow::Result<()> {
     }
 }
 
-/// Logins and last words of machines that have no BMC any more.
+/// Logins for what does not switch a machine any more, and its last words.
 async fn forget_gone(app: &App, before: &Fleet, after: &Fleet) {
-    for machine in power::without_bmc_since(before, after).collect::<Vec<_>>() {
-        app.powers.forget(machine);
-        if let Err(error) = forget_login(&app.vault, machine).await {
-            tracing::warn!(machine.id = %machine, "The login for its BMC could not be removed: {error}");
+    for less in power::less_since(before, after).collect::<Vec<_>>() {
+        let machine = less.machine;
+        if less.bmc {
+            app.powers.forget(machine, Way::Bmc);
+            if let Err(error) = forget_login(&app.vault, machine).await {
+                tracing::warn!(machine.id = %machine, "The login for its BMC could not be removed: {error}");
+            }
+        }
+        for address in less.strips {
+            app.powers.forget(machine, Way::Strips);
+            if let Err(error) = strips::forget_login(&app.vault, machine, &address).await {
+                tracing::warn!(machine.id = %machine, "The login for {address} could not be removed: {error}");
+            }
         }
     }
 }
@@ -165,33 +204,46 @@ async fn forget_gone(app: &App, before: &Fleet, after: &Fleet) {
 fn begin(app: &App, bmcs: &Arc<Bmcs>, fleet: &Fleet, work: &mut Work) {
     let moment = tokio::time::Instant::now();
     for machine in fleet.machines.values() {
-        let Some(bmc) = &machine.power.bmc else { continue };
         let id = machine.id;
-        if work.busy.contains(&id) {
+        if !machine.power.is_switchable() || work.busy.contains(&id) {
             continue;
         }
+        let bmc = machine.power.bmc.as_ref();
+        let strips = &machine.power.strips;
         // Made only for what is begun: this looks at every machine after every change.
         let place = || Place {
             app: app.clone(),
             bmcs: Arc::clone(bmcs),
-            endpoint: endpoint(machine, bmc),
-            name: bmc.to_string(),
+            bmc: bmc.map(|bmc| (endpoint(machine, bmc), bmc.to_string())),
+            strips: strips.clone(),
             machine: id,
         };
         let uefi = machine.hardware.as_ref().is_some_and(|hardware| hardware.firmware != Firmware::Bios);
         let due = |after: Option<&tokio::time::Instant>| after.is_none_or(|after| *after <= moment);
         let may_try = due(work.not_before.get(&id));
         if let Some(wanted) = power::wanted(machine).filter(|_| may_try) {
-            let place = place();
-            work.attempts.spawn(async move { place.switch(wanted, uefi).await });
-        } else if machine.power.light != work.lit.get(&id).copied().unwrap_or(false) && may_try {
+            let (place, tries) = (place(), power::tries(machine));
+            work.attempts.spawn(async move { place.switch(wanted, tries, uefi).await });
+        } else if bmc.is_some()
+            && machine.power.light != work.lit.get(&id).copied().unwrap_or(false)
+            && may_try
+        {
             let on = machine.power.light;
             let place = place();
             work.attempts.spawn(async move { place.light(on).await });
-        } else if due(work.asked.get(&id)) && work.attempts.len() < AT_ONCE {
-            work.asked.insert(id, moment + ASK);
+        } else if bmc.is_some() && due(work.asked.get(&(id, Way::Bmc))) && work.attempts.len() < AT_ONCE {
+            work.asked.insert((id, Way::Bmc), moment + ASK);
             let place = place();
             work.attempts.spawn(async move { place.ask().await });
+        } else if !strips.is_empty()
+            && due(work.asked.get(&(id, Way::Strips)))
+            && work.attempts.len() < AT_ONCE
+            && !strips.iter().any(|strip| work.asking.contains(&strip.address))
+        {
+            work.asked.insert((id, Way::Strips), moment + ASK_STRIP);
+            work.asking.extend(strips.iter().map(|strip| strip.address.clone()));
+            let place = place();
+            work.attempts.spawn(async move { place.ask_strips().await });
         } else {
             continue;
         }
@@ -199,31 +251,105 @@ fn begin(app: &App, bmcs: &Arc<Bmcs>, fleet: &Fleet, work: &mut Work) {
     }
 }
 
-/// A BMC, and whose it is.
+/// Looks for the BMCs of machines that have none, if the operator has given a list of logins.
+async fn begin_searches(app: &App, fleet: &Fleet, work: &mut Work) {
+    let moment = tokio::time::Instant::now();
+    if work.list.1.is_none_or(|again| again <= moment) {
+        let list = logins::numbers(&app.vault).await.unwrap_or_else(|error| {
+            tracing::warn!("The list of logins for BMCs could not be read: {error}");
+            Vec::new()
+        });
+        work.list = (list, Some(moment + LIST));
+    }
+    let list = &work.list.0;
+    if list.is_empty() {
+        return;
+    }
+    for machine in fleet.machines.values() {
+        let id = machine.id;
+        let rests = || work.searched.get(&id).is_some_and(|(until, _)| *until > moment);
+        let is_due = power::next_login(machine, list, now()).is_some();
+        if !is_due || work.busy.contains(&id) || rests() || work.attempts.len() >= AT_ONCE {
+            continue;
+        }
+        work.busy.insert(id);
+        work.searched.entry(id).or_insert((moment, None)).0 = moment + SEARCH;
+        let app = app.clone();
+        work.attempts.spawn(async move {
+            let trouble = logins::try_next(&app, id).await.err();
+            Done::Searched { machine: id, trouble }
+        });
+    }
+}
+
+/// What switches a machine.
 struct Place {
     app: App,
     bmcs: Arc<Bmcs>,
-    endpoint: Endpoint,
-    name: String,
+    /// With the name that sentences call it by.
+    bmc: Option<(Endpoint, String)>,
+    strips: Vec<Strip>,
     machine: MachineId,
 }
 
 impl Place {
-    async fn switch(self, wanted: Wanted, uefi: bool) -> Done {
-        let Wanted { action, .. } = wanted;
-        tracing::info!(machine.id = %self.machine, "{} is to be {} by {}", self.machine, action.done(), self.name);
-        let outcome = match self.try_to_switch(action, uefi).await {
-            Ok(proof) => Outcome::Done(proof),
-            Err(error) => Outcome::Failed(error),
+    /// By one way after the other, until one proves it. What those before did not prove is told meanwhile.
+    async fn switch(self, wanted: Wanted, tries: Vec<Try>, uefi: bool) -> Done {
+        let (machine, since) = (self.machine, wanted.since);
+        let mut tried = (Way::Bmc, Outcome::Failed("nothing can switch it any more".to_owned()));
+        for (number, next) in tries.iter().enumerate() {
+            if number > 0 {
+                let (way, outcome) = tried;
+                give(&self.app, Command::ReportPower { machine, since, way, outcome }).await;
+            }
+            let outcome = match self.try_one(wanted, next, uefi).await {
+                Ok(proof) => Outcome::Done(proof),
+                Err(error) => Outcome::Failed(error),
+            };
+            tried = (next.way, outcome);
+            if matches!(tried.1, Outcome::Done(_)) {
+                break;
+            }
+        }
+        let (way, outcome) = tried;
+        Done::Switched { machine, wanted, way, outcome }
+    }
+
+    async fn try_one(&self, wanted: Wanted, next: &Try, uefi: bool) -> Result<String, String> {
+        let done = next.action.done();
+        let attempt = async {
+            match next.way {
+                Way::Bmc => {
+                    let (endpoint, name) = self.bmc.as_ref().ok_or("it has no BMC any more")?;
+                    tracing::info!(machine.id = %self.machine, "{} is to be {done} by {name}", self.machine);
+                    self.switch_by_bmc(endpoint, name, next.action, uefi).await
+                }
+                Way::Strips => {
+                    tracing::info!(machine.id = %self.machine, "{} is to be {done} by its power strip", self.machine);
+                    self.switch_by_strips(wanted, next.action).await
+                }
+            }
         };
-        Done::Switched { machine: self.machine, wanted, outcome }
+        let Some(secs) = next.secs else { return attempt.await };
+        let limited = tokio::time::timeout(Duration::from_secs(secs), attempt).await;
+        limited
+            .unwrap_or_else(|_| Err(format!("{} did not prove within {secs} s that it is off", self.name())))
+    }
+
+    fn name(&self) -> &str {
+        self.bmc.as_ref().map_or("its BMC", |(_, name)| name)
     }
 
     /// The sentence that says what shows it, or why nothing does.
-    async fn try_to_switch(&self, action: Action, uefi: bool) -> Result<String, String> {
+    async fn switch_by_bmc(
+        &self,
+        endpoint: &Endpoint,
+        name: &str,
+        action: Action,
+        uefi: bool,
+    ) -> Result<String, String> {
         let login = self.login().await?;
-        let bmc = self.bmcs.at(&self.endpoint, login.as_ref(), now());
-        let name = &self.name;
+        let bmc = self.bmcs.at(endpoint, login.as_ref(), now());
         let sentence = |error: bmc::BmcError| error.to_string();
         let on = |switched: SwitchedOn| match switched {
             SwitchedOn::Proven => format!("{name} said twice that it is on"),
@@ -245,15 +371,27 @@ impl Place {
                 on(bmc.cycle().await.map_err(sentence)?)
             }
         };
-        let is = if action == Action::Off { bmc::Power::Off } else { bmc::Power::On };
-        self.saw(Ok(is));
+        self.saw(Way::Bmc, Ok(after(action)));
+        Ok(proof)
+    }
+
+    async fn switch_by_strips(&self, wanted: Wanted, action: Action) -> Result<String, String> {
+        if action != Action::On {
+            // Not an outlet is switched off that the log does not know of.
+            let begin = Command::BeginStrips { machine: self.machine, since: wanted.since };
+            let begun = self.app.core.execute(&Actor::Appliance, begin).await;
+            begun.map_err(|error| error.to_string())?;
+        }
+        let proof = strips::switch(&self.bmcs, &self.app.vault, self.machine, &self.strips, action).await?;
+        self.saw(Way::Strips, Ok(after(action)));
         Ok(proof)
     }
 
     async fn light(self, on: bool) -> Done {
         let lit = async {
+            let (endpoint, _) = self.bmc.as_ref().ok_or("it has no BMC any more")?;
             let login = self.login().await?;
-            let bmc = self.bmcs.at(&self.endpoint, login.as_ref(), now());
+            let bmc = self.bmcs.at(endpoint, login.as_ref(), now());
             bmc.light(on).await.map_err(|error| error.to_string())
         };
         let done = lit.await;
@@ -266,43 +404,55 @@ impl Place {
 
     async fn ask(self) -> Done {
         let asked = async {
+            let (endpoint, _) = self.bmc.as_ref().ok_or("it has no BMC any more")?;
             let login = self.login().await?;
-            let bmc = self.bmcs.at(&self.endpoint, login.as_ref(), now());
+            let bmc = self.bmcs.at(endpoint, login.as_ref(), now());
             bmc.identify().await.map_err(|error| error.to_string())
         };
         let (is, pin) = match asked.await {
             Ok(identity) => {
-                let unclear = || format!("{} says neither on nor off", self.name);
+                let unclear = || format!("{} says neither on nor off", self.name());
                 (identity.power.ok_or_else(unclear), identity.certificate)
             }
             Err(error) => (Err(error), None),
         };
-        self.saw(is);
-        let pin = pin.filter(|_| self.endpoint.pin.is_none());
-        Done::Asked { machine: self.machine, pin }
+        self.saw(Way::Bmc, is);
+        let is_pinned = self.bmc.as_ref().is_some_and(|(endpoint, _)| endpoint.pin.is_some());
+        Done::Asked { machine: self.machine, pin: pin.filter(|_| !is_pinned) }
+    }
+
+    async fn ask_strips(self) -> Done {
+        let is = strips::ask(&self.bmcs, &self.app.vault, self.machine, &self.strips).await;
+        self.saw(Way::Strips, is);
+        let addresses = self.strips.iter().map(|strip| strip.address.clone()).collect();
+        Done::AskedStrips { machine: self.machine, addresses }
     }
 
     async fn login(&self) -> Result<Option<Login>, String> {
         login(&self.app.vault, self.machine).await.map_err(|error| error.to_string())
     }
 
-    fn saw(&self, is: Result<bmc::Power, String>) {
-        if self.app.powers.saw(self.machine, is) {
+    fn saw(&self, way: Way, is: Result<bmc::Power, String>) {
+        if self.app.powers.saw(self.machine, way, is) {
             self.app.core.bump();
         }
     }
 }
 
+fn after(action: Action) -> bmc::Power {
+    if action == Action::Off { bmc::Power::Off } else { bmc::Power::On }
+}
+
 async fn report(app: &App, done: Done, work: &mut Work) {
     match done {
-        Done::Switched { machine, wanted, outcome } => {
+        Done::Switched { machine, wanted, way, outcome } => {
             work.busy.remove(&machine);
             if let Outcome::Failed(_) = outcome {
                 work.not_before.insert(machine, tokio::time::Instant::now() + AGAIN);
             } else {
                 work.not_before.remove(&machine);
             }
-            give(app, Command::ReportPower { machine, since: wanted.since, outcome }).await;
+            give(app, Command::ReportPower { machine, since: wanted.since, way, outcome }).await;
         }
         Done::Lit { machine, on, done } => {
             work.busy.remove(&machine);
@@ -317,6 +467,21 @@ async fn report(app: &App, done: Done, work: &mut Work) {
             if let Some(pin) = pin {
                 give(app, Command::PinBmc { machine, pin }).await;
             }
+        }
+        Done::Searched { machine, trouble } => {
+            work.busy.remove(&machine);
+            if let Some((_, said)) = work.searched.get_mut(&machine)
+                && *said != trouble
+            {
+                if let Some(trouble) = &trouble {
+                    app.core.note(&machine.to_string(), "bmc", trouble.clone());
+                }
+                *said = trouble;
+            }
+        }
+        Done::AskedStrips { machine, addresses } => {
+            work.busy.remove(&machine);
+            work.asking.retain(|address| !addresses.contains(address));
         }
     }
 }

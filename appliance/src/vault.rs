@@ -149,6 +149,19 @@ impl Vault {
         Ok(names)
     }
 
+    /// Those that begin with `prefix`, in the order of the alphabet.
+    pub async fn named(&self, prefix: &str) -> Result<Vec<String>, VaultError> {
+        let names: Vec<String> = on_pool!(self.store.pool(), pool => {
+            sqlx::query_scalar("SELECT name FROM secret WHERE substr(name, 1, $2) = $1 ORDER BY name")
+                .bind(prefix)
+                .bind(i32::try_from(prefix.len()).unwrap_or(i32::MAX))
+                .fetch_all(pool)
+                .await
+        })
+        .map_err(|source| StoreError::of("read", source))?;
+        Ok(names)
+    }
+
     /// One that another key has sealed.
     async fn foreign(&self) -> Result<Option<String>, StoreError> {
         on_pool!(self.store.pool(), pool => {

@@ -74,6 +74,12 @@ const WHO: &str = "
     operator POST   /api/v1/machines/{id}/identify
     operator PUT    /api/v1/machines/{id}/bmc
     operator DELETE /api/v1/machines/{id}/bmc
+    operator POST   /api/v1/machines/{id}/bmc/find
+    admin    GET    /api/v1/bmc/logins
+    admin    POST   /api/v1/bmc/logins
+    admin    DELETE /api/v1/bmc/logins/{number}
+    operator PUT    /api/v1/machines/{id}/strip
+    operator DELETE /api/v1/machines/{id}/strip
     operator POST   /api/v1/machines/{id}/fence
     operator POST   /api/v1/machines/{id}/unfence
     operator POST   /api/v1/machines/{id}/reimage

@@ -110,6 +110,8 @@ enum Happening {
         daemon: usize,
         life: u32,
         attempt: Attempt,
+        /// Which of the ways it was.
+        number: usize,
     },
     TryPowerAgain {
         daemon: usize,
@@ -201,7 +203,9 @@ impl World {
             Happening::Held { daemon, life } => self.release(daemon, life),
             Happening::Notice(daemon) => self.notice(daemon),
             Happening::DaemonStarts(daemon) => self.start_daemon(daemon),
-            Happening::Switched { daemon, life, attempt } => self.switched(daemon, life, attempt),
+            Happening::Switched { daemon, life, attempt, number } => {
+                self.switched(daemon, life, attempt, number);
+            }
             Happening::TryPowerAgain { daemon, life, attempt } => {
                 self.try_power_again(daemon, life, attempt);
             }

@@ -208,10 +208,52 @@ pub enum Command {
         #[serde(default)]
         force: bool,
     },
+    /// Looks for its BMC with the operator's list of logins, at this address or where the machine says that it is.
+    FindBmc {
+        machine: MachineId,
+        #[serde(default)]
+        address: Option<String>,
+    },
+    /// That login of the list is about to be sent to its BMC.
+    TryLogin {
+        machine: MachineId,
+        address: String,
+        number: u32,
+    },
+    /// It was taken, and is kept as the login of this BMC.
+    TakeLogin {
+        machine: MachineId,
+        number: u32,
+        bmc: power::Bmc,
+    },
+    /// No login was taken; `stop`: for another reason than the login.
+    EndSearch {
+        machine: MachineId,
+        stop: bool,
+        why: String,
+    },
+    /// Says which outlets of a power strip it is plugged into; the login for the strip is kept elsewhere.
+    SetStrip {
+        machine: MachineId,
+        strip: power::Strip,
+    },
+    /// Of the strip at this address, or of all.
+    RemoveStrip {
+        machine: MachineId,
+        #[serde(default)]
+        address: Option<String>,
+    },
+    /// Its outlets are about to be switched off, for what was wanted since `since`.
+    BeginStrips {
+        machine: MachineId,
+        since: Timestamp,
+    },
     /// What came of an attempt to switch its power, for what was wanted since `since`.
     ReportPower {
         machine: MachineId,
         since: Timestamp,
+        #[serde(default)]
+        way: power::Way,
         outcome: power::Outcome,
     },
     /// Lights its identify LED.
@@ -225,6 +267,10 @@ pub enum Command {
     },
     /// By policy: its host agent is silent.
     FenceSuspect {
+        machine: MachineId,
+    },
+    /// Its BMC said that it is off, and it goes on speaking.
+    DoubtOff {
         machine: MachineId,
     },
     /// A person has seen that it is off, where nothing else can prove it.
@@ -474,8 +520,18 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::RemoveBmc { machine } => power::remove_bmc(fleet, *machine),
         Command::PinBmc { machine, pin } => power::pin(fleet, *machine, pin),
         Command::Power { machine, action, force } => power::ask(fleet, *machine, *action, *force, ctx),
-        Command::ReportPower { machine, since, outcome } => {
-            power::report(fleet, *machine, *since, outcome, ctx)
+        Command::FindBmc { machine, address } => power::look(fleet, *machine, address.as_deref()),
+        Command::TryLogin { machine, address, number } => {
+            power::try_login(fleet, *machine, address, *number, ctx)
+        }
+        Command::TakeLogin { machine, number, bmc } => power::take_login(fleet, *machine, *number, bmc),
+        Command::EndSearch { machine, stop, why } => power::end_search(fleet, *machine, *stop, why),
+        Command::SetStrip { machine, strip } => power::set_strip(fleet, *machine, strip),
+        Command::RemoveStrip { machine, address } => power::remove_strip(fleet, *machine, address.as_deref()),
+        Command::BeginStrips { machine, since } => power::begin_strips(fleet, *machine, *since, ctx),
+        Command::DoubtOff { machine } => power::doubt(fleet, *machine, ctx),
+        Command::ReportPower { machine, since, way, outcome } => {
+            power::report(fleet, *machine, *since, *way, outcome, ctx)
         }
         Command::Light { machine, on } => power::light(fleet, *machine, *on),
         Command::Fence { machine, why } => power::fence(fleet, *machine, why, ctx),

@@ -8,13 +8,16 @@
 //!                  (none)
 //! ```
 //!
-//! Whoever carries it out looks at [`wanted`] and says what came of it by [`Outcome`]. A timeout is no outcome but a
+//! Whoever carries it out looks at [`wanted`] and [`tries`] and says what came of it by [`Outcome`]. A timeout is no outcome but a
 //! failure: it is tried again until it succeeds or is cancelled.
 
 mod alone;
 mod bmc;
 mod fence;
 mod order;
+mod search;
+mod strip;
+mod way;
 
 use std::fmt;
 
@@ -24,12 +27,19 @@ use crate::machine::{By, Machine};
 use crate::{Fleet, MachineId, Timestamp, host};
 
 pub use alone::alone;
-pub use bmc::{Bmc, Kind, without_bmc_since};
+pub use bmc::{Bmc, Kind, Less, less_since};
 pub(crate) use bmc::{pin, remove as remove_bmc, set as set_bmc};
 pub use fence::{Fence, off_since};
-pub(crate) use fence::{attest, by_policy, fence, imagine_failure, obstacle, unfence};
+pub(crate) use fence::{
+    attest, by_policy, doubt, fence, imagine_failure, is_to_be_doubted, obstacle, unfence,
+};
 pub use order::{Action, Order, Outcome};
 pub(crate) use order::{LIMIT_SECS, ask, cancel, light, report};
+pub use search::{APART_SECS, Search, next_login, searched_at};
+pub(crate) use search::{end_search, look, take_login, try_login};
+pub use strip::{Answer, Move, Outlet, Outlets, Strip, outlets};
+pub(crate) use strip::{begin as begin_strips, remove as remove_strip, set as set_strip};
+pub use way::{Try, Way, tries};
 
 /// All that is known of a machine's power and wanted of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +48,15 @@ pub struct Power {
     /// Its login is a secret and so is not here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bmc: Option<Bmc>,
+    /// What was tried of the operator's list at its BMC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<Box<Search>>,
+    /// The outlets that it is plugged into: all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strips: Vec<Strip>,
+    /// Since when some of its outlets may be off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +112,47 @@ pub enum Event {
         machine: MachineId,
         pin: String,
     },
+    /// A person wants its BMC to be looked for at this address.
+    SearchAsked {
+        machine: MachineId,
+        address: String,
+    },
+    /// It is about to be tried: said before, so that none is tried twice.
+    LoginTried {
+        machine: MachineId,
+        address: String,
+        number: u32,
+        at: Timestamp,
+    },
+    LoginTaken {
+        machine: MachineId,
+        address: String,
+        number: u32,
+    },
+    SearchEnded {
+        machine: MachineId,
+        address: String,
+        /// Other logins are not tried either.
+        stop: bool,
+        why: String,
+    },
+    /// In the place of what was known of its outlets at that address.
+    StripSet {
+        machine: MachineId,
+        strip: Strip,
+    },
+    StripRemoved {
+        machine: MachineId,
+        address: String,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        leftovers: Vec<String>,
+    },
+    /// They begin to be switched off, or are on.
+    Outlets {
+        machine: MachineId,
+        on: bool,
+        at: Timestamp,
+    },
     Ordered {
         machine: MachineId,
         action: Action,
@@ -113,6 +173,8 @@ pub enum Event {
     /// An attempt did not succeed; said once for each reason.
     Trouble {
         machine: MachineId,
+        #[serde(default, skip_serializing_if = "Way::is_bmc")]
+        way: Way,
         error: String,
         at: Timestamp,
     },
@@ -126,6 +188,14 @@ pub enum Event {
     Fenced {
         machine: MachineId,
         proof: String,
+        /// What proves it; none if a person says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        way: Option<Way>,
+        at: Timestamp,
+    },
+    /// Its BMC said that it is off, and it goes on speaking.
+    Doubted {
+        machine: MachineId,
         at: Timestamp,
     },
     /// It may run again. `on`: it is switched on.
@@ -146,6 +216,14 @@ impl Event {
             Event::BmcSet { machine, .. }
             | Event::BmcRemoved { machine }
             | Event::Pinned { machine, .. }
+            | Event::SearchAsked { machine, .. }
+            | Event::LoginTried { machine, .. }
+            | Event::LoginTaken { machine, .. }
+            | Event::SearchEnded { machine, .. }
+            | Event::StripSet { machine, .. }
+            | Event::StripRemoved { machine, .. }
+            | Event::Outlets { machine, .. }
+            | Event::Doubted { machine, .. }
             | Event::Ordered { machine, .. }
             | Event::Done { machine, .. }
             | Event::Cancelled { machine, .. }
@@ -159,10 +237,17 @@ impl Event {
 
     pub(crate) fn leftovers(&self) -> &[String] {
         match self {
-            Event::Cancelled { leftovers, .. } => leftovers,
+            Event::Cancelled { leftovers, .. } | Event::StripRemoved { leftovers, .. } => leftovers,
             Event::BmcSet { .. }
             | Event::BmcRemoved { .. }
             | Event::Pinned { .. }
+            | Event::SearchAsked { .. }
+            | Event::LoginTried { .. }
+            | Event::LoginTaken { .. }
+            | Event::SearchEnded { .. }
+            | Event::StripSet { .. }
+            | Event::Outlets { .. }
+            | Event::Doubted { .. }
             | Event::Ordered { .. }
             | Event::Done { .. }
             | Event::Trouble { .. }
@@ -182,9 +267,37 @@ impl fmt::Display for Event {
             Event::Pinned { pin, .. } => {
                 write!(f, "Its BMC showed the certificate {} and is known by it", short(pin))
             }
+            Event::SearchAsked { address, .. } => {
+                write!(f, "Its BMC is looked for at {address}, with the list of logins")
+            }
+            Event::LoginTried { address, number, .. } => {
+                write!(f, "Login {number} of the list is tried at its BMC at {address}")
+            }
+            Event::LoginTaken { address, number, .. } => {
+                write!(f, "Its BMC at {address} takes login {number} of the list")
+            }
+            Event::SearchEnded { address, stop: false, why, .. } => write!(
+                f,
+                "Its BMC at {address} takes no login of the list: {why}. Add the right one: eli bmc logins add"
+            ),
+            Event::SearchEnded { address, stop: true, why, .. } => {
+                write!(f, "No login is tried any more at its BMC at {address}: {why}")
+            }
+            Event::StripSet { strip, .. } => write!(f, "Its power comes from {strip}"),
+            Event::StripRemoved { address, .. } => {
+                write!(f, "Its outlets of the power strip at {address} are not known any more")
+            }
+            Event::Outlets { on: false, .. } => f.write_str("Its power strip is to switch its outlets off"),
+            Event::Outlets { on: true, .. } => f.write_str("Its outlets are on"),
+            Event::Doubted { .. } => f.write_str(
+                "Its BMC said that it is off, and it goes on speaking: its power strip is to switch it off",
+            ),
             Event::Ordered { action, .. } => write!(f, "Is to be {}", action.done()),
             Event::Done { action, proof, .. } => write!(f, "Was {}: {proof}", action.done()),
             Event::Cancelled { .. } => f.write_str("What was wanted of its power was cancelled"),
+            Event::Trouble { way: Way::Strips, error, .. } => {
+                write!(f, "Its power could not be switched by its power strip: {error}")
+            }
             Event::Trouble { error, .. } => write!(f, "Its power could not be switched: {error}"),
             Event::FenceAsked { by: By::Policy, why, .. } => write!(f, "To be fenced by policy: {why}"),
             Event::FenceAsked { by: By::Person, why, .. } => write!(f, "To be fenced: {why}"),
@@ -211,41 +324,83 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         match event {
             Event::BmcSet { bmc, .. } => power.bmc = Some(bmc.clone()),
             Event::BmcRemoved { .. } => power.bmc = None,
+            Event::SearchAsked { address, .. } => {
+                power.search = Some(Box::new(Search::at(address, true, power.search.as_deref())));
+            }
+            Event::LoginTried { address, number, at, .. } => {
+                let known = power.search.take().filter(|search| search.address == *address);
+                let mut search = known.unwrap_or_else(|| Box::new(Search::at(address, false, None)));
+                search.tried.push(*number);
+                search.last = Some(*at);
+                power.search = Some(search);
+            }
+            Event::LoginTaken { .. } => {}
+            Event::SearchEnded { stop, .. } => {
+                if let Some(search) = &mut power.search {
+                    search.stopped = *stop;
+                }
+            }
+            Event::StripSet { strip, .. } => {
+                match power.strips.iter_mut().find(|known| known.address == strip.address) {
+                    Some(known) => *known = strip.clone(),
+                    None => power.strips.push(strip.clone()),
+                }
+            }
+            Event::StripRemoved { address, .. } => {
+                power.strips.retain(|strip| strip.address != *address);
+                if power.strips.is_empty() {
+                    power.cut = None;
+                }
+            }
+            Event::Outlets { on, at, .. } => power.cut = (!on).then_some(*at),
             Event::Pinned { pin, .. } => {
                 if let Some(bmc) = &mut power.bmc {
                     bmc.pin = Some(pin.clone());
                 }
             }
             Event::Ordered { action, at, .. } => {
-                power.order = Some(Order { action: *action, since: *at, trouble: None });
+                power.order = Some(Order::new(*action, *at));
             }
             Event::Done { .. } => power.order = None,
             Event::Cancelled { .. } => {
                 power.order = None;
                 power.fence = None;
             }
-            Event::Trouble { error, .. } => {
-                let fence = power.fence.as_mut().map(|fence| &mut fence.trouble);
+            Event::Trouble { way, error, .. } => {
+                let fence = power.fence.as_mut().map(|fence| match way {
+                    Way::Bmc => &mut fence.trouble,
+                    Way::Strips => &mut fence.strip_trouble,
+                });
                 if let Some(trouble) = fence.or(power.order.as_mut().map(|order| &mut order.trouble)) {
                     *trouble = Some(error.clone());
                 }
             }
             Event::FenceAsked { by, why, at, .. } => {
                 power.order = None;
-                power.fence = Some(Fence { by: *by, why: why.clone(), since: *at, off: None, trouble: None });
+                power.fence = Some(Fence::new(*by, why.clone(), *at));
                 if *by == By::Policy {
                     power.fenced_alone = Some(*at);
                 }
             }
-            Event::Fenced { at, .. } => {
+            Event::Fenced { way, at, .. } => {
                 if let Some(fence) = &mut power.fence {
                     fence.off = Some(*at);
+                    fence.proven = *way;
                     fence.trouble = None;
+                    fence.strip_trouble = None;
+                }
+            }
+            Event::Doubted { at, .. } => {
+                if let Some(fence) = &mut power.fence {
+                    fence.off = None;
+                    fence.doubted = true;
+                    // What was begun before proves nothing of it.
+                    fence.since = *at;
                 }
             }
             Event::Unfenced { on, at, .. } => {
                 power.fence = None;
-                power.order = on.then_some(Order { action: Action::On, since: *at, trouble: None });
+                power.order = on.then_some(Order::new(Action::On, *at));
             }
             Event::Light { on, .. } => power.light = *on,
         }

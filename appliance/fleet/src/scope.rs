@@ -18,6 +18,7 @@ use crate::{Command, Refusal, Subject};
 const ORDERS: &[(&str, &str)] = &[
     ("adopt", "machines"), ("boot_once", "machines"), ("remove_machine", "machines"),
     ("reimage", "machines"), ("set_bmc", "machines"), ("remove_bmc", "machines"), ("pin_bmc", "machines"),
+    ("find_bmc", "machines"), ("set_strip", "machines"), ("remove_strip", "machines"),
     ("power", "machines"), ("light", "machines"), ("fence", "machines"), ("attest_off", "machines"),
     ("unfence", "machines"), ("imagine_failure", "machines"),
     ("erase_machine", "machines"), ("check_disks", "machines"), ("retire", "machines"), ("unretire", "machines"),
@@ -182,7 +183,7 @@ mod tests {
     const NO_ORDERS: &str = "cancel found sight quarantine take_back learn observe_server report record_appliance \
         booted_once serve_kickstart serve_answers phone_home fail_install enroll observe_host observe_vm_running \
         observe_vm_gone observe_answering observe_neighbour record_late restore \
-        report_power report_erased report_checked fence_suspect suspect observe_heard";
+        begin_strips try_login take_login end_search report_power doubt_off report_erased report_checked fence_suspect suspect observe_heard";
 
     #[test]
     fn every_command_is_an_order_about_a_noun_or_said_by_machines() {

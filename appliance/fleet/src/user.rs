@@ -135,6 +135,9 @@ pub fn least_role(command: &Command) -> Option<Role> {
         | Command::Unretire { .. }
         | Command::SetBmc { .. }
         | Command::RemoveBmc { .. }
+        | Command::FindBmc { .. }
+        | Command::SetStrip { .. }
+        | Command::RemoveStrip { .. }
         | Command::Power { .. }
         | Command::Light { .. }
         | Command::Fence { .. }
@@ -188,6 +191,11 @@ pub fn least_role(command: &Command) -> Option<Role> {
         | Command::ObserveAnswering { .. }
         | Command::ObserveNeighbour { .. }
         | Command::PinBmc { .. }
+        | Command::BeginStrips { .. }
+        | Command::TryLogin { .. }
+        | Command::TakeLogin { .. }
+        | Command::EndSearch { .. }
+        | Command::DoubtOff { .. }
         | Command::ReportPower { .. }
         | Command::ReportErased { .. }
         | Command::ReportChecked { .. }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::{World, blank_disk, capacity, disk_with, hardware, new_vm};
 use fleet::machine::{Phase, Reimage};
-use fleet::power::{Action, Bmc, Kind, Outcome};
+use fleet::power::{Action, Bmc, Kind, Outcome, Way};
 use fleet::site::{Fencing, Policy};
 use fleet::vm::{NewVm, Recover};
 use fleet::{
@@ -53,7 +53,7 @@ fn proven() -> Outcome {
 /// What was wanted of the machine's power was done.
 fn obeyed(world: &mut World, machine: MachineId) -> Vec<Event> {
     let since = fleet::power::wanted(&world.fleet.machines[&machine]).expect("something is wanted").since;
-    world.does(Command::ReportPower { machine, since, outcome: proven() })
+    world.does(Command::ReportPower { machine, since, way: Way::Bmc, outcome: proven() })
 }
 
 /// Every host has spoken at this time, `uptime_secs` after its start.
@@ -119,7 +119,7 @@ fn a_silent_host_is_fenced_and_only_then_its_vm_runs_elsewhere() {
     // A BMC that does not answer proves nothing, however often.
     for _ in 0..3 {
         let outcome = Outcome::Failed("10.9.0.1 does not answer".into());
-        world.does(Command::ReportPower { machine: home, since: fence.since, outcome });
+        world.does(Command::ReportPower { machine: home, since: fence.since, way: Way::Bmc, outcome });
         obey_plan(&mut world, &observed, late + 60_000);
     }
     assert_eq!(world.fleet.vms[&VmId(1)].host, home);
@@ -328,9 +328,11 @@ fn late_outcomes_and_cancelled_orders_change_nothing() {
     world.does(Command::Power { machine: ONE, action: Action::Off, force: false });
     let since = fleet::power::wanted(&world.fleet.machines[&ONE]).unwrap().since;
     world.does(Command::Cancel { subject: Subject::Machine(ONE) });
-    world.refuses(Command::ReportPower { machine: ONE, since, outcome: proven() });
+    world.refuses(Command::ReportPower { machine: ONE, since, way: Way::Bmc, outcome: proven() });
     world.does(Command::Fence { machine: ONE, why: "it hangs".into() });
-    let refusal = world.refuses(Command::ReportPower { machine: ONE, since, outcome: proven() }).to_string();
+    let refusal = world
+        .refuses(Command::ReportPower { machine: ONE, since, way: Way::Bmc, outcome: proven() })
+        .to_string();
     assert_eq!(refusal, "nothing is wanted of the power of host-1 any more that was wanted then");
     assert_eq!(world.fleet.machines[&ONE].power.fence.as_ref().unwrap().off, None);
 }

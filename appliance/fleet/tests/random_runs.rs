@@ -11,7 +11,7 @@ use std::sync::Arc;
 use common::{World, blank_disk, bundle, capacity, debian, disk_with, hardware, image, new_vm};
 use fleet::document::{derive, export};
 use fleet::machine::{Erase, Reimage};
-use fleet::power::{Action, Bmc, Kind as BmcKind, Outcome, off_since};
+use fleet::power::{Action, Bmc, Kind as BmcKind, Outcome, Strip, Way, off_since};
 use fleet::profile::{Kind, Profile};
 use fleet::rack::Occupant;
 use fleet::site::{Adopt, Policy};
@@ -128,11 +128,23 @@ fn power() -> impl Strategy<Value = Command> {
             action,
             force
         }),
-        (machine.clone(), 1u64..80, outcome).prop_map(|(machine, since, outcome)| Command::ReportPower {
-            machine,
-            since: Timestamp(since),
-            outcome
+        (machine.clone(), 1u64..80, any::<bool>(), outcome).prop_map(|(machine, since, bmc, outcome)| {
+            let way = if bmc { Way::Bmc } else { Way::Strips };
+            Command::ReportPower { machine, since: Timestamp(since), way, outcome }
         }),
+        (machine.clone(), 0u8..4).prop_map(|(machine, outlet)| Command::SetStrip {
+            machine,
+            strip: Strip {
+                agent: "fence_apc".into(),
+                address: "10.0.1.1".into(),
+                outlets: vec![outlet.to_string(), (outlet + 1).to_string()],
+                options: BTreeMap::new(),
+            }
+        }),
+        machine.clone().prop_map(|machine| Command::RemoveStrip { machine, address: None }),
+        (machine.clone(), 1u64..80)
+            .prop_map(|(machine, since)| Command::BeginStrips { machine, since: Timestamp(since) }),
+        machine.clone().prop_map(|machine| Command::DoubtOff { machine }),
         (machine.clone(), any::<bool>()).prop_map(|(machine, on)| Command::Light { machine, on }),
         machine.clone().prop_map(|machine| Command::Fence { machine, why: "it hangs".into() }),
         machine.clone().prop_map(|machine| Command::FenceSuspect { machine }),

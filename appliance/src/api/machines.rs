@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
 use super::paging::{Page, Part};
-use super::{Changed, Force, Json, Wait, erase, power, switches, waiting};
+use super::{Changed, Force, Json, Wait, erase, power, strips, switches, waiting};
 use crate::core::now;
 use crate::{App, web};
 
@@ -65,7 +65,10 @@ pub struct Machine {
     /// What switches its power.
     #[serde(default)]
     pub bmc: Option<power::BmcShown>,
-    /// What that said last.
+    /// The outlets that it is plugged into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlets: Option<strips::OutletsShown>,
+    /// What its BMC, or its power strip if it has no BMC, said last.
     #[serde(default)]
     pub power: Option<power::PowerShown>,
     /// What is wanted of its power and is not so yet.
@@ -286,6 +289,7 @@ fn document(
             .as_ref()
             .map(|disk| disk.serial.clone().unwrap_or_else(|| disk.path.clone())),
         bmc: power::bmc(app, machine),
+        outlets: strips::of(app, machine),
         power: power::power(app, machine),
         order: power::order(machine),
         fence: power::fence_of(machine),

@@ -4,7 +4,7 @@ use axum::Extension;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use fleet::machine::{self, Erase, Reimage};
-use fleet::power::{Action, Bmc, Fence, Kind};
+use fleet::power::{Action, Bmc, Fence, Kind, Way};
 use fleet::{Command, Ctx, Fleet, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -70,12 +70,13 @@ pub fn bmc(app: &App, machine: &machine::Machine) -> Option<BmcShown> {
         kind: bmc.kind.to_string(),
         address: bmc.address.clone(),
         pin: bmc.pin.clone(),
-        trouble: app.powers.of(machine.id).and_then(|seen| seen.is.err()),
+        trouble: app.powers.of(machine.id, Way::Bmc).and_then(|seen| seen.is.err()),
     })
 }
 
 pub fn power(app: &App, machine: &machine::Machine) -> Option<PowerShown> {
-    let seen = app.powers.of(machine.id)?;
+    let way = if machine.power.bmc.is_some() { Way::Bmc } else { Way::Strips };
+    let seen = app.powers.of(machine.id, way)?;
     Some(PowerShown { is: seen.is.ok()?.to_string(), at: seen.at })
 }
 
@@ -86,12 +87,13 @@ pub fn order(machine: &machine::Machine) -> Option<OrderShown> {
 }
 
 pub fn fence_of(machine: &machine::Machine) -> Option<FenceShown> {
-    let Fence { why, since, off, trouble, .. } = machine.power.fence.as_ref()?;
+    let Fence { why, since, off, trouble, strip_trouble, .. } = machine.power.fence.as_ref()?;
+    let troubles: Vec<&str> = [trouble, strip_trouble].into_iter().flatten().map(String::as_str).collect();
     Some(FenceShown {
         since: off.unwrap_or(*since),
         phase: if off.is_some() { "off" } else { "cutting" }.to_owned(),
         why: why.clone(),
-        trouble: trouble.clone(),
+        trouble: (!troubles.is_empty()).then(|| troubles.join("; ")),
     })
 }
 
@@ -321,7 +323,7 @@ fn refused(error: bmc::BmcError) -> web::Error {
     web::Error::refused(StatusCode::UNPROCESSABLE_ENTITY, format!("{error}; nothing was set"))
 }
 
-fn not_kept(error: crate::vault::VaultError) -> web::Error {
+pub(super) fn not_kept(error: crate::vault::VaultError) -> web::Error {
     web::Error::refused(StatusCode::SERVICE_UNAVAILABLE, format!("the login could not be kept: {error}"))
 }
 

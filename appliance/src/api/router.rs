@@ -11,9 +11,9 @@ use fleet::user::Role;
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::{
-    check, consoles, document, erase, events, guard, history, hosts, images, machines, many, networks, once,
-    openapi, packages, plan, policy, power, query, racks, replay, services, session, sessions, state,
-    support, switches, systems, timeline, users, versions, vms, volumes, webhooks,
+    check, consoles, document, erase, events, guard, history, hosts, images, logins, machines, many,
+    networks, once, openapi, packages, plan, policy, power, query, racks, replay, services, session,
+    sessions, state, strips, support, switches, systems, timeline, users, versions, vms, volumes, webhooks,
 };
 use crate::{App, metrics, web};
 
@@ -110,6 +110,12 @@ pub fn routes() -> Vec<Route> {
         route(WORK, "POST",   "/api/v1/machines/{id}/identify", post(power::light)),
         route(WORK, "PUT",    "/api/v1/machines/{id}/bmc",      put(power::set_bmc)),
         route(WORK, "DELETE", "/api/v1/machines/{id}/bmc",      delete(power::remove_bmc)),
+        route(WORK, "POST",   "/api/v1/machines/{id}/bmc/find", post(logins::find)),
+        route(RULE, "GET",    "/api/v1/bmc/logins",             get(logins::list)),
+        route(Access::Own(Role::Admin), "POST",   "/api/v1/bmc/logins",          post(logins::add)),
+        route(Access::Own(Role::Admin), "DELETE", "/api/v1/bmc/logins/{number}", delete(logins::remove)),
+        route(WORK, "PUT",    "/api/v1/machines/{id}/strip",    put(strips::set)),
+        route(WORK, "DELETE", "/api/v1/machines/{id}/strip",    delete(strips::remove)),
         route(WORK, "POST",   "/api/v1/machines/{id}/fence",    post(power::fence)),
         route(WORK, "POST",   "/api/v1/machines/{id}/unfence",  post(power::unfence)),
         route(WORK, "POST",   "/api/v1/machines/{id}/reimage",  post(power::reimage)),

@@ -16,6 +16,18 @@ const OURS: [&str; 12] = [
 ];
 const DANGEROUS: [&str; 5] = ["_path", "_script", "_file", "_options", "_level"];
 
+/// Agents that are let in by a community's name.
+const SNMP: [&str; 8] = [
+    "fence_apc_snmp",
+    "fence_cisco_mds",
+    "fence_eaton_snmp",
+    "fence_emerson",
+    "fence_ifmib",
+    "fence_intelmodular",
+    "fence_ipdu",
+    "fence_tripplite_snmp",
+];
+
 /// Agents wait by themselves until the machine is off: they get longer than one answer.
 const ORDER_TIMES: u32 = 3;
 
@@ -101,8 +113,15 @@ impl Agent {
         if let Some(port) = self.address.port {
             lines += &format!("ipport={port}\n");
         }
-        if let Some(login) = &self.login {
-            lines += &format!("username={}\npassword={}\n", login.user, login.password.reveal());
+        match &self.login {
+            // SNMP before version 3 knows no users.
+            Some(login) if login.user.is_empty() && SNMP.contains(&self.name.as_str()) => {
+                lines += &format!("community={}\n", login.password.reveal());
+            }
+            Some(login) => {
+                lines += &format!("username={}\npassword={}\n", login.user, login.password.reveal());
+            }
+            None => {}
         }
         for (option, value) in &self.options {
             lines += &format!("{option}={value}\n");
@@ -205,6 +224,11 @@ mod tests {
             agent("fence_apc", "p=#1").unwrap().input("off"),
             "action=off\nip=fd00::1\nipport=8023\nusername=admin\npassword=p=#1\nplug=3\n"
         );
+        let community = Login { user: String::new(), password: Secret::new("inside") };
+        let address = Address::parse("10.9.0.40").unwrap();
+        std::fs::write(folder.path().join("fence_apc_snmp"), "").unwrap();
+        let snmp = Agent::new("fence_apc_snmp", &BTreeMap::new(), address, Some(&community), &settings);
+        assert_eq!(snmp.unwrap().input("status"), "action=status\nip=10.9.0.40\ncommunity=inside\n");
         for wrong in ["a\naction=on", "a\r", " a", "a\t"] {
             let refused = agent("fence_apc", wrong).map(drop).unwrap_err();
             assert!(refused.to_string().starts_with("the option \"password\""), "{refused}");

@@ -20,6 +20,15 @@ pub(super) struct Redfish {
     system: String,
 }
 
+/// Whether a service root is there, which needs no login.
+pub(super) async fn is_there(address: &Address, answer: Duration) -> bool {
+    let Ok(connection) = Connection::new(address, None, answer) else { return false };
+    let root = connection.get(connection::ROOT).await;
+    root.is_ok_and(|root| {
+        text(&root.body, "RedfishVersion").is_some() || link(at(&root.body, "Systems")).is_some()
+    })
+}
+
 impl Redfish {
     /// Logs in and finds the machine.
     pub async fn open(

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::client::Client;
 use super::ending::Own;
-use super::{Command, Vm, login, networks, nouns, plan, systems, users};
+use super::{Command, Vm, login, networks, nouns, plan, strips, systems, users};
 
 /// Whether a disk, a VM, what runs, or what is kept of a thing goes with it.
 pub fn destroys(command: &Command) -> bool {
@@ -20,6 +20,7 @@ pub fn destroys(command: &Command) -> bool {
             | nouns::Machine::Retire(_) => true,
             nouns::Machine::Power(switch) => switch.cuts(),
             nouns::Machine::Bmc(bmc) => bmc.remove,
+            nouns::Machine::Strip(verb) => matches!(verb, strips::Strip::Remove { .. }),
             nouns::Machine::Install { how, .. } => how.wipe,
             nouns::Machine::Boot { .. }
             | nouns::Machine::Cancel(_)

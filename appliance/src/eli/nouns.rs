@@ -14,7 +14,7 @@ use serde_json::json;
 use super::client::{Client, PlanMade};
 use super::complete;
 use super::ending::Own;
-use super::{Output, erase, list, power, say};
+use super::{Output, erase, list, power, say, strips};
 use crate::api::Changed;
 use crate::api::machines::Machine as Found;
 
@@ -76,10 +76,13 @@ pub enum Machine {
     Retire(Names),
     /// Take a retired machine back
     Unretire(Names),
-    /// Switch it on, off, or off and on, by its BMC
+    /// Switch it on, off, or off and on, by its BMC or its power strip
     Power(power::Switch),
     /// Show or set what switches its power, and the login for it
     Bmc(power::Bmc),
+    /// The outlets of power strips that it is plugged into: a second way to cut it off
+    #[command(subcommand)]
+    Strip(strips::Strip),
     /// Light its identify LED
     Identify(Names),
     /// Put its identify LED out
@@ -110,7 +113,7 @@ pub enum Host {
     Drain(Names),
     /// Place VMs on it again
     Undrain(Names),
-    /// Cut it off by its BMC; then what ran on it can run elsewhere
+    /// Cut it off by its BMC or its power strip; then what ran on it can run elsewhere
     Fence(power::Fence),
     /// Switch a fenced host on and let it run again
     Unfence(power::Unfence),
@@ -230,6 +233,7 @@ pub async fn machine(client: &Client, verb: Machine, output: Output) -> anyhow::
         Machine::Unretire(names) => post(client, names, "machines", "unretire").await,
         Machine::Power(switch) => power::switch(client, switch).await,
         Machine::Bmc(bmc) => power::bmc(client, bmc).await,
+        Machine::Strip(verb) => strips::strip(client, verb).await,
         Machine::Identify(names) => power::identify(client, names, true).await,
         Machine::Dark(names) => power::identify(client, names, false).await,
         Machine::Cancel(names) => post(client, names, "machines", "cancel").await,

@@ -123,21 +123,8 @@ pub async fn bmc(client: &Client, bmc: Bmc) -> anyhow::Result<()> {
         return Ok(());
     }
     let Some(kind) = &bmc.kind else { return show(client, &bmc.name).await };
-    let password = match (&bmc.password_file, &bmc.user) {
-        (Some(file), _) => Some(read_password(file)?),
-        (None, Some(user)) if std::io::stdin().is_terminal() => {
-            Some(super::login::ask_hidden(&format!("Password of {user}: "))?)
-        }
-        (None, Some(_)) => {
-            anyhow::bail!("say where the password is: --password-file FILE, or - to read it here")
-        }
-        (None, None) => None,
-    };
-    let mut options = serde_json::Map::new();
-    for option in &bmc.option {
-        let (key, value) = option.split_once('=').context("an option is KEY=VALUE")?;
-        options.insert(key.to_owned(), value.into());
-    }
+    let password = password_of(bmc.password_file.as_deref(), bmc.user.as_deref())?;
+    let options = options(&bmc.option)?;
     let order = json!({
         "kind": kind,
         "address": bmc.address,
@@ -148,6 +135,29 @@ pub async fn bmc(client: &Client, bmc: Bmc) -> anyhow::Result<()> {
     });
     say(&client.send("PUT", &path, &order).await?);
     Ok(())
+}
+
+/// From where it is said to be, or asked for; none if there is no user either.
+pub(super) fn password_of(file: Option<&str>, user: Option<&str>) -> anyhow::Result<Option<String>> {
+    match (file, user) {
+        (Some(file), _) => read_password(file).map(Some),
+        (None, Some(user)) if std::io::stdin().is_terminal() => {
+            super::login::ask_hidden(&format!("Password of {user}: ")).map(Some)
+        }
+        (None, Some(_)) => {
+            anyhow::bail!("say where the password is: --password-file FILE, or - to read it here")
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+pub(super) fn options(words: &[String]) -> anyhow::Result<serde_json::Map<String, serde_json::Value>> {
+    let mut options = serde_json::Map::new();
+    for option in words {
+        let (key, value) = option.split_once('=').context("an option is KEY=VALUE")?;
+        options.insert(key.to_owned(), value.into());
+    }
+    Ok(options)
 }
 
 fn read_password(file: &str) -> anyhow::Result<String> {

@@ -48,8 +48,8 @@ fn host(fleet: &Fleet, sources: &Sources<'_>, id: MachineId) -> anyhow::Result<D
         vms: wanted.map(|vm| vm_spec(fleet, sources, vm)).collect::<anyhow::Result<_>>()?,
         gone: gone.collect(),
         software: Vec::new(),
-        // Where it has a BMC, that restarts it, whether its system still listens or not.
-        restart: (machine.before.is_some() && machine.power.bmc.is_none()).then_some(machine.since.0),
+        // Where its power can be switched, that restarts it, whether its system still listens or not.
+        restart: (machine.before.is_some() && !machine.power.is_switchable()).then_some(machine.since.0),
         check: fleet::machine::wanted_check(machine),
         alone: power::alone(fleet, id),
         consoles: sources.consoles.wanted_of(id),

@@ -27,14 +27,14 @@ const fn action(
 
 #[rustfmt::skip]
 const ACTIONS: [Action; 11] = [
-    action("power-on",     "Power on",     ("power", r#"{"action":"on"}"#),    "Its BMC switches it on.", false),
-    action("power-off",    "Power off",    ("power", r#"{"action":"off"}"#),   "Its BMC takes its power away at once. What runs on it is not asked.", true),
-    action("power-cycle",  "Power cycle",  ("power", r#"{"action":"cycle"}"#), "Its BMC takes its power away and gives it back. What runs on it is not asked.", true),
+    action("power-on",     "Power on",     ("power", r#"{"action":"on"}"#),    "Its BMC or its power strip switches it on.", false),
+    action("power-off",    "Power off",    ("power", r#"{"action":"off"}"#),   "Its BMC or its power strip takes its power away at once. What runs on it is not asked.", true),
+    action("power-cycle",  "Power cycle",  ("power", r#"{"action":"cycle"}"#), "Its BMC or its power strip takes its power away and gives it back. What runs on it is not asked.", true),
     action("fence",        "Fence",        ("fence", "{}"),                    "Its power is taken away, and only when that is proven are its VMs started elsewhere.", true),
     action("unfence",      "Unfence",      ("unfence", "{}"),                  "It is trusted again, and takes VMs.", false),
     action("check",        "Check disks",  ("check", r#"{"on":true}"#),        "Its disks are read from end to end, and asked what they say of themselves. Nothing on them is changed; a host goes on working.", false),
     action("check-off",    "End check",    ("check", r#"{"on":false}"#),       "Its disks are read no further.", false),
-    action("retire",       "Retire",       ("retire", "{}"),                   "It leaves for good: it gives its addresses back, is switched off if its BMC is known, and is not taken up again by itself.", true),
+    action("retire",       "Retire",       ("retire", "{}"),                   "It leaves for good: it gives its addresses back, is switched off if its BMC or its power strip is known, and is not taken up again by itself.", true),
     action("unretire",     "Take back",    ("unretire", "{}"),                 "It is found again, and left alone until a person adopts it.", false),
     action("identify",     "Identify",     ("identify", r#"{"on":true}"#),     "A lamp on it is lit, so that it is found in its rack.", false),
     action("identify-off", "Lamp off",     ("identify", r#"{"on":false}"#),    "The lamp on it goes out.", false),
@@ -65,6 +65,16 @@ pub struct Offers {
     pub erase: Option<Result<(), String>>,
     /// Whether a BMC can be told of; its address, if it is known.
     pub bmc: Option<String>,
+    /// Whether its outlets can be told of; what is known of them.
+    pub strip: Option<Plugged>,
+}
+
+/// The outlets that are known of the first power strip.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plugged {
+    pub agent: String,
+    pub address: String,
+    pub outlets: String,
 }
 
 /// What the document of a machine offers.
@@ -77,11 +87,18 @@ pub fn of(machine: &Machine) -> Offers {
         Some(Offer { label, path, body, text, danger, refusal })
     });
     let bmc = machine.bmc.as_ref().map(|bmc| bmc.address.clone()).unwrap_or_default();
+    let strip = machine.outlets.as_ref().and_then(|outlets| outlets.strips.first());
+    let strip = strip.map(|strip| Plugged {
+        agent: strip.agent.clone(),
+        address: strip.address.clone(),
+        outlets: strip.outlets.join(", "),
+    });
     Offers {
         simple: simple.collect(),
         reimage: said(REIMAGE).map(|said| said.refusal.clone().map_or(Ok(()), Err)),
         erase: said(ERASE).map(|said| said.refusal.clone().map_or(Ok(()), Err)),
         bmc: (!machine.appliance).then_some(bmc),
+        strip: (!machine.appliance).then(|| strip.unwrap_or_default()),
     }
 }
 

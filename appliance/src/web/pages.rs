@@ -457,6 +457,7 @@ fn machine_of(app: &App, scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
     });
     let mut compared = thing::of_machine(scene, noun);
     compared.extend(thing::power_of(machine));
+    compared.extend(thing::outlets_of(machine));
     let hardware = match machine.hardware {
         Some(_) => Section::of("hardware", &Hardware { machine })?,
         None => Section::empty("hardware"),

@@ -7,6 +7,7 @@ use fleet::{Fleet, Mac, NodeId, Timestamp, service, vm};
 use super::list::Scene;
 use super::show;
 use crate::api::machines::Machine;
+use crate::api::strips::OutletsShown;
 
 /// Something that was decided, and what was seen of it last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,21 +30,44 @@ impl Compared {
     }
 }
 
-/// Its power, where there is a BMC that can be asked.
+/// Its power, where there is a BMC or a power strip that can be asked.
 pub fn power_of(machine: &Machine) -> Option<Compared> {
-    let bmc = machine.bmc.as_ref()?;
+    let (bmc, outlets) = (machine.bmc.as_ref(), machine.outlets.as_ref());
+    let (trouble, says) = match (bmc, outlets) {
+        (Some(bmc), _) => (&bmc.trouble, format!("says {} at {}", bmc.kind, bmc.address)),
+        (None, Some(outlets)) => (&outlets.trouble, format!("says its power strip, {}", places(outlets))),
+        (None, None) => return None,
+    };
     let (wanted, so) = match (&machine.fence, &machine.order) {
         (Some(fence), _) => (format!("off: fenced, {}", fence.why), fence.phase == "off"),
         (None, Some(order)) => (format!("to be {}", order.what), false),
         (None, None) => ("nothing else".to_owned(), true),
     };
-    let is = match (&bmc.trouble, &machine.power) {
+    let is = match (trouble, &machine.power) {
         (Some(trouble), _) => trouble.clone(),
-        (None, Some(power)) => format!("{}, says {} at {}", power.is, bmc.kind, bmc.address),
-        (None, None) => "its BMC was not asked yet".to_owned(),
+        (None, Some(power)) => format!("{}, {says}", power.is),
+        (None, None) => "nothing was asked yet".to_owned(),
     };
     let seen = machine.power.as_ref().map(|power| power.at);
-    Some(Compared::new("Power", wanted, is, so && bmc.trouble.is_none()).seen(seen))
+    Some(Compared::new("Power", wanted, is, so && trouble.is_none()).seen(seen))
+}
+
+/// Its outlets, where they are beside a BMC: what is to be there when that fails.
+pub fn outlets_of(machine: &Machine) -> Option<Compared> {
+    machine.bmc.as_ref()?;
+    let outlets = machine.outlets.as_ref()?;
+    let (wanted, is) = match (&outlets.trouble, &outlets.is) {
+        (Some(trouble), _) => ("to answer".to_owned(), trouble.clone()),
+        (None, Some(is)) => ("nothing else".to_owned(), format!("{is}, {}", places(outlets))),
+        (None, None) => ("nothing else".to_owned(), format!("not asked yet, {}", places(outlets))),
+    };
+    Some(Compared::new("Power strip", wanted, is, outlets.trouble.is_none()))
+}
+
+fn places(outlets: &OutletsShown) -> String {
+    let strips =
+        outlets.strips.iter().map(|strip| format!("{} at {}", strip.outlets.join(", "), strip.address));
+    format!("outlet {}", strips.collect::<Vec<_>>().join(" and "))
 }
 
 fn of_erasing(task: &machine::EraseTask) -> Compared {

@@ -18,7 +18,7 @@ use hypervisor::{Fake, Hypervisor as _};
 use node::cmdline::{self, Mode};
 use rand::Rng as _;
 
-use super::bmc::Bmc;
+use super::bmc::{Bmc, OUTLETS, Strip};
 use super::dhcp::{self, Client, Offer, Said};
 use super::guest::Guest;
 use super::host::Host;
@@ -87,6 +87,9 @@ pub struct Computer {
     /// A person has said that what is on its disk may go.
     pub may_be_wiped: bool,
     pub bmc: Bmc,
+    pub strip: Strip,
+    /// Whether the outlet of each supply is on.
+    pub outlets: [bool; OUTLETS],
     /// When it was switched on or restarted last, in milliseconds since the beginning.
     pub on_since: u64,
     /// The restart that its system was told to make last.
@@ -165,6 +168,11 @@ impl Computer {
         Checked { number, disks: checked.collect() }
     }
 
+    /// One supply is enough.
+    pub fn has_power(&self) -> bool {
+        self.outlets.contains(&true)
+    }
+
     fn hardware(&self) -> Hardware {
         let content = |what: &str, label: Option<&str>| DiskContent {
             path: "/dev/sda1".to_owned(),
@@ -232,7 +240,7 @@ impl World {
     }
 
     pub fn power_on(&mut self, id: usize) {
-        if matches!(self.computers[id].state, State::Off) {
+        if matches!(self.computers[id].state, State::Off) && self.computers[id].has_power() {
             self.stage(id, Stage::Firmware, POST);
         }
     }

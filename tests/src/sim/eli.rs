@@ -7,6 +7,7 @@ use fleet::switch::Plugged;
 use fleet::{Command, Ctx, Forecast, MachineId, ServiceId, Subject, VmId, machine, simulate, vm};
 
 use super::World;
+use super::bmc::OUTLETS;
 
 impl World {
     /// Gives one command. A refusal is kept for the next line, which has to expect it.
@@ -97,6 +98,18 @@ impl World {
                     kind: power::Kind::Redfish,
                     address: format!("bmc-of-{name}"),
                     pin: None,
+                    options: std::collections::BTreeMap::new(),
+                },
+            },
+            ["machine", "strip", name, outlets @ ..] => Command::SetStrip {
+                machine: self.machine(name).ok_or_else(|| missing("machine", name))?,
+                strip: power::Strip {
+                    agent: "fence_apc_snmp".to_owned(),
+                    address: "strip".to_owned(),
+                    outlets: match outlets {
+                        [] => (1..=OUTLETS).map(|number| format!("{name}-{number}")).collect(),
+                        named => named.iter().map(|outlet| (*outlet).to_owned()).collect(),
+                    },
                     options: std::collections::BTreeMap::new(),
                 },
             },

@@ -5,7 +5,7 @@ use std::fmt;
 use fleet::machine;
 use hypervisor::Fake;
 
-use super::bmc::Bmc;
+use super::bmc::{Bmc, OUTLETS, Strip};
 use super::clock::duration;
 use super::computer::{Computer, Content, Firmware, Stage, State};
 use super::daemon::Daemon;
@@ -179,7 +179,19 @@ fn carry_out(world: &mut World, line: &str) -> Result<(), String> {
             world.computers[id].bmc = match *how {
                 "well" => Bmc::Well,
                 "silent" => Bmc::Silent,
+                "hanging" => Bmc::Hanging,
                 "lying" => Bmc::Lying,
+                other => return Err(format!("{other}?")),
+            };
+            Ok(())
+        }
+        ["strip", name, how] => {
+            let id = world.computer(name)?;
+            world.computers[id].strip = match *how {
+                "well" => Strip::Well,
+                "silent" => Strip::Silent,
+                "stuck" => Strip::Stuck,
+                "lying" => Strip::Lying,
                 other => return Err(format!("{other}?")),
             };
             Ok(())
@@ -248,6 +260,8 @@ impl World {
             guests: std::collections::BTreeMap::new(),
             may_be_wiped: false,
             bmc: Bmc::Well,
+            strip: Strip::Well,
+            outlets: [true; OUTLETS],
             on_since: 0,
             restarted: None,
             frozen: false,

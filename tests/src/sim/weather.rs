@@ -37,12 +37,14 @@ pub fn script(seed: u64) -> String {
     lines.push("network good".to_owned());
     for name in &names {
         lines.extend(
-            ["bmc {} well", "unblock {}", "mend {}", "unhang {}", "power on {}"]
+            ["bmc {} well", "strip {} well", "unblock {}", "mend {}", "unhang {}", "power on {}"]
                 .map(|line| line.replace("{}", name)),
         );
     }
     lines.push("wait 30s".to_owned());
     lines.extend(names.iter().map(|name| format!("try eli host unfence {name}")));
+    // Outlets that a cancelled fence left off.
+    lines.extend(names.iter().map(|name| format!("try eli machine power {name} on")));
     lines.extend(["wait 10s".to_owned(), "forgive".to_owned()]);
     // With NICs in other machines, some things wait for a person who says which machine is which.
     let swapped = lines.iter().any(|line| line.starts_with("swap nics"));
@@ -112,9 +114,13 @@ fn deed(chance: &mut ChaCha8Rng, names: &[String], off: &mut Vec<String>) -> Str
         }
         23 => format!("crash {vm}"),
         24 => format!("hang {name}"),
-        25 | 26 => format!("try {eli} machine bmc {name}"),
+        25 => format!("try {eli} machine bmc {name}"),
+        26 => format!("try {eli} machine strip {name}"),
         27 => format!("try {eli} vm create {vm} --anew"),
         28 if chance.random_bool(0.3) => format!("bmc {name} silent"),
+        28 if chance.random_bool(0.2) => format!("bmc {name} hanging"),
+        28 if chance.random_bool(0.2) => format!("strip {name} silent"),
+        28 if chance.random_bool(0.2) => format!("strip {name} stuck"),
         28 if chance.random_bool(0.5) => format!("try {eli} machine reimage {name}"),
         28 => format!("try {eli} machine power {name} cycle --force"),
         _ if chance.random_bool(0.5) => format!("try {eli} host fence {name}"),

@@ -462,8 +462,8 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
                 machine.before = Some(Box::new(Before { phase: was, system: machine.system.take(), host }));
                 machine.once = None;
                 machine.power.fence = None;
-                let restart = Order { action: Action::Netboot, since: *at, trouble: None };
-                machine.power.order = (runs && machine.power.bmc.is_some()).then_some(restart);
+                let restart = Order::new(Action::Netboot, *at);
+                machine.power.order = (runs && machine.power.is_switchable()).then_some(restart);
             });
             fleet.remove_host(*machine);
         }

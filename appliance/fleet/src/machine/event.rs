@@ -314,8 +314,8 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
                 machine.attempts = 0;
                 machine.disk = Some(disk.clone());
                 machine.power.fence = None;
-                let restart = Order { action: Action::Netboot, since: *at, trouble: None };
-                machine.power.order = machine.power.bmc.is_some().then_some(restart);
+                let restart = Order::new(Action::Netboot, *at);
+                machine.power.order = machine.power.is_switchable().then_some(restart);
             });
             fleet.remove_host(*machine);
         }
@@ -385,8 +385,8 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
                 machine.power.fence = None;
                 machine.power.light = false;
                 machine.check = None;
-                let off = Order { action: Action::Off, since: *at, trouble: None };
-                machine.power.order = machine.power.bmc.is_some().then_some(off);
+                let off = Order::new(Action::Off, *at);
+                machine.power.order = machine.power.is_switchable().then_some(off);
             });
             fleet.remove_host(*machine);
         }

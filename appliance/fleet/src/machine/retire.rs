@@ -63,7 +63,7 @@ fn leftovers(machine: &Machine) -> Vec<String> {
         | Phase::Erasing(_)
         | Phase::Retired => {}
     }
-    if machine.power.bmc.is_none() {
+    if !machine.power.is_switchable() {
         leftovers.push(format!("no BMC of {name} is known: switch it off by hand"));
     }
     leftovers

@@ -1,7 +1,7 @@
 //! What a machine's power waits for, and what is done about a host that is silent.
 
 use super::Look;
-use crate::power::{self, Fence, Order};
+use crate::power::{self, Fence, Order, Way};
 use crate::{Command, Fleet, NodeId, Observed, ObservedNode, Timestamp, host, machine, vm};
 
 /// A word may be on its way while its machine is being switched off.
@@ -12,18 +12,38 @@ pub(super) fn plan(fleet: &Fleet, machine: &machine::Machine, observed: &Observe
     match (&machine.power.fence, &machine.power.order) {
         (Some(Fence { off: Some(off), .. }), _) => fenced(machine, *off, seen, look),
         (Some(fence), _) => {
-            let what = match &fence.trouble {
-                Some(trouble) => format!("is being fenced, and is not proven to be off: {trouble}"),
-                None => "is being fenced: its BMC switches it off".to_owned(),
-            };
+            let what = cutting(machine, fence);
             let hint = "it is tried again by itself; or pull its plug and say so: eli host fence NAME --off";
-            wait(machine, fence.since, what, hint, fence.trouble.is_some(), look);
+            let trouble = fence.trouble.is_some() || fence.strip_trouble.is_some();
+            wait(machine, fence.since, what, hint, trouble, look);
         }
         (None, Some(order)) => ordered(machine, order, look),
         (None, None) => {
             if let Some(host) = fleet.hosts.get(&machine.id).filter(|_| !machine.appliance) {
                 silent(fleet, machine, host, observed, look);
             }
+        }
+    }
+}
+
+/// What goes on, and why it was not proven yet.
+fn cutting(machine: &machine::Machine, fence: &Fence) -> String {
+    let next = power::tries(machine).into_iter().find(|it| match it.way {
+        Way::Bmc => fence.trouble.is_none(),
+        Way::Strips => fence.strip_trouble.is_none(),
+    });
+    let next = match next.map(|next| next.way) {
+        Some(Way::Bmc) => Some("its BMC switches it off"),
+        Some(Way::Strips) => Some("its power strip switches it off"),
+        None => None,
+    };
+    let troubles: Vec<&str> =
+        [&fence.trouble, &fence.strip_trouble].into_iter().flatten().map(String::as_str).collect();
+    match (troubles.is_empty(), next) {
+        (true, next) => format!("is being fenced: {}", next.unwrap_or("nothing can switch it off any more")),
+        (false, next) => {
+            let all: Vec<&str> = troubles.into_iter().chain(next).collect();
+            format!("is being fenced, and is not proven to be off: {}", all.join("; "))
         }
     }
 }
@@ -67,11 +87,25 @@ fn wait(
 
 /// One that is off and speaks was switched on by somebody, or was never off.
 fn fenced(machine: &machine::Machine, off: Timestamp, seen: Option<&ObservedNode>, look: &mut Look) {
+    let by_strips = machine.power.fence.as_ref().is_some_and(|fence| fence.proven == Some(Way::Strips));
     let spoke = seen.filter(|node| node.at.0 > off.0.saturating_add(LAST_WORDS_MS));
     match spoke {
         Some(node) if node.said.uptime_secs <= node.at.secs_since(off) => {
             look.act(Command::Unfence { machine: machine.id, on: false });
         }
+        Some(_) if power::is_to_be_doubted(machine) => {
+            look.act(Command::DoubtOff { machine: machine.id });
+            look.wait_since(
+                off,
+                "its BMC said that it is off, and it goes on speaking: its power strip is about to switch it off",
+                None,
+            );
+        }
+        Some(_) if by_strips => look.wait_since(
+            off,
+            "its power strip said that it is off, and it goes on speaking: its outlets are other ones",
+            Some("pull its plug; then set the right outlets"),
+        ),
         Some(_) => look.wait_since(
             off,
             "its BMC said that it is off, and it goes on speaking: the BMC lies, or is another machine's",

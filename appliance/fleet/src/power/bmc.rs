@@ -7,7 +7,7 @@ use std::str::FromStr;
 use imbl::ordmap::DiffItem;
 use serde::{Deserialize, Serialize};
 
-use super::Event;
+use super::{Event, strip};
 use crate::machine::{Machine, find};
 use crate::{Fleet, MachineId, Refusal};
 
@@ -75,7 +75,7 @@ impl FromStr for Kind {
     }
 }
 
-fn is_agent(name: &str) -> bool {
+pub(super) fn is_agent(name: &str) -> bool {
     let rest = name.strip_prefix("fence_").filter(|rest| (1..=40).contains(&rest.len()));
     rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
 }
@@ -106,18 +106,7 @@ pub(crate) fn set(fleet: &Fleet, id: MachineId, bmc: &Bmc) -> Result<Vec<crate::
     if bmc.pin.as_ref().is_some_and(|pin| !pin_is_good(pin)) {
         return Err(Refusal::Invalid("the pin of a BMC is a SHA-256 in 64 hexadecimal digits".to_owned()));
     }
-    for (name, value) in &bmc.options {
-        let is_word =
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
-        if !is_word || value.chars().any(char::is_control) || value.len() > 256 {
-            return Err(Refusal::Invalid(format!("{name:?} is not usable as an option of a fence agent")));
-        }
-        if SECRET.contains(&name.as_str()) {
-            return Err(Refusal::Invalid(format!(
-                "{name} is part of the login; give it as user and password, which are kept sealed"
-            )));
-        }
-    }
+    check_options(&bmc.options)?;
     if machine.power.bmc.as_ref() == Some(bmc) {
         return Ok(Vec::new());
     }
@@ -131,7 +120,26 @@ pub(crate) fn set(fleet: &Fleet, id: MachineId, bmc: &Bmc) -> Result<Vec<crate::
             other.name
         )));
     }
+    if let Some((outlet, other)) = strip::feeds(fleet, id, bmc) {
+        return Err(Refusal::Conflict(format!("{outlet} feeds {}", other.name)));
+    }
     Ok(vec![crate::Event::Power(Event::BmcSet { machine: id, bmc: bmc.clone() })])
+}
+
+pub(super) fn check_options(options: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    for (name, value) in options {
+        let is_word =
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+        if !is_word || value.chars().any(char::is_control) || value.len() > 256 {
+            return Err(Refusal::Invalid(format!("{name:?} is not usable as an option of a fence agent")));
+        }
+        if SECRET.contains(&name.as_str()) {
+            return Err(Refusal::Invalid(format!(
+                "{name} is part of the login; give it as user and password, which are kept sealed"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// A power strip has many outlets, which its options tell apart.
@@ -139,7 +147,7 @@ fn is_same(one: &Bmc, other: &Bmc) -> bool {
     (&one.kind, &one.address, &one.options) == (&other.kind, &other.address, &other.options)
 }
 
-fn is_address(text: &str) -> bool {
+pub(super) fn is_address(text: &str) -> bool {
     (1..=255).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]%".contains(&b))
         && !text.starts_with('-')
@@ -173,12 +181,31 @@ pub(crate) fn pin(fleet: &Fleet, id: MachineId, pin: &str) -> Result<Vec<crate::
     }
 }
 
-/// Machines that had a BMC and have none any more, or are gone; it costs what has changed.
-pub fn without_bmc_since<'a>(before: &'a Fleet, after: &'a Fleet) -> impl Iterator<Item = MachineId> + 'a {
-    let has_bmc = |machine: &Machine| machine.power.bmc.is_some();
-    before.machines.diff(&after.machines).filter_map(move |difference| match difference {
-        DiffItem::Update { old: (id, old), new: (_, new) } => (has_bmc(old) && !has_bmc(new)).then_some(*id),
-        DiffItem::Remove(id, old) => has_bmc(old).then_some(*id),
+/// Machines that had something that switches them and do not have it any more, or are gone; it costs what has changed.
+pub fn less_since<'a>(before: &'a Fleet, after: &'a Fleet) -> impl Iterator<Item = Less> + 'a {
+    let less = |id: MachineId, old: &Machine, new: Option<&Machine>| {
+        let is_left =
+            |strip: &str| new.is_some_and(|new| new.power.strips.iter().any(|other| other.address == *strip));
+        let strips = old.power.strips.iter().map(|strip| strip.address.clone());
+        Less {
+            machine: id,
+            bmc: old.power.bmc.is_some() && new.is_none_or(|new| new.power.bmc.is_none()),
+            strips: strips.filter(|strip| !is_left(strip)).collect(),
+        }
+    };
+    let less = before.machines.diff(&after.machines).filter_map(move |difference| match difference {
+        DiffItem::Update { old: (id, old), new: (_, new) } => Some(less(*id, old, Some(new.as_ref()))),
+        DiffItem::Remove(id, old) => Some(less(*id, old, None)),
         DiffItem::Add(..) => None,
-    })
+    });
+    less.filter(|less| less.bmc || !less.strips.is_empty())
+}
+
+/// What does not switch this machine any more.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Less {
+    pub machine: MachineId,
+    pub bmc: bool,
+    /// Their addresses.
+    pub strips: Vec<String>,
 }

@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Event;
-use super::order::{self, Outcome, no_bmc};
+use super::order::{self, Outcome, no_way};
+use super::{Event, Way, tries};
 use crate::host::Host;
 use crate::machine::{By, Machine, Phase, find};
 use crate::{Ctx, Fleet, MachineId, Refusal, Timestamp, host, vm};
@@ -19,9 +19,24 @@ pub struct Fence {
     /// Since when it is proven to be off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub off: Option<Timestamp>,
-    /// Why the last attempt did not succeed.
+    /// What proved it; none if a person said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proven: Option<Way>,
+    /// Its BMC said that it was off and it was not: that one is not asked again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub doubted: bool,
+    /// Why the last attempt by its BMC did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Why the last attempt by its power strips did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strip_trouble: Option<String>,
+}
+
+impl Fence {
+    pub(super) fn new(by: By, why: String, since: Timestamp) -> Fence {
+        Fence { by, why, since, off: None, proven: None, doubted: false, trouble: None, strip_trouble: None }
+    }
 }
 
 /// Since when it is proven that nothing runs on it.
@@ -79,8 +94,22 @@ pub(crate) fn attest(
         }
     }
     let proof = format!("a person says so: {why}");
-    events.push(crate::Event::Power(Event::Fenced { machine: id, proof, at: ctx.now }));
+    events.push(crate::Event::Power(Event::Fenced { machine: id, proof, way: None, at: ctx.now }));
     Ok(events)
+}
+
+/// Its BMC said that it is off, and it goes on speaking: what else there is has to cut it off.
+pub(crate) fn doubt(fleet: &Fleet, id: MachineId, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+    let machine = find(fleet, id)?;
+    if !is_to_be_doubted(machine) {
+        return Err(Refusal::Conflict(format!("nothing else than what did can switch {} off", machine.name)));
+    }
+    Ok(vec![crate::Event::Power(Event::Doubted { machine: id, at: ctx.now })])
+}
+
+pub(crate) fn is_to_be_doubted(machine: &Machine) -> bool {
+    let Some(fence) = &machine.power.fence else { return false };
+    fence.off.is_some() && fence.proven == Some(Way::Bmc) && !machine.power.strips.is_empty()
 }
 
 fn asked(machine: MachineId, by: By, why: String, ctx: Ctx) -> crate::Event {
@@ -89,8 +118,8 @@ fn asked(machine: MachineId, by: By, why: String, ctx: Ctx) -> crate::Event {
 
 fn may_be_fenced(machine: &Machine) -> Result<(), Refusal> {
     runs_nothing_twice(machine)?;
-    if machine.power.bmc.is_none() {
-        return Err(Refusal::Conflict(no_bmc(machine)));
+    if !machine.power.is_switchable() {
+        return Err(Refusal::Conflict(no_way(machine)));
     }
     Ok(())
 }
@@ -194,8 +223,12 @@ pub(crate) fn imagine_failure(fleet: &Fleet, id: MachineId, ctx: Ctx) -> Result<
     // Where the policy does not fence it by itself, that is what it waits for.
     if let Ok(fenced) = by_policy(&after, id, late) {
         happen(&mut after, fenced);
-        let outcome = Outcome::Done("its BMC would say twice that it is off".to_owned());
-        let off = order::report(&after, id, late.now, &outcome, late)?;
+        let way = tries(find(&after, id)?).first().map_or(Way::Bmc, |first| first.way);
+        let outcome = Outcome::Done(match way {
+            Way::Bmc => "its BMC would say twice that it is off".to_owned(),
+            Way::Strips => "its outlets would say twice that they are off".to_owned(),
+        });
+        let off = order::report(&after, id, late.now, way, &outcome, late)?;
         happen(&mut after, off);
         for vm in vm::on_host(fleet, id).filter(|vm| vm::may_move(vm)) {
             if let Ok(moved) = vm::recover(&after, vm.id, late) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Event, Fence, Wanted, wanted};
+use super::{Event, Fence, Wanted, Way, tries, wanted};
 use crate::machine::{Machine, Phase, find};
 use crate::{Ctx, Fleet, MachineId, Refusal, Timestamp, vm};
 
@@ -16,6 +16,12 @@ pub struct Order {
     /// Why the last attempt did not succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+}
+
+impl Order {
+    pub(crate) fn new(action: Action, since: Timestamp) -> Order {
+        Order { action, since, trouble: None }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,8 +90,8 @@ fn may_be_switched(fleet: &Fleet, machine: &Machine, action: Action, force: bool
             order.action.done()
         )));
     }
-    if machine.power.bmc.is_none() && action != Action::On {
-        return Err(Refusal::Conflict(no_bmc(machine)));
+    if !machine.power.is_switchable() && action != Action::On {
+        return Err(Refusal::Conflict(no_way(machine)));
     }
     if action == Action::On || force {
         return Ok(());
@@ -120,11 +126,20 @@ pub(super) fn no_bmc(machine: &Machine) -> String {
     )
 }
 
-/// What came of an attempt that was begun for what was wanted since `since`.
+pub(super) fn no_way(machine: &Machine) -> String {
+    format!(
+        "no BMC of {0} is known and no power strip, so nothing here can switch its power; eli machine bmc {0} sets one, \
+         eli machine strip set {0} the other",
+        machine.name
+    )
+}
+
+/// What came of an attempt by one way that was begun for what was wanted since `since`.
 pub(crate) fn report(
     fleet: &Fleet,
     id: MachineId,
     since: Timestamp,
+    way: Way,
     outcome: &Outcome,
     ctx: Ctx,
 ) -> Result<Vec<crate::Event>, Refusal> {
@@ -135,18 +150,37 @@ pub(crate) fn report(
             machine.name
         )));
     };
-    let fenced = machine.power.fence.is_some();
-    let event = match outcome {
-        Outcome::Done(proof) if fenced => Event::Fenced { machine: id, proof: proof.clone(), at: ctx.now },
-        Outcome::Done(proof) => Event::Done { machine: id, action, proof: proof.clone(), at: ctx.now },
-        Outcome::Failed(error) if trouble(machine) == Some(error) => return Ok(Vec::new()),
-        Outcome::Failed(error) => Event::Trouble { machine: id, error: error.clone(), at: ctx.now },
+    let Some(tried) = tries(machine).into_iter().find(|it| it.way == way) else {
+        return Err(Refusal::Conflict(format!(
+            "the power of {} is not switched that way any more",
+            machine.name
+        )));
     };
-    Ok(vec![crate::Event::Power(event)])
+    let at = ctx.now;
+    let done = |proof: &String| match &machine.power.fence {
+        Some(_) => Event::Fenced { machine: id, proof: proof.clone(), way: Some(way), at },
+        None => Event::Done { machine: id, action, proof: proof.clone(), at },
+    };
+    let events = match outcome {
+        Outcome::Done(proof) => {
+            let are_on = way == Way::Strips && tried.action != Action::Off && machine.power.cut.is_some();
+            // Its BMC had no power either, and has to start before it can switch the machine on.
+            let is_done = tried.action == action
+                && (way == Way::Bmc || action == Action::Off || machine.power.bmc.is_none());
+            let on = are_on.then_some(Event::Outlets { machine: id, on: true, at });
+            on.into_iter().chain(is_done.then(|| done(proof))).collect()
+        }
+        Outcome::Failed(error) if trouble(machine, way) == Some(error) => Vec::new(),
+        Outcome::Failed(error) => vec![Event::Trouble { machine: id, way, error: error.clone(), at }],
+    };
+    Ok(events.into_iter().map(crate::Event::Power).collect())
 }
 
-fn trouble(machine: &Machine) -> Option<&String> {
-    let fence = machine.power.fence.as_ref().and_then(|fence| fence.trouble.as_ref());
+fn trouble(machine: &Machine, way: Way) -> Option<&String> {
+    let fence = machine.power.fence.as_ref().and_then(|fence| match way {
+        Way::Bmc => fence.trouble.as_ref(),
+        Way::Strips => fence.strip_trouble.as_ref(),
+    });
     fence.or_else(|| machine.power.order.as_ref()?.trouble.as_ref())
 }
 
@@ -155,7 +189,12 @@ pub(crate) fn cancel(machine: &Machine, ctx: Ctx) -> Option<crate::Event> {
     let name = &machine.name;
     let leftovers = match (&machine.power.fence, &machine.power.order) {
         (Some(Fence { off: None, .. }), _) => {
-            vec![format!("what was tried already may have switched {name} off")]
+            let outlets = machine
+                .power
+                .cut
+                .map(|_| format!("some outlets of {name} may be off; powering it on switches them on, too"));
+            let off = format!("what was tried already may have switched {name} off");
+            [off].into_iter().chain(outlets).collect()
         }
         (Some(_), _) | (None, None) => return None,
         (None, Some(order)) if order.action == Action::On => Vec::new(),

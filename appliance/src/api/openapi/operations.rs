@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::Operation;
 use crate::api::{
-    Changed, Force, check, consoles, document, erase, events, history, hosts, images, machines, many,
-    networks, packages, patch, plan, power, query, racks, replay, services, session, sessions, state,
+    Changed, Force, check, consoles, document, erase, events, history, hosts, images, logins, machines, many,
+    networks, packages, patch, plan, power, query, racks, replay, services, session, sessions, state, strips,
     switches, systems, timeline, users, vms, volumes, webhooks,
 };
 use crate::store::Entry;
@@ -141,6 +141,21 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
         }
         ("DELETE", "/api/v1/machines/{id}/bmc") => {
             changes("Switches a machine by its BMC no more, and forgets the login")
+        }
+        ("POST", "/api/v1/machines/{id}/bmc/find") => {
+            changes("Tries the list of logins at a machine's BMC").takes::<logins::Find>()
+        }
+        ("GET", "/api/v1/bmc/logins") => says("The logins that BMCs are tried with, without their passwords")
+            .answers::<Vec<crate::power::logins::Listed>>(),
+        ("POST", "/api/v1/bmc/logins") => changes("Tries BMCs with a login, too").takes::<logins::NewLogin>(),
+        ("DELETE", "/api/v1/bmc/logins/{number}") => changes("Tries BMCs with a login no more"),
+        ("PUT", "/api/v1/machines/{id}/strip") => {
+            changes("Says which outlets of a power strip a machine is plugged into; they are asked first")
+                .takes::<strips::NewStrip>()
+        }
+        ("DELETE", "/api/v1/machines/{id}/strip") => {
+            changes("Switches a machine by its outlets no more, and forgets the login")
+                .asked::<strips::Which>()
         }
         ("POST", "/api/v1/machines/{id}/fence") => {
             changes("Makes sure that a machine is off, so that its VMs may run elsewhere")

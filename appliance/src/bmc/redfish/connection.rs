@@ -13,7 +13,7 @@ use crate::bmc::error::brief;
 use crate::bmc::{BmcError, Login};
 use crate::vault::Secret;
 
-const ROOT: &str = "/redfish/v1/";
+pub const ROOT: &str = "/redfish/v1/";
 /// Members and logs are given in lists of some hundred kilobytes; nothing that is asked for here comes near.
 const LARGEST: usize = 2 << 20;
 const REDIRECTS: usize = 3;
