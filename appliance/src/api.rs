@@ -34,6 +34,7 @@ pub mod state;
 pub mod support;
 pub mod switches;
 pub mod systems;
+pub mod tenants;
 pub mod timeline;
 pub mod users;
 pub mod versions;

@@ -19,6 +19,7 @@ pub mod overview;
 pub mod pages;
 pub mod problem;
 pub mod show;
+mod tenants;
 pub mod thing;
 pub mod views;
 

@@ -10,7 +10,7 @@ use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use fleet::medium::Medium;
 use fleet::site::Policy;
 use fleet::user::{self, User};
-use fleet::{Fleet, MachineId, Observed, Plan, Timestamp, vm};
+use fleet::{Fleet, MachineId, Timestamp, vm};
 
 use super::actions::Offers;
 use super::gantt::Chart;
@@ -18,7 +18,7 @@ use super::list::{Frame, Scene};
 use super::look::{Look, View};
 use super::overview::{Capacity, Counts, Lines};
 use super::thing::Compared;
-use super::{Error, actions, assets, history, list, nouns, overview, thing};
+use super::{Error, actions, assets, history, list, nouns, overview, tenants, thing};
 use crate::api::guard::Person;
 use crate::api::hosts::{self, Host};
 use crate::api::machines::{self, Machine};
@@ -29,6 +29,7 @@ use crate::api::services::{self, Service};
 use crate::api::state::{self, Daemon, Site};
 use crate::api::switches::{self, Switch};
 use crate::api::systems::{self, Listed};
+use crate::api::tenants::{self as api_tenants, Listed as ListedTenant};
 use crate::api::vms::{self, Vm};
 use crate::api::{power, sessions, timeline};
 use crate::store::{Entry, Pool};
@@ -48,7 +49,7 @@ pub struct Section {
 }
 
 impl Section {
-    fn of(name: &'static str, template: &impl Template) -> Result<Section, Error> {
+    pub(super) fn of(name: &'static str, template: &impl Template) -> Result<Section, Error> {
         let html = template.render()?;
         let sum = html.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -92,6 +93,8 @@ struct Page<'a> {
     layout: &'static str,
     seen: Seen,
     daemon: Daemon,
+    /// That can be chosen, by somebody of the site.
+    tenants: Vec<String>,
 }
 
 #[derive(Template)]
@@ -132,7 +135,7 @@ macro_rules! section {
     };
 }
 
-section!(Head<'a>, "head.html", { here: &'a str, items: [Item; 11] });
+section!(Head<'a>, "head.html", { here: &'a str, items: Vec<Item> });
 section!(Banners, "banners.html", { daemon: Daemon });
 section!(Needs, "needs.html", { lines: Lines, empty: bool });
 section!(Doing, "doing.html", { lines: Lines });
@@ -140,9 +143,9 @@ section!(Room, "capacity.html", { site: Option<Site>, capacity: Capacity, answer
 section!(Newest, "newest.html", { rows: Vec<history::Row> });
 section!(Machines, "machines.html", { rows: Vec<Machine>, frame: Frame, policy: Policy });
 section!(Hosts, "hosts.html", { rows: Vec<Host>, frame: Frame });
-section!(Vms, "vms.html", { rows: Vec<Vm>, frame: Frame, hosts: bool, on: Option<(String, String)> });
-section!(Services, "services.html", { rows: Vec<Service>, frame: Frame });
-section!(Packages, "packages.html", { packages: Vec<Package> });
+section!(Vms, "vms.html", { rows: Vec<Vm>, frame: Frame, hosts: bool, on: Option<(String, String)>, of_site: bool, whose: bool });
+section!(Services, "services.html", { rows: Vec<Service>, frame: Frame, whose: bool });
+section!(Packages, "packages.html", { packages: Vec<Package>, of_site: bool });
 section!(Racks, "racks.html", { racks: Vec<Rack> });
 section!(Switches, "switches.html", { switches: Vec<Switch> });
 section!(Systems, "systems.html", { profiles: Vec<Listed>, media: Vec<Medium> });
@@ -150,6 +153,7 @@ section!(Media, "media.html", { media: Vec<Medium> });
 section!(NetworksOf, "networks.html", { networks: Networks });
 section!(Addresses, "addresses.html", { networks: Networks, leases: Vec<Lease>, frame: Frame });
 section!(Users, "users.html", { users: Vec<User> });
+section!(Tenants, "tenants.html", { tenants: Vec<ListedTenant> });
 section!(Log, "log.html", { page: history::Page });
 section!(PolicyOf, "policy.html", { policy: Policy });
 section!(Runs, "runs.html", {
@@ -174,17 +178,17 @@ section!(Steps, "steps.html", { chart: Chart, progress: Option<overview::Progres
 section!(Past, "past.html", { entries: Vec<Entry>, limit: u32 });
 
 /// A page in the navigation.
-struct Item {
-    href: &'static str,
-    word: &'static str,
-    count: usize,
+pub(super) struct Item {
+    pub href: &'static str,
+    pub word: &'static str,
+    pub count: usize,
     /// What waits there for a person.
-    asking: usize,
+    pub asking: usize,
 }
 
-fn items(counts: &Counts) -> [Item; 11] {
+fn items(counts: &Counts) -> Vec<Item> {
     let item = |href, word, count, asking| Item { href, word, count, asking };
-    [
+    vec![
         item("/", "Overview", 0, 0),
         item("/machines", "Machines", counts.machines, counts.machines_asking),
         item("/hosts", "Hosts", counts.hosts, 0),
@@ -212,7 +216,7 @@ pub async fn page(
 ) -> Result<Response, Error> {
     let view = View::of(&uri);
     let Some(view) = view else { return Err(Error::refused(StatusCode::NOT_FOUND, "there is no such page")) };
-    let mut seen = look(&app, &view).await?;
+    let mut seen = look(&app, person.tenant(), &view).await?;
     if view == View::Users {
         seen.columns.push(vec![own_sessions(&app, &person).await?]);
     }
@@ -224,7 +228,8 @@ pub async fn page(
         address: view.address(),
         path: view.path(),
         layout: if seen.columns.len() > 1 { "two" } else { "one" },
-        daemon: state::daemon(&app),
+        daemon: if person.tenant().is_some() { state::daemon_for_tenant(&app) } else { state::daemon(&app) },
+        tenants: app.core.fleet().tenants.keys().filter(|_| person.tenant().is_none()).cloned().collect(),
         seen,
     };
     Ok((status, Html(page.render()?)).into_response())
@@ -235,26 +240,13 @@ pub async fn own_sessions(app: &App, person: &Person) -> Result<Section, Error> 
     Section::of("sessions", &Sessions { sessions: sessions::of(app, person).await? })
 }
 
-/// A moment of the core, which holds still while it is looked at.
-struct Moment {
-    fleet: Arc<Fleet>,
-    plan: Arc<Plan>,
-    observed: Arc<Observed>,
-}
-
-impl Moment {
-    fn of(app: &App) -> Moment {
-        Moment { fleet: app.core.fleet(), plan: app.core.plan(), observed: app.core.observed() }
+/// As somebody of `tenant` sees it, or of the site.
+pub async fn look(app: &App, tenant: Option<&str>, view: &View) -> Result<Seen, Error> {
+    if let Some(tenant) = tenant {
+        return tenants::look(app, tenant, view).await;
     }
-
-    fn scene(&self) -> Scene<'_> {
-        Scene { fleet: &self.fleet, plan: &self.plan, observed: &self.observed }
-    }
-}
-
-pub async fn look(app: &App, view: &View) -> Result<Seen, Error> {
-    let moment = Moment::of(app);
-    let scene = moment.scene();
+    let core::Seen { fleet, plan, observed } = app.core.seen_by(None);
+    let scene = Scene { fleet: &fleet, plan: &plan, observed: &observed };
     let counts = Counts::of(scene);
     let mut found = true;
     let mut title = view.title().to_owned();
@@ -262,14 +254,15 @@ pub async fn look(app: &App, view: &View) -> Result<Seen, Error> {
         View::Overview => overview_of(app, scene, &counts).await?,
         View::Machines(look) => vec![vec![machines_of(app, scene, look)?]],
         View::Hosts(look) => vec![vec![hosts_of(scene, look)?]],
-        View::Vms(look) => vec![vec![vms_of(scene, look)?]],
-        View::Services(look) => vec![vec![services_of(scene, look)?, packages_of(scene)?]],
+        View::Vms(look) => vec![vec![vms_of(scene, look, None)?]],
+        View::Services(look) => vec![vec![services_of(scene, look, None)?, packages_of(scene, None)?]],
         View::Systems => systems_of(scene.fleet)?,
         View::Networks(look) => networks_of(app, scene, look)?,
         View::Racks => racks_of(scene.fleet)?,
         View::Users => {
             let users = Users { users: user::all(scene.fleet).collect() };
-            vec![vec![Section::of("users", &users)?]]
+            let tenants = Tenants { tenants: api_tenants::all(scene.fleet) };
+            vec![vec![Section::of("users", &users)?, Section::of("tenants", &tenants)?]]
         }
         View::Log(look) => {
             let page = history::page(app, scene.fleet, look).await?;
@@ -286,27 +279,41 @@ pub async fn look(app: &App, view: &View) -> Result<Seen, Error> {
             match thing {
                 Some((name, sections)) => {
                     title = name;
-                    vec![sections, past(app, id).await?]
+                    vec![sections, past(app, None, id).await?]
                 }
                 None => {
                     let what = view.title();
-                    let mut sections = vec![Section::of("thing", &Gone { what, id })?];
+                    let mut sections = vec![gone(what, id)?];
                     sections.extend(matches!(view, View::Machine(_)).then(|| Section::empty("hardware")));
-                    vec![sections, past(app, id).await.unwrap_or_default()]
+                    vec![sections, past(app, None, id).await.unwrap_or_default()]
                 }
             }
         }
     };
-    let frame = vec![
-        Section::of("head", &Head { here: view.path(), items: items(&counts) })?,
-        Section::of("banners", &Banners { daemon: state::daemon(app) })?,
-    ];
+    let frame = frame(view, items(&counts), state::daemon(app))?;
     Ok(Seen { title, frame, columns, found })
 }
 
+pub(super) fn frame(view: &View, items: Vec<Item>, daemon: Daemon) -> Result<Vec<Section>, Error> {
+    let head = Head { here: view.path(), items };
+    Ok(vec![Section::of("head", &head)?, Section::of("banners", &Banners { daemon })?])
+}
+
+pub(super) fn needs(lines: Lines, empty: bool) -> Result<Section, Error> {
+    Section::of("needs", &Needs { lines, empty })
+}
+
+pub(super) fn doing(lines: Lines) -> Result<Section, Error> {
+    Section::of("doing", &Doing { lines })
+}
+
+pub(super) fn gone(what: &'static str, id: &str) -> Result<Section, Error> {
+    Section::of("thing", &Gone { what, id })
+}
+
 async fn overview_of(app: &App, scene: Scene<'_>, counts: &Counts) -> Result<Vec<Vec<Section>>, Error> {
-    let needs = overview::needs(app, scene, counts);
-    let doing = overview::doing(app, scene).await?;
+    let waiting = overview::needs(app, scene, counts);
+    let going_on = overview::doing(Some(app), scene).await?;
     let answers = |service: &Arc<fleet::service::Service>| service.phase == fleet::service::Phase::Answering;
     let room = Room {
         site: state::site(scene.fleet),
@@ -316,10 +323,7 @@ async fn overview_of(app: &App, scene: Scene<'_>, counts: &Counts) -> Result<Vec
     };
     let newest = Newest { rows: overview::newest(app, scene.fleet).await? };
     Ok(vec![
-        vec![
-            Section::of("needs", &Needs { lines: needs, empty: counts.machines == 0 })?,
-            Section::of("doing", &Doing { lines: doing })?,
-        ],
+        vec![needs(waiting, counts.machines == 0)?, doing(going_on)?],
         vec![Section::of("capacity", &room)?, Section::of("newest", &newest)?],
     ])
 }
@@ -336,7 +340,8 @@ fn hosts_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
     Section::of("hosts", &Hosts { rows: rows.collect(), frame })
 }
 
-fn vms_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
+/// With the tenant of each, for the site's people where there are tenants.
+pub(super) fn vms_of(scene: Scene<'_>, look: &Look, own: Option<&str>) -> Result<Section, Error> {
     let (shown, frame) = nouns::vms(scene, look).page(scene, look, "/vms");
     let rows = shown.into_iter().map(|vm| vms::document(scene.fleet, vm, scene.plan)).collect();
     let host = look.on.parse::<MachineId>().ok().and_then(|id| scene.fleet.machines.get(&id));
@@ -344,17 +349,21 @@ fn vms_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
         let all = Look { on: String::new(), page: 0, ..look.clone() };
         (host.name.to_string(), format!("/vms{}", all.query()))
     });
-    Section::of("vms", &Vms { rows, frame, hosts: !scene.fleet.hosts.is_empty(), on })
+    let hosts = own.is_some() || !scene.fleet.hosts.is_empty();
+    let whose = own.is_none() && !scene.fleet.tenants.is_empty();
+    Section::of("vms", &Vms { rows, frame, hosts, on, of_site: own.is_none(), whose })
 }
 
-fn services_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
+pub(super) fn services_of(scene: Scene<'_>, look: &Look, own: Option<&str>) -> Result<Section, Error> {
     let (shown, frame) = nouns::services(scene, look).page(scene, look, "/services");
     let rows = shown.into_iter().map(|service| services::document(scene.fleet, service, scene.plan));
-    Section::of("services", &Services { rows: rows.collect(), frame })
+    let whose = own.is_none() && !scene.fleet.tenants.is_empty();
+    Section::of("services", &Services { rows: rows.collect(), frame, whose })
 }
 
-fn packages_of(scene: Scene<'_>) -> Result<Section, Error> {
-    Section::of("packages", &Packages { packages: packages::all(scene.fleet) })
+pub(super) fn packages_of(scene: Scene<'_>, own: Option<&str>) -> Result<Section, Error> {
+    let packages = packages::all(scene.fleet);
+    Section::of("packages", &Packages { packages, of_site: own.is_none() })
 }
 
 fn systems_of(fleet: &Fleet) -> Result<Vec<Vec<Section>>, Error> {
@@ -403,7 +412,7 @@ fn settings_of(app: &App, fleet: &Fleet) -> Result<Vec<Vec<Section>>, Error> {
     Ok(vec![vec![Section::of("policy", &policy)?], vec![Section::of("runs", &runs)?]])
 }
 
-type Thing = Option<(String, Vec<Section>)>;
+pub(super) type Thing = Option<(String, Vec<Section>)>;
 
 fn machine_of(app: &App, scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
     let Ok(noun) = machines::find(scene.fleet, id) else { return Ok(None) };
@@ -431,14 +440,14 @@ fn machine_of(app: &App, scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
 /// VMs that are named on the page of their host.
 const LOOKED_INTO: usize = 60;
 
-fn vm_of(scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
+pub(super) fn vm_of(scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
     let Ok(noun) = vms::find(scene.fleet, id) else { return Ok(None) };
     let vm = vms::document(scene.fleet, noun, scene.plan);
     let section = Section::of("thing", &VmOf { vm: &vm, compared: thing::of_vm(scene, noun) })?;
     Ok(Some((vm.name, vec![section])))
 }
 
-fn service_of(scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
+pub(super) fn service_of(scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
     let Ok(noun) = services::find(scene.fleet, id) else { return Ok(None) };
     let service = services::document(scene.fleet, noun, scene.plan);
     let compared = thing::of_service(scene, noun);
@@ -447,8 +456,8 @@ fn service_of(scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
 }
 
 /// What happened to a thing: as a picture, and as lines.
-async fn past(app: &App, id: &str) -> Result<Vec<Section>, Error> {
-    let entries = match timeline::entries(app, id, LINES).await {
+pub(super) async fn past(app: &App, tenant: Option<&str>, id: &str) -> Result<Vec<Section>, Error> {
+    let entries = match timeline::entries(app, tenant, id, LINES).await {
         // The page says so already.
         Err(_) if app.core.away().is_some() => Vec::new(),
         entries => entries?,
@@ -479,7 +488,11 @@ pub async fn welcome(Extract(app): Extract<App>) -> Result<Response, Error> {
     Ok(Html(Welcome { version: assets::version(), person: user::FIRST, others }.render()?).into_response())
 }
 
-pub async fn timeline(Extract(app): Extract<App>, Path(id): Path<String>) -> Result<Html<String>, Error> {
-    let entries = timeline::entries(&app, &id, LINES).await?;
+pub async fn timeline(
+    Extract(app): Extract<App>,
+    Extension(person): Extension<Person>,
+    Path(id): Path<String>,
+) -> Result<Html<String>, Error> {
+    let entries = timeline::entries(&app, person.tenant(), &id, LINES).await?;
     Ok(Html(Timeline { entries }.render()?))
 }
