@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use axum::Extension;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest as _, Multipart, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use fleet::package::{Bundle, Requires};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::guard::Person;
 use super::paging::{Page, Part};
-use super::{Changed, Force, Json, vms};
+use super::{Changed, Force, vms};
 use crate::{App, incoming, packages, web};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -62,7 +62,12 @@ pub async fn install(
     let kind =
         request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.starts_with("application/json") {
-        let Json(kept) = Json::<Kept>::from_request(request, &()).await?;
+        // The route has no limit of its own: a bundle is streamed, and this is not.
+        let body = to_bytes(request.into_body(), LONGEST_NAME).await.map_err(|error| {
+            web::Error::refused(StatusCode::PAYLOAD_TOO_LARGE, format!("the body cannot be read: {error}"))
+        })?;
+        let kept: Kept =
+            serde_json::from_slice(&body).map_err(|error| Refusal::Invalid(error.to_string()))?;
         return install_kept(&app, &person, Kept { tenant: kept.tenant.or(tenant), ..kept }).await;
     }
     if let Some(tenant) = person.tenant() {
@@ -106,6 +111,9 @@ fn installed(person: &Person, events: &[Event]) -> (StatusCode, axum::Json<Chang
     });
     (StatusCode::CREATED, changed)
 }
+
+/// Of a body that names a package.
+const LONGEST_NAME: usize = 4096;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
