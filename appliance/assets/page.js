@@ -341,15 +341,22 @@ document.addEventListener('change', async event => {
   }
 });
 
+// Of a tenant: what is left empty has none.
+function limits(form) {
+  const said = ['vms', 'vcpus', 'memory_mib', 'disk_gib'].filter(name => form.elements[name].value !== '');
+  return Object.fromEntries(said.map(name => [name, Number(form.elements[name].value)]));
+}
+
 const forms = {
   async vm(form, headers) {
     const body = { name: form.elements.name.value };
     for (const name of ['memory_mib', 'vcpus', 'disk_gib']) body[name] = Number(form.elements[name].value);
+    if (form.elements.tenant?.value) body.tenant = form.elements.tenant.value;
     return send('POST', '/vms', body, headers);
   },
   async user(form) {
-    const { name, role, password } = form.elements;
-    await send('POST', '/users', { name: name.value, role: role.value });
+    const { name, role, tenant, password } = form.elements;
+    await send('POST', '/users', { name: name.value, role: role.value, ...(tenant?.value && { tenant: tenant.value }) });
     await send('PUT', `/users/${encodeURIComponent(name.value)}/password`, { password: password.value });
     return { changed: [`${name.value} can log in now`] };
   },
@@ -382,7 +389,16 @@ const forms = {
     const { name, password } = form.elements;
     return send('PUT', `/users/${encodeURIComponent(name.value)}/password`, { password: password.value });
   },
+  tenant(form, headers) {
+    return send('POST', '/tenants', { name: form.elements.name.value, limits: limits(form) }, headers);
+  },
+  limits(form, headers) {
+    return send('PUT', `/tenants/${encodeURIComponent(form.elements.name.value)}`, limits(form), headers);
+  },
   package(form, headers = {}) {
+    // A tenant installs what is kept.
+    if (form.elements.name) return send('POST', '/packages', { package: form.elements.name.value }, headers);
+    const tenant = form.elements.tenant?.value;
     const file = form.elements.file.files[0];
     const line = form.querySelector('.progress');
     const request = new XMLHttpRequest();
@@ -397,7 +413,7 @@ const forms = {
       request.onload = () => { try { done(read(request.status, request.responseText)); } catch (error) { failed(error); } };
       request.onerror = () => failed(new Error('the upload broke off'));
       request.onabort = () => done({});
-      request.open('POST', '/api/v1/packages');
+      request.open('POST', `/api/v1/packages${tenant ? `?tenant=${encodeURIComponent(tenant)}` : ''}`);
       request.setRequestHeader('Content-Type', 'application/octet-stream');
       for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
       request.send(file);

@@ -108,6 +108,7 @@ async fn fill(app: &appliance::App) -> anyhow::Result<()> {
             disk_gib: 40,
             image: image.clone(),
             recover: Recover::Wait,
+            tenant: None,
         };
         core.execute(&Actor::admin("admin"), Command::CreateVm { spec }).await?;
     }
@@ -115,7 +116,7 @@ async fn fill(app: &appliance::App) -> anyhow::Result<()> {
         let bytes = example::bundle(name, 1024);
         let body = futures::stream::iter([Ok::<_, std::io::Error>(bytes.into())]);
         let bundle = packages::receive(&app.bundles, packages::LIMIT, body).await?;
-        let command = Command::InstallPackage { bundle, image: image.clone() };
+        let command = Command::InstallPackage { bundle, image: image.clone(), tenant: None };
         core.execute(&Actor::admin("admin"), command).await?;
     }
     for host in hosts {
@@ -136,6 +137,7 @@ async fn fill(app: &appliance::App) -> anyhow::Result<()> {
         disk_gib: 4,
         image,
         recover: Recover::Wait,
+        tenant: None,
     };
     core.execute(&Actor::admin("admin"), Command::CreateVm { spec }).await?;
     stand(core, hosts).await?;

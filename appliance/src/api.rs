@@ -38,6 +38,7 @@ pub mod strips;
 pub mod support;
 pub mod switches;
 pub mod systems;
+pub mod tenants;
 pub mod timeline;
 pub mod users;
 pub mod versions;

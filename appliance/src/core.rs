@@ -8,6 +8,7 @@ mod actor;
 mod keep;
 mod order;
 mod rehearsal;
+mod seen;
 mod snapshots;
 mod writer;
 
@@ -24,6 +25,7 @@ pub use actor::{Actor, Person, person_and_place};
 pub use order::{Line, What};
 use order::{Order, Work};
 pub use rehearsal::Rehearsal;
+pub use seen::Seen;
 
 use crate::metrics::Metrics;
 use crate::store::{Away, Entry, Note, Pool, Record, Store, StoreError};
@@ -48,6 +50,7 @@ struct Inner {
     /// What the boot servers saw of each machine.
     journal: pxe::diagnosis::Journal,
     metrics: Metrics,
+    views: seen::Views,
 }
 
 /// The fleet, and the position of the last event in it.
@@ -131,6 +134,7 @@ pub async fn start(
             notes,
             journal: pxe::diagnosis::Journal::default(),
             metrics: Metrics::default(),
+            views: seen::Views::default(),
         }),
     };
     tasks.spawn(writer::run(core.clone(), taken, shutdown.clone()));
@@ -310,6 +314,15 @@ impl Core {
     /// Who waits for [`Core::changes`].
     pub fn listeners(&self) -> u64 {
         self.inner.changes.receiver_count() as u64
+    }
+
+    /// Events about any of `subjects` as a tenant is told them, the last `limit`, oldest first.
+    pub async fn timeline_for_tenant(
+        &self,
+        subjects: &[String],
+        limit: u32,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.inner.store.timeline_for_tenant(subjects, limit).await
     }
 
     /// Adds a line to the timeline of `subject`. Under a flood, lines are left out rather than anything slowed down.

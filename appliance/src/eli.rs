@@ -27,6 +27,7 @@ mod settings;
 mod strips;
 mod systems;
 mod table;
+mod tenants;
 mod users;
 mod wait;
 mod watch;
@@ -156,7 +157,7 @@ enum Command {
     /// Addresses that are given
     #[command(subcommand)]
     Lease(networks::LeaseVerb),
-    /// Install a package from a .eli file
+    /// Install a package from a .eli file, or one that is kept by its name
     Install(install::Install),
     /// Say what is in a .eli file; or of a thing, what is wanted and what is
     Show {
@@ -197,6 +198,9 @@ enum Command {
     /// Who may log in, and what each may do
     #[command(subcommand)]
     User(users::UserVerb),
+    /// Who shares the site and sees only what is his
+    #[command(subcommand)]
+    Tenant(tenants::TenantVerb),
     /// Who is logged in
     #[command(subcommand)]
     Session(users::SessionVerb),
@@ -240,6 +244,9 @@ enum Vm {
         /// When its host is fenced, make it anew elsewhere: nothing on its disk is missed
         #[arg(long)]
         anew: bool,
+        /// For a tenant; its name begins with TENANT- then
+        #[arg(long)]
+        tenant: Option<String>,
         /// Until it runs
         #[arg(long)]
         wait: bool,
@@ -353,9 +360,9 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
             nouns::each(machines, async |machine| adopt(client, machine, &how).await).await
         }
         Command::Delete(names) => nouns::each(names, async |name| delete(client, name).await).await,
-        Command::Vm(Vm::Create { name, memory, cpus, disk, anew, wait, timeout }) => {
+        Command::Vm(Vm::Create { name, memory, cpus, disk, anew, tenant, wait, timeout }) => {
             let recover = if anew { Recover::Anew } else { Recover::Wait };
-            let new = NewVm { name, memory_mib: memory, vcpus: cpus, disk_gib: disk, recover };
+            let new = NewVm { name, memory_mib: memory, vcpus: cpus, disk_gib: disk, recover, tenant };
             let created: Changed = client.send("POST", "/vms", &new).await?;
             say(&created);
             match created.id {
@@ -385,6 +392,7 @@ async fn give(client: &Client, command: Command, output: Output, settings_path: 
             if output == Output::Table { list::trouble(client, &id).await } else { Ok(()) }
         }
         Command::User(verb) => users::user(client, verb, output).await,
+        Command::Tenant(verb) => tenants::tenant(client, verb, output).await,
         Command::Session(verb) => users::session(client, verb, output).await,
         Command::Bmc(verb) => logins::bmc(client, verb, output).await,
         Command::Token(verb) => users::token(client, verb).await,

@@ -77,7 +77,10 @@ impl From<ExecuteError> for NodeError {
     fn from(error: ExecuteError) -> Self {
         let status = match &error {
             ExecuteError::Refused(Refusal::Missing { .. }) => StatusCode::NOT_FOUND,
-            ExecuteError::Refused(Refusal::Conflict(_)) | ExecuteError::Changed => StatusCode::CONFLICT,
+            ExecuteError::Refused(Refusal::Conflict(_) | Refusal::OfHosts { .. }) | ExecuteError::Changed => {
+                StatusCode::CONFLICT
+            }
+            ExecuteError::Refused(Refusal::NotTenants(_)) => StatusCode::FORBIDDEN,
             ExecuteError::NotAllowed { .. } | ExecuteError::OutOfScope { .. } => StatusCode::FORBIDDEN,
             ExecuteError::Refused(Refusal::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             ExecuteError::NotDurable(_)

@@ -43,6 +43,7 @@ pub enum Noun {
     Subnets,
     Reservations,
     Users,
+    Tenants,
     Events,
 }
 
@@ -66,7 +67,7 @@ pub struct Question {
 }
 
 impl Noun {
-    pub const ALL: [Noun; 17] = [
+    pub const ALL: [Noun; 18] = [
         Noun::Machines,
         Noun::Hosts,
         Noun::Vms,
@@ -83,6 +84,7 @@ impl Noun {
         Noun::Subnets,
         Noun::Reservations,
         Noun::Users,
+        Noun::Tenants,
         Noun::Events,
     ];
 
@@ -104,6 +106,7 @@ impl Noun {
             Noun::Subnets => "subnets",
             Noun::Reservations => "reservations",
             Noun::Users => "users",
+            Noun::Tenants => "tenants",
             Noun::Events => "events",
         }
     }
@@ -141,6 +144,7 @@ impl Noun {
             Noun::Subnets => about(nouns::SUBNETS),
             Noun::Reservations => about(nouns::RESERVATIONS),
             Noun::Users => about(nouns::USERS),
+            Noun::Tenants => about(nouns::TENANTS),
             Noun::Events => about(nouns::EVENTS),
         }
     }
@@ -181,6 +185,10 @@ impl Question {
             Noun::Subnets => self.select(scene, nouns::SUBNETS, fleet::subnet::all(fleet)),
             Noun::Reservations => self.select(scene, nouns::RESERVATIONS, fleet.leases.reserved.iter()),
             Noun::Users => self.select(scene, nouns::USERS, fleet::user::all(fleet)),
+            Noun::Tenants => {
+                let tenants = fleet.tenants.values().map(|tenant| fleet::tenant::Tenant::clone(tenant));
+                self.select(scene, nouns::TENANTS, tenants)
+            }
             Noun::Events => self.select(scene, nouns::EVENTS, log),
             Noun::Leases => self.select(scene, nouns::LEASES, fleet.leases.given.iter()),
         }

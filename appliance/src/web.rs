@@ -24,6 +24,7 @@ pub mod problem;
 pub mod racks;
 pub mod show;
 pub mod switches;
+mod tenants;
 pub mod thing;
 pub mod views;
 mod word;

@@ -382,6 +382,7 @@ async fn a_vm_reaches_its_host_and_its_guest_enrols_once() {
         disk_gib: 2,
         image: fleet::vm::Image { name: "guest.img".into(), sha256: "a".repeat(64), bytes: 1 },
         recover: fleet::vm::Recover::Wait,
+        tenant: None,
     };
     site.core().execute(&Actor::admin("admin"), Command::CreateVm { spec }).await.unwrap();
     let (desired, node) = waiting.await.unwrap();

@@ -103,7 +103,7 @@ async fn what_is_wrong_is_shown_where_it_stands() {
     insta::assert_snapshot!(said);
     assert_eq!(
         client.query("cats", "").await.unwrap_err(),
-        "cats is not a noun; there are machines, hosts, vms, volumes, images, services, packages, racks, switches, ports, media, profiles, leases, subnets, reservations, users, events"
+        "cats is not a noun; there are machines, hosts, vms, volumes, images, services, packages, racks, switches, ports, media, profiles, leases, subnets, reservations, users, tenants, events"
     );
 }
 

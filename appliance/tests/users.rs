@@ -12,7 +12,7 @@ use fleet::user::Role;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-/// Every route and the least that may use it. A new one has to be decided here.
+/// Every route and the least that may use it, and whether somebody of a tenant may. A new one has to be decided here.
 const WHO: &str = "
     open     GET    /login
     open     GET    /welcome
@@ -20,47 +20,51 @@ const WHO: &str = "
     open     GET    /libraries/{*file}
     open     POST   /api/v1/password
     open     POST   /api/v1/login
-    viewer   GET    /
+    viewer   GET    /                                  tenant
     viewer   GET    /machines
     viewer   GET    /machines/{id}
     viewer   GET    /machines/{id}/console
     viewer   GET    /machines/{id}/erasures
     viewer   GET    /hosts
-    viewer   GET    /vms
-    viewer   GET    /vms/{id}
-    viewer   GET    /vms/{id}/console
+    viewer   GET    /vms                               tenant
+    viewer   GET    /vms/{id}                          tenant
+    viewer   GET    /vms/{id}/console                  tenant
     viewer   GET    /volumes
     viewer   GET    /images
-    viewer   GET    /services
-    viewer   GET    /services/{id}
+    viewer   GET    /services                          tenant
+    viewer   GET    /services/{id}                     tenant
     viewer   GET    /systems
     viewer   GET    /racks
     viewer   GET    /switches
     viewer   GET    /networks
-    viewer   GET    /users
+    viewer   GET    /users                             tenant
     viewer   GET    /log
     viewer   GET    /settings
-    viewer   GET    /live
-    viewer   GET    /timeline/{id}
+    viewer   GET    /live                              tenant
+    viewer   GET    /timeline/{id}                     tenant
     viewer   GET    /api/v1/users
     admin    POST   /api/v1/users
     admin    PUT    /api/v1/users/{id}/role
     admin    PUT    /api/v1/users/{id}/password
     admin    DELETE /api/v1/users/{id}
-    viewer   GET    /api/v1/me
-    viewer   PUT    /api/v1/me/password
-    viewer   GET    /api/v1/sessions
-    viewer   DELETE /api/v1/sessions/{id}
-    viewer   POST   /api/v1/tokens
-    viewer   POST   /api/v1/logout
-    viewer   GET    /api/v1/openapi.json
+    viewer   GET    /api/v1/tenants
+    admin    POST   /api/v1/tenants
+    admin    PUT    /api/v1/tenants/{id}
+    admin    DELETE /api/v1/tenants/{id}
+    viewer   GET    /api/v1/me                         tenant
+    viewer   PUT    /api/v1/me/password                tenant
+    viewer   GET    /api/v1/sessions                   tenant
+    viewer   DELETE /api/v1/sessions/{id}              tenant
+    viewer   POST   /api/v1/tokens                     tenant
+    viewer   POST   /api/v1/logout                     tenant
+    viewer   GET    /api/v1/openapi.json               tenant
     admin    GET    /api/v1/webhooks
     admin    POST   /api/v1/webhooks
     admin    DELETE /api/v1/webhooks/{id}
     admin    GET    /api/v1/support
     viewer   GET    /metrics
-    viewer   GET    /api/v1/state
-    viewer   GET    /api/v1/events
+    viewer   GET    /api/v1/state                      tenant
+    viewer   GET    /api/v1/events                     tenant
     viewer   GET    /api/v1/machines
     operator DELETE /api/v1/machines/{id}
     operator POST   /api/v1/machines/{id}/adopt
@@ -95,20 +99,20 @@ const WHO: &str = "
     viewer   GET    /api/v1/hosts
     operator POST   /api/v1/hosts/{id}/drain
     operator POST   /api/v1/hosts/{id}/undrain
-    viewer   GET    /api/v1/vms
-    operator POST   /api/v1/vms
-    operator DELETE /api/v1/vms/{id}
-    operator POST   /api/v1/vms/{id}/cancel
-    operator GET    /api/v1/vms/{id}/console
-    viewer   GET    /api/v1/vms/{id}/timeline
+    viewer   GET    /api/v1/vms                        tenant
+    operator POST   /api/v1/vms                        tenant
+    operator DELETE /api/v1/vms/{id}                   tenant
+    operator POST   /api/v1/vms/{id}/cancel            tenant
+    operator GET    /api/v1/vms/{id}/console           tenant
+    viewer   GET    /api/v1/vms/{id}/timeline          tenant
     viewer   GET    /api/v1/volumes
     viewer   GET    /api/v1/images
-    viewer   GET    /api/v1/services
-    operator DELETE /api/v1/services/{id}
-    operator POST   /api/v1/services/{id}/cancel
-    viewer   GET    /api/v1/services/{id}/timeline
-    viewer   GET    /api/v1/packages
-    operator POST   /api/v1/packages
+    viewer   GET    /api/v1/services                   tenant
+    operator DELETE /api/v1/services/{id}              tenant
+    operator POST   /api/v1/services/{id}/cancel       tenant
+    viewer   GET    /api/v1/services/{id}/timeline     tenant
+    viewer   GET    /api/v1/packages                   tenant
+    operator POST   /api/v1/packages                   tenant
     operator DELETE /api/v1/packages/{id}
     viewer   GET    /api/v1/racks
     operator POST   /api/v1/racks
@@ -141,15 +145,15 @@ const WHO: &str = "
     operator DELETE /api/v1/reservations/{id}
     viewer   GET    /api/v1/leases
     operator DELETE /api/v1/leases/{id}
-    operator POST   /api/v1/many
-    viewer   GET    /api/v1/timeline/{id}
+    operator POST   /api/v1/many                       tenant
+    viewer   GET    /api/v1/timeline/{id}              tenant
     viewer   GET    /api/v1/policy
     admin    PUT    /api/v1/policy
     admin    PATCH  /api/v1/policy
     viewer   GET    /api/v1/query
     viewer   GET    /api/v1/query/{noun}
-    viewer   POST   /api/v1/plan
-    operator POST   /api/v1/apply
+    viewer   POST   /api/v1/plan                       tenant
+    operator POST   /api/v1/apply                      tenant
     viewer   GET    /api/v1/document
     viewer   POST   /api/v1/document
     viewer   GET    /api/v1/history
@@ -180,7 +184,12 @@ impl Client {
     }
 
     async fn add(&self, name: &str, role: &str) -> Client {
-        self.post("/api/v1/users", json!({ "name": name, "role": role })).await.of(StatusCode::OK);
+        self.add_to(name, role, None).await
+    }
+
+    async fn add_to(&self, name: &str, role: &str, tenant: Option<&str>) -> Client {
+        let user = json!({ "name": name, "role": role, "tenant": tenant });
+        self.post("/api/v1/users", user).await.of(StatusCode::OK);
         let password = json!({ "password": format!("{name} has a horse") });
         self.put(&format!("/api/v1/users/{name}/password"), password).await.of(StatusCode::OK);
         self.enters(name).await.unwrap()
@@ -208,6 +217,8 @@ async fn every_route_is_for_the_roles_that_are_listed() {
     let admin = logged_in().await;
     let viewer = admin.add("vera", "viewer").await;
     let operator = admin.add("otto", "operator").await;
+    admin.post("/api/v1/tenants", json!({ "name": "acme" })).await.of(StatusCode::OK);
+    let tenants = admin.add_to("olga", "operator", Some("acme")).await;
     let gone = admin.add("greta", "admin").await;
     admin.delete("/api/v1/users/greta").await.of(StatusCode::OK);
     let token = admin.post("/api/v1/tokens", json!({ "name": "monitor" })).await.of(StatusCode::OK);
@@ -234,6 +245,16 @@ async fn every_route_is_for_the_roles_that_are_listed() {
         // What one does to one's own session is looked at below.
         if path.ends_with("/logout") {
             continue;
+        }
+        let request = tenants.request(route.method, &path, "application/json").body("{}".into()).unwrap();
+        let (status, text) = tenants.send_head(request).await;
+        let what = format!("of a tenant: {} {path}: {status} {text}", route.method);
+        assert_eq!(line.get(3).is_some(), route.tenants, "{what}");
+        if route.tenants {
+            assert!(!text.contains("not for tenants") && !status.is_server_error(), "{what}");
+        } else {
+            let known = text.contains("not for tenants") || text.contains("; this takes ");
+            assert!(status == StatusCode::FORBIDDEN && known, "{what}");
         }
         let all = [
             (&nobody, None),
@@ -438,6 +459,54 @@ async fn eli_adds_a_user_who_logs_in_and_is_told_what_she_may() {
     let passwords = [("ELI_PASSWORD", "ada has a horse"), ("ELI_NEW_PASSWORD", "another horse")];
     assert_eq!(desk.eli_with(&["passwd"], &passwords).await.code, 0);
     assert_eq!(desk.eli(&["me", "--token", &token]).await.code, 3, "a token ends with the password");
+}
+
+#[tokio::test]
+async fn eli_shares_the_site_with_a_tenant() {
+    let desk = desk::logged_in().await;
+    example::host(&desk.site.app.core, example::mac(1)).await;
+    let added = desk.eli(&["tenant", "add", "acme", "--vms", "2", "--memory", "2048"]).await;
+    assert_eq!(added.out, "Tenant acme was added, at most 2 VMs, 2048 MiB memory\n", "{}", added.err);
+    let user = ["user", "add", "olga", "--tenant", "acme"];
+    let added = desk.eli_with(&user, &[("ELI_NEW_PASSWORD", "olga has a horse")]).await;
+    assert!(
+        added.out.starts_with("User olga was added, an operator of acme\n"),
+        "{}{}",
+        added.out,
+        added.err
+    );
+    let made = desk.eli(&["vm", "create", "acme-db", "--tenant", "acme"]).await;
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert_eq!(desk.eli(&["vm", "create", "sitevm"]).await.code, 0);
+    let refused = desk.eli(&["vm", "create", "acme-mine"]).await;
+    assert!(
+        refused.err.contains("names that begin with acme- are for what the tenant acme has"),
+        "{}",
+        refused.err
+    );
+    let listed = desk.eli(&["tenant", "list"]).await.out;
+    assert!(listed.contains("acme") && listed.contains("1 of 2") && listed.contains("olga"), "{listed}");
+    let asked = desk.eli(&["query", "vms", "tenant == 'acme'", "-o", "names"]).await;
+    assert_eq!(asked.out, "acme-db\n", "{}", asked.err);
+    let asked = desk.eli(&["query", "tenants", "vms > 0", "-o", "names"]).await;
+    assert_eq!(asked.out, "acme\n", "{}", asked.err);
+    let document = desk.eli(&["export"]).await.out;
+    assert!(document.contains("[[tenant]]\nname = \"acme\""), "{document}");
+    let stays = desk.eli(&["tenant", "remove", "--yes", "acme"]).await;
+    assert!(stays.err.contains("acme still has 1 VM, 1 user; remove these first"), "{}", stays.err);
+
+    let (server, fingerprint) = (desk.server(), desk.site.app.ca.fingerprint());
+    let login = ["login", &server, "--fingerprint", &fingerprint, "--user", "olga"];
+    assert_eq!(desk.eli_with(&login, &[("ELI_PASSWORD", "olga has a horse")]).await.code, 0);
+    assert_eq!(desk.eli(&["me"]).await.out, format!("olga, an operator of acme, at {server}\n"));
+    assert_eq!(desk.eli(&["vms", "-o", "names"]).await.out, "acme-db\n");
+    let machines = desk.eli(&["machines"]).await;
+    assert_eq!(machines.code, 3, "{}", machines.out);
+    assert!(machines.err.starts_with("eli: this is of the site, and not for tenants\n"), "{}", machines.err);
+    assert_eq!(desk.eli(&["vm", "create", "acme-web"]).await.code, 0);
+    let more = desk.eli(&["vm", "create", "acme-more"]).await;
+    assert!(more.err.contains("acme may have 2 VMs and has 2"), "{}", more.err);
+    assert_eq!(desk.eli(&["vm", "remove", "--yes", "acme-web"]).await.code, 0);
 }
 
 async fn timeline(client: &Client) -> String {

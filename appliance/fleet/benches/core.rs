@@ -78,6 +78,7 @@ fn each(fleet: &Fleet) -> Vec<(&'static str, Command)> {
         disk_gib: 20,
         image: vm::Image::clone(&some.image),
         recover: vm::Recover::Wait,
+        tenant: None,
     };
     vec![
         ("create a VM", Command::CreateVm { spec: spec("another", 2048) }),

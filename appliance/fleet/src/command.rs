@@ -11,7 +11,7 @@ use crate::switch::Socket;
 use crate::wire::{Capacity, DiskChecked, EraseOutcome, Hardware, Neighbour};
 use crate::{
     Event, Fleet, Subject, host, lease, machine, medium, package, power, profile, rack, restore, service,
-    site, subnet, switch, user, vm,
+    site, subnet, switch, tenant, user, vm,
 };
 
 /// An order. Who may give it is checked where it comes in ([`user::least_role`]); whether it can be done is decided here.
@@ -327,6 +327,8 @@ pub enum Command {
     InstallPackage {
         bundle: package::Bundle,
         image: vm::Image,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
     },
     ObserveAnswering {
         service: ServiceId,
@@ -422,12 +424,28 @@ pub enum Command {
     AddUser {
         name: String,
         role: user::Role,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
     },
     SetRole {
         name: String,
         role: user::Role,
     },
     RemoveUser {
+        name: String,
+    },
+    AddTenant {
+        name: String,
+        #[serde(default)]
+        limits: tenant::Limits,
+    },
+    /// All of its limits: what is not said has none.
+    SetTenant {
+        name: String,
+        #[serde(default)]
+        limits: tenant::Limits,
+    },
+    RemoveTenant {
         name: String,
     },
     /// A machine heard a switch over LLDP.
@@ -456,6 +474,24 @@ pub enum Refusal {
     Conflict(String),
     #[error("{0}")]
     Invalid(String),
+    /// Names what tenants do not see; `told` is for them.
+    #[error("{sentence}")]
+    OfHosts { sentence: String, told: String },
+    /// Is not for tenants.
+    #[error("{0}")]
+    NotTenants(String),
+}
+
+impl Refusal {
+    /// As a tenant is told it.
+    pub(crate) fn told(self) -> Refusal {
+        match self {
+            Refusal::OfHosts { told, .. } => Refusal::Conflict(told),
+            Refusal::Missing { .. } | Refusal::Conflict(_) | Refusal::Invalid(_) | Refusal::NotTenants(_) => {
+                self
+            }
+        }
+    }
 }
 
 /// What happens if `command` is given now. Nothing is changed by asking.
@@ -549,7 +585,9 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::ObserveVmRunning { vm } => vm::observe_running(fleet, *vm, ctx),
         Command::RemoveVm { vm, force } => vm::remove(fleet, *vm, *force, ctx),
         Command::ObserveVmGone { vm } => vm::observe_gone(fleet, *vm),
-        Command::InstallPackage { bundle, image } => service::install(fleet, bundle, image, ctx),
+        Command::InstallPackage { bundle, image, tenant } => {
+            service::install(fleet, bundle, image, tenant.as_deref(), ctx)
+        }
         Command::ObserveAnswering { service } => service::observe_answering(fleet, *service, ctx),
         Command::RemoveService { service, force } => service::remove(fleet, *service, *force, ctx),
         Command::RemovePackage { name, force } => package::remove(fleet, name, *force, ctx),
@@ -579,9 +617,12 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::RemoveProfile { name, force } => profile::remove(fleet, name, *force),
         Command::AddMedium { medium } => medium::add(fleet, medium),
         Command::RemoveMedium { name, force } => medium::remove(fleet, name, *force),
-        Command::AddUser { name, role } => user::add(fleet, name, *role, ctx),
+        Command::AddUser { name, role, tenant } => user::add(fleet, name, *role, tenant.as_deref(), ctx),
         Command::SetRole { name, role } => user::set_role(fleet, name, *role),
         Command::RemoveUser { name } => user::remove(fleet, name),
+        Command::AddTenant { name, limits } => tenant::add(fleet, name, *limits, ctx),
+        Command::SetTenant { name, limits } => tenant::set(fleet, name, *limits),
+        Command::RemoveTenant { name } => tenant::remove(fleet, name),
         Command::ObserveNeighbour { machine, neighbour } => {
             switch::observe_neighbour(fleet, *machine, neighbour)
         }

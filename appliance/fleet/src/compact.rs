@@ -10,6 +10,7 @@ use crate::restore::{Counters, Object};
 use crate::service::Service;
 use crate::subnet::Subnet;
 use crate::switch::Switch;
+use crate::tenant::Tenant;
 use crate::user::User;
 use crate::vm::Vm;
 use crate::{Command, Fleet, site};
@@ -24,6 +25,8 @@ pub fn compact(fleet: &Fleet) -> Vec<Command> {
     if fleet.policy != site::Policy::default() {
         objects.push(Object::Policy { policy: fleet.policy.clone() });
     }
+    let tenants = fleet.tenants.values();
+    objects.extend(tenants.map(|tenant| Object::Tenant { tenant: Tenant::clone(tenant) }));
     objects.extend(fleet.users.values().map(|user| Object::User { user: User::clone(user) }));
     let subnets = fleet.subnets.values();
     objects.extend(subnets.map(|subnet| Object::Subnet { subnet: Subnet::clone(subnet) }));

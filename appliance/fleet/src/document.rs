@@ -17,6 +17,7 @@ use crate::rack::{self, Occupant};
 use crate::site::{Adopt, Fencing, Policy};
 use crate::subnet::{Range, Route, Subnet};
 use crate::switch::Plugged;
+use crate::tenant::Limits;
 use crate::user::Role;
 use crate::{Fleet, Mac, service, vm};
 
@@ -31,6 +32,8 @@ pub struct Document {
     #[serde(skip_serializing_if = "Prune::is_nothing")]
     pub prune: Prune,
     /// Without the one that is built in; passwords are in no document.
+    #[serde(rename = "tenant", skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<TenantPart>,
     #[serde(rename = "user", skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<UserPart>,
     #[serde(rename = "rack", skip_serializing_if = "Vec::is_empty")]
@@ -70,6 +73,7 @@ pub struct PolicyPart {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Prune {
+    pub tenants: bool,
     pub users: bool,
     pub racks: bool,
     pub switches: bool,
@@ -93,6 +97,18 @@ impl Prune {
 pub struct UserPart {
     pub name: String,
     pub role: Role,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct TenantPart {
+    pub name: String,
+    /// All of them: what is not said has none.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,6 +226,8 @@ pub struct VmPart {
     /// What becomes of it when its host is fenced: it waits, if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recover: Option<vm::Recover>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,6 +238,8 @@ pub struct ServicePart {
     /// Whichever is kept, if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 /// What a person has decided of this site. Applied to the site it came from, it changes nothing; applied to another
@@ -236,10 +256,15 @@ pub fn export(fleet: &Fleet) -> Document {
             fencing: Some(*fencing),
         }),
         prune: Prune::default(),
+        tenants: fleet
+            .tenants
+            .values()
+            .map(|tenant| TenantPart { name: tenant.name.clone(), limits: tenant.limits })
+            .collect(),
         users: fleet
             .users
             .values()
-            .map(|user| UserPart { name: user.name.clone(), role: user.role })
+            .map(|user| UserPart { name: user.name.clone(), role: user.role, tenant: user.tenant.clone() })
             .collect(),
         racks: fleet
             .racks
@@ -269,12 +294,14 @@ pub fn export(fleet: &Fleet) -> Document {
                 disk_gib: Some(vm.disk_gib),
                 image: None,
                 recover: Some(vm.recover),
+                tenant: vm.tenant.as_deref().map(str::to_owned),
             })
             .collect(),
         services: services
             .map(|service| ServicePart {
-                package: service.name.clone(),
+                package: service.package().to_owned(),
                 version: Some(service.version.clone()),
+                tenant: service.tenant.as_deref().map(str::to_owned),
             })
             .collect(),
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Fleet, Subject, host, lease, machine, medium, package, power, profile, rack, restore, service, site,
-    subnet, switch, user, vm,
+    subnet, switch, tenant, user, vm,
 };
 
 /// One fact. Its JSON is `{"noun":"machine","event":"adopted",…}`.
@@ -28,6 +28,7 @@ pub enum Event {
     Profile(profile::Event),
     Subnet(subnet::Event),
     User(user::Event),
+    Tenant(tenant::Event),
     Restore(restore::Event),
 }
 
@@ -54,6 +55,7 @@ impl Event {
             Event::Profile(event) => event.subject(),
             Event::Subnet(event) => event.subject(),
             Event::User(event) => event.subject(),
+            Event::Tenant(event) => event.subject(),
             Event::Restore(event) => event.subject(),
         }
     }
@@ -77,7 +79,8 @@ impl Event {
             | Event::Medium(_)
             | Event::Profile(_)
             | Event::Subnet(_)
-            | Event::User(_) => None,
+            | Event::User(_)
+            | Event::Tenant(_) => None,
         }
     }
 
@@ -100,6 +103,7 @@ impl Event {
             | Event::Check(_)
             | Event::Host(_)
             | Event::User(_)
+            | Event::Tenant(_)
             | Event::Restore(_) => &[],
         }
     }
@@ -131,6 +135,7 @@ impl Event {
             Event::Profile(event) => event.to_string(),
             Event::Subnet(event) => event.to_string(),
             Event::User(event) => event.to_string(),
+            Event::Tenant(event) => event.to_string(),
             Event::Restore(event) => event.to_string(),
         }
     }
@@ -155,6 +160,7 @@ pub fn evolve(fleet: &mut Fleet, event: &Event) {
         Event::Profile(event) => profile::evolve(fleet, event),
         Event::Subnet(event) => subnet::evolve(fleet, event),
         Event::User(event) => user::evolve(fleet, event),
+        Event::Tenant(event) => tenant::evolve(fleet, event),
         Event::Restore(event) => restore::evolve(fleet, event),
     }
 }

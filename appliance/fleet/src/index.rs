@@ -38,6 +38,8 @@ pub struct Index {
     vms_by_host: OrdSet<(MachineId, VmId)>,
     services_by_name: OrdSet<(u64, ServiceId)>,
     services_by_vm: OrdSet<(VmId, ServiceId)>,
+    vms_by_tenant: OrdSet<(Arc<str>, VmId)>,
+    services_by_tenant: OrdSet<(Arc<str>, ServiceId)>,
     switches_by_chassis: OrdSet<(String, String)>,
     sockets: OrdSet<(Mac, Socket)>,
     racks_by_occupant: OrdSet<(Occupant, String)>,
@@ -133,6 +135,18 @@ impl Index {
     pub(crate) fn services_of(&self, vm: VmId) -> impl Iterator<Item = ServiceId> {
         let all = (vm, ServiceId(0))..=(vm, ServiceId(u64::MAX));
         self.services_by_vm.range(all).map(|(_, service)| *service)
+    }
+
+    pub(crate) fn vms_of_tenant(&self, tenant: &str) -> impl Iterator<Item = VmId> {
+        let tenant = Arc::<str>::from(tenant);
+        let all = (Arc::clone(&tenant), VmId(0))..=(tenant, VmId(u64::MAX));
+        self.vms_by_tenant.range(all).map(|(_, vm)| *vm)
+    }
+
+    pub(crate) fn services_of_tenant(&self, tenant: &str) -> impl Iterator<Item = ServiceId> {
+        let tenant = Arc::<str>::from(tenant);
+        let all = (Arc::clone(&tenant), ServiceId(0))..=(tenant, ServiceId(u64::MAX));
+        self.services_by_tenant.range(all).map(|(_, service)| *service)
     }
 
     pub fn usage(&self, host: MachineId) -> Usage {

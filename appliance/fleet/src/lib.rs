@@ -36,6 +36,7 @@ pub mod site;
 mod snapshot;
 pub mod subnet;
 pub mod switch;
+pub mod tenant;
 pub mod user;
 pub mod vm;
 pub mod wire;
@@ -82,6 +83,8 @@ pub struct Fleet {
     /// Besides the one that is built in.
     #[serde(default)]
     pub users: imbl::OrdMap<String, Arc<user::User>>,
+    #[serde(default)]
+    pub tenants: imbl::OrdMap<String, Arc<tenant::Tenant>>,
     /// The last number handed out for each noun; ids are never used twice.
     pub last_machine: u64,
     pub last_vm: u64,
@@ -108,6 +111,7 @@ impl PartialEq for Fleet {
             profiles,
             subnets,
             users,
+            tenants,
             last_machine,
             last_vm,
             last_service,
@@ -127,6 +131,7 @@ impl PartialEq for Fleet {
             && *profiles == other.profiles
             && *subnets == other.subnets
             && *users == other.users
+            && *tenants == other.tenants
             && (*last_machine, *last_vm, *last_service)
                 == (other.last_machine, other.last_vm, other.last_service)
     }

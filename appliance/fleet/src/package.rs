@@ -155,16 +155,17 @@ pub(crate) fn remove(fleet: &Fleet, name: &str, force: bool, ctx: Ctx) -> Result
     }
     let mut events = Vec::new();
     let mut leftovers = Vec::new();
-    if let Some(service) = service::by_name(fleet, name).filter(|it| it.phase != service::Phase::Removing) {
+    for service in service::of_package(fleet, name).filter(|it| it.phase != service::Phase::Removing) {
         if !force {
             return Err(Refusal::Conflict(format!(
-                "{name} is {} at {}; remove the service first, or remove the package by force, which removes both",
+                "{} is {} at {}; remove the service first, or remove the package by force, which removes both",
+                service.name,
                 service.phase.word(),
                 service.url()
             )));
         }
-        events = service::remove(fleet, service.id, false, ctx)?;
-        leftovers.push(format!("the service {name} is still being removed"));
+        events.extend(service::remove(fleet, service.id, false, ctx)?);
+        leftovers.push(format!("the service {} is still being removed", service.name));
     }
     events.push(crate::Event::Package(Event::Removed { name: name.to_owned(), leftovers }));
     Ok(events)

@@ -431,7 +431,7 @@ fn plan_service(fleet: &Fleet, service: &service::Service, observed: &Observed, 
             let wanted_since =
                 fleet.vms.get(vm).filter(|vm| vm.phase == vm::Phase::Wanted).map(|vm| vm.since);
             let node = word_since(observed, NodeId::Vm(*vm), wanted_since)?;
-            let software = node.said.software.iter().find(|software| software.name == service.name)?;
+            let software = node.said.software.iter().find(|software| software.name == service.package())?;
             (software.version == service.version).then_some(&software.state)
         })
         .collect();

@@ -19,6 +19,7 @@ use crate::service::{self, Service};
 use crate::site::{Policy, Site};
 use crate::subnet::{self, Subnet};
 use crate::switch::{self, Switch};
+use crate::tenant::{self, Tenant};
 use crate::user::{self, User};
 use crate::vm::{self, Vm};
 use crate::{Fleet, Mac, Refusal, Subject, lease};
@@ -44,6 +45,7 @@ pub enum Object {
     Medium { medium: Medium },
     Profile { profile: Profile },
     User { user: User },
+    Tenant { tenant: Tenant },
     Counters(Counters),
 }
 
@@ -79,6 +81,7 @@ impl Event {
             Object::Medium { medium } => medium::subject(&medium.name),
             Object::Profile { profile } => profile::subject(&profile.name),
             Object::User { user } => user::subject(&user.name),
+            Object::Tenant { tenant } => tenant::subject(&tenant.name),
         }
     }
 
@@ -101,6 +104,7 @@ impl Event {
             | Object::Medium { .. }
             | Object::Profile { .. }
             | Object::User { .. }
+            | Object::Tenant { .. }
             | Object::Counters(_) => None,
         }
     }
@@ -133,6 +137,7 @@ impl fmt::Display for Event {
             Object::Medium { medium } => write!(f, "Medium {} was put back", medium.name),
             Object::Profile { profile } => write!(f, "Profile {} was put back", profile.name),
             Object::User { user } => write!(f, "User {} was put back", user.name),
+            Object::Tenant { tenant } => write!(f, "Tenant {} was put back", tenant.name),
             Object::Counters(_) => f.write_str("The numbers that were handed out are known again"),
         }
     }
@@ -174,6 +179,7 @@ fn stands(fleet: &Fleet, object: &Object) -> bool {
             fleet.profiles.get(&profile.name).is_some_and(|known| **known == *profile)
         }
         Object::User { user } => user::find(fleet, &user.name).as_ref() == Some(user),
+        Object::Tenant { tenant } => fleet.tenants.get(&tenant.name).is_some_and(|known| **known == *tenant),
         Object::Counters(counters) => Counters::of(fleet) == *counters,
     }
 }
@@ -267,11 +273,15 @@ fn fits(fleet: &Fleet, object: &Object) -> Result<(), Refusal> {
         Object::User { user } if user::find(fleet, &user.name).is_some() => {
             differs(&format!("user {}", user.name))
         }
+        Object::Tenant { tenant } if fleet.tenants.contains_key(&tenant.name) => {
+            differs(&format!("tenant {}", tenant.name))
+        }
         Object::Host { .. }
         | Object::Package { .. }
         | Object::Medium { .. }
         | Object::Profile { .. }
-        | Object::User { .. } => Ok(()),
+        | Object::User { .. }
+        | Object::Tenant { .. } => Ok(()),
         Object::Vm { vm } => {
             if fleet.vms.contains_key(&vm.id) {
                 return differs(&format!("VM {}", vm.id));
@@ -376,6 +386,9 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         }
         Object::User { user } => {
             fleet.users.insert(user.name.clone(), Arc::new(user.clone()));
+        }
+        Object::Tenant { tenant } => {
+            fleet.tenants.insert(tenant.name.clone(), Arc::new(tenant.clone()));
         }
         Object::Counters(counters) => {
             fleet.last_machine = fleet.last_machine.max(counters.last_machine);

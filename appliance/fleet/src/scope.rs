@@ -36,6 +36,7 @@ const ORDERS: &[(&str, &str)] = &[
     ("reserve", "reservations"), ("unreserve", "reservations"), ("free_address", "leases"),
     ("set_policy", "policy"),
     ("add_user", "users"), ("set_role", "users"), ("remove_user", "users"),
+    ("add_tenant", "tenants"), ("set_tenant", "tenants"), ("remove_tenant", "tenants"),
 ];
 
 /// What can be seen and has no orders of its own.
@@ -154,7 +155,7 @@ mod tests {
     fn a_noun_is_for_all_of_it_and_an_order_for_itself() {
         let cancel = Command::Cancel { subject: Subject::Vm(VmId(1)) };
         let rack = Command::AddRack { name: "r1".into(), units: 42 };
-        let user = Command::AddUser { name: "eve".into(), role: Role::Admin };
+        let user = Command::AddUser { name: "eve".into(), role: Role::Admin, tenant: None };
         let vms = scope("vms, machines:read");
         assert!(vms.may_see("vms") && vms.may_see("machines") && !vms.may_see("users"));
         assert!(vms.may_change("vms") && !vms.may_change("machines"));

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ctx, Fleet, Refusal, ServiceId, Timestamp, VmId, is_label, package, vm};
+use crate::{Ctx, Fleet, Refusal, ServiceId, Timestamp, VmId, is_label, package, tenant, vm};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
@@ -30,9 +30,19 @@ pub struct Service {
     /// When it was said that this phase lasts longer than it should.
     #[serde(default)]
     pub late: Option<Timestamp>,
+    /// Whose it is; without one, the site's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Arc<str>>,
 }
 
 impl Service {
+    /// The name of what it is installed from: a tenant's service is called after the tenant, too.
+    pub fn package(&self) -> &str {
+        let tenant = self.tenant.as_deref().unwrap_or_default();
+        let rest = self.name.strip_prefix(tenant).and_then(|rest| rest.strip_prefix('-'));
+        rest.filter(|_| self.tenant.is_some()).unwrap_or(&self.name)
+    }
+
     /// Where it answers: `http://10.77.3.4:8080/`.
     pub fn url(&self) -> String {
         format!("{}://{}:{}/", self.protocol, self.address, self.port)
@@ -154,13 +164,16 @@ pub(crate) fn install(
     fleet: &Fleet,
     bundle: &package::Bundle,
     image: &vm::Image,
+    tenant: Option<&str>,
     ctx: Ctx,
 ) -> Result<Vec<crate::Event>, Refusal> {
     let manifest = &bundle.manifest;
     if !is_label(&manifest.name) {
         return Err(Refusal::Invalid(format!("{:?} is not usable as a package's name", manifest.name)));
     }
-    if let Some(service) = by_name(fleet, &manifest.name) {
+    let called = tenant::called(tenant, &manifest.name);
+    tenant::may_be_called(fleet, tenant, &called)?;
+    if let Some(service) = by_name(fleet, &called) {
         return Err(Refusal::Conflict(format!(
             "{} {} is {} at {} already",
             service.name,
@@ -184,9 +197,9 @@ pub(crate) fn install(
     // People may have named VMs so, too; after a few the search goes on at a number that nobody has had.
     let name = (1..100)
         .chain(fleet.last_vm + 1..)
-        .map(|number| format!("{}-{number}", manifest.name))
+        .map(|number| format!("{called}-{number}"))
         .find(|name| vm::by_name(fleet, name).is_none())
-        .unwrap_or_else(|| manifest.name.clone());
+        .unwrap_or_else(|| called.clone());
     let node = vm::NewVm {
         name,
         vcpus: manifest.requires.vcpus,
@@ -195,6 +208,7 @@ pub(crate) fn install(
         image: image.clone(),
         // Its package is installed again, and its data are not on it.
         recover: vm::Recover::Anew,
+        tenant: tenant.map(str::to_owned),
     };
     events.extend(vm::create(fleet, &node, ctx)?);
     for event in &events {
@@ -207,7 +221,7 @@ pub(crate) fn install(
     };
     events.push(crate::Event::Service(Event::Created(Service {
         id: ServiceId(fleet.last_service + 1),
-        name: manifest.name.clone(),
+        name: called,
         version: manifest.version.clone(),
         sha256: bundle.sha256.clone(),
         nodes: vec![id],
@@ -217,6 +231,7 @@ pub(crate) fn install(
         phase: Phase::Installing,
         since: ctx.now,
         late: None,
+        tenant: tenant.map(Into::into),
     })));
     Ok(events)
 }
@@ -224,6 +239,11 @@ pub(crate) fn install(
 pub fn by_name<'a>(fleet: &'a Fleet, name: &str) -> Option<&'a Service> {
     let services = fleet.index.services_by_name(name).filter_map(|service| fleet.services.get(&service));
     services.map(Arc::as_ref).find(|service| service.name == name)
+}
+
+/// The services that are installed from this package, the site's and those of tenants.
+pub fn of_package<'a>(fleet: &'a Fleet, package: &'a str) -> impl Iterator<Item = &'a Service> {
+    fleet.services.values().map(Arc::as_ref).filter(move |service| service.package() == package)
 }
 
 /// The services that this VM carries.
@@ -280,7 +300,7 @@ pub(crate) fn cancel(fleet: &Fleet, id: ServiceId, ctx: Ctx) -> Result<Vec<crate
         Phase::Installing => remove(fleet, id, false, ctx),
         Phase::Removing => {
             let vms: Option<Vec<_>> = service.nodes.iter().map(|vm| fleet.vms.get(vm)).collect();
-            let Some(vms) = vms.filter(|_| fleet.packages.contains_key(&service.name)) else {
+            let Some(vms) = vms.filter(|_| fleet.packages.contains_key(service.package())) else {
                 return Err(Refusal::Conflict(format!(
                     "{} cannot be kept: its VM or its package is gone already",
                     service.name

@@ -62,6 +62,7 @@ pub fn parts(fleet: &Fleet) -> impl Iterator<Item = Part> {
         profiles,
         subnets,
         users,
+        tenants,
         last_machine,
         last_vm,
         last_service,
@@ -90,6 +91,7 @@ pub fn parts(fleet: &Fleet) -> impl Iterator<Item = Part> {
         .chain(part("profile", profiles.values()))
         .chain(part("subnet", subnets.values()))
         .chain(part("user", users.values()))
+        .chain(part("tenant", tenants.values()))
         .chain(part("reservation", leases.reserved.iter()))
         .chain(part("quarantine", leases.quarantined.values()));
     let mut ended = false;

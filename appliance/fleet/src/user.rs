@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Command, Ctx, Fleet, Refusal, Timestamp, is_label};
+use crate::{Command, Ctx, Fleet, Refusal, Timestamp, is_label, tenant};
 
 /// The user that is built in, an admin.
 pub const FIRST: &str = "admin";
@@ -20,6 +20,9 @@ pub const FIRST: &str = "admin";
 pub struct User {
     pub name: String,
     pub role: Role,
+    /// Whose things he sees, and no others; without one, all of the site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// Passwords and sessions from before were another's of the same name.
     pub added: Timestamp,
 }
@@ -73,9 +76,20 @@ impl FromStr for Role {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    Added { name: String, role: Role, at: Timestamp },
-    RoleSet { name: String, role: Role },
-    Removed { name: String },
+    Added {
+        name: String,
+        role: Role,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenant: Option<String>,
+        at: Timestamp,
+    },
+    RoleSet {
+        name: String,
+        role: Role,
+    },
+    Removed {
+        name: String,
+    },
 }
 
 impl Event {
@@ -91,7 +105,10 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Added { name, role, .. } => write!(f, "User {name} was added, {}", role.with_article()),
+            Event::Added { name, role, tenant, .. } => {
+                write!(f, "User {name} was added, {}", role.with_article())?;
+                tenant.as_ref().map_or(Ok(()), |tenant| write!(f, " of {tenant}"))
+            }
             Event::RoleSet { name, role } => write!(f, "User {name} is {} now", role.with_article()),
             Event::Removed { name } => write!(f, "User {name} was removed"),
         }
@@ -113,7 +130,7 @@ pub fn find(fleet: &Fleet, name: &str) -> Option<User> {
 }
 
 fn first() -> User {
-    User { name: FIRST.to_owned(), role: Role::Admin, added: Timestamp(0) }
+    User { name: FIRST.to_owned(), role: Role::Admin, tenant: None, added: Timestamp(0) }
 }
 
 /// The least role of those who may order it; none for what only machines and the appliance itself say.
@@ -122,7 +139,10 @@ pub fn least_role(command: &Command) -> Option<Role> {
         Command::SetPolicy { .. }
         | Command::AddUser { .. }
         | Command::SetRole { .. }
-        | Command::RemoveUser { .. } => Some(Role::Admin),
+        | Command::RemoveUser { .. }
+        | Command::AddTenant { .. }
+        | Command::SetTenant { .. }
+        | Command::RemoveTenant { .. } => Some(Role::Admin),
         Command::Adopt { .. }
         | Command::BootOnce { .. }
         | Command::Cancel { .. }
@@ -208,17 +228,32 @@ pub fn least_role(command: &Command) -> Option<Role> {
     }
 }
 
-pub(crate) fn add(fleet: &Fleet, name: &str, role: Role, ctx: Ctx) -> Result<Vec<crate::Event>, Refusal> {
+pub(crate) fn add(
+    fleet: &Fleet,
+    name: &str,
+    role: Role,
+    tenant: Option<&str>,
+    ctx: Ctx,
+) -> Result<Vec<crate::Event>, Refusal> {
     if !is_label(name) {
         return Err(Refusal::Invalid(format!(
             "{name:?} is not usable as a user's name: a-z, 0-9 and - inside, at most 63 characters"
         )));
     }
+    if let Some(tenant) = tenant {
+        tenant::find(fleet, tenant)?;
+        less_than_admin(tenant, role)?;
+    }
     match find(fleet, name) {
         Some(known) => {
             Err(Refusal::Conflict(format!("there is a user {name} already, {}", known.role.with_article())))
         }
-        None => Ok(vec![crate::Event::User(Event::Added { name: name.to_owned(), role, at: ctx.now })]),
+        None => Ok(vec![crate::Event::User(Event::Added {
+            name: name.to_owned(),
+            role,
+            tenant: tenant.map(str::to_owned),
+            at: ctx.now,
+        })]),
     }
 }
 
@@ -228,6 +263,9 @@ pub(crate) fn set_role(fleet: &Fleet, name: &str, role: Role) -> Result<Vec<crat
         return Ok(Vec::new());
     }
     built_in(name, "stays an admin")?;
+    if let Some(tenant) = &known.tenant {
+        less_than_admin(tenant, role)?;
+    }
     Ok(vec![crate::Event::User(Event::RoleSet { name: name.to_owned(), role })])
 }
 
@@ -235,6 +273,13 @@ pub(crate) fn remove(fleet: &Fleet, name: &str) -> Result<Vec<crate::Event>, Ref
     known(fleet, name)?;
     built_in(name, "cannot be removed")?;
     Ok(vec![crate::Event::User(Event::Removed { name: name.to_owned() })])
+}
+
+fn less_than_admin(tenant: &str, role: Role) -> Result<(), Refusal> {
+    if role < Role::Admin {
+        return Ok(());
+    }
+    Err(Refusal::Conflict(format!("a user of {tenant} is a viewer or an operator; admins are the site's")))
 }
 
 fn known(fleet: &Fleet, name: &str) -> Result<User, Refusal> {
@@ -250,8 +295,8 @@ fn built_in(name: &str, sentence: &str) -> Result<(), Refusal> {
 
 pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
     match event {
-        Event::Added { name, role, at } => {
-            let user = User { name: name.clone(), role: *role, added: *at };
+        Event::Added { name, role, tenant, at } => {
+            let user = User { name: name.clone(), role: *role, tenant: tenant.clone(), added: *at };
             fleet.users.insert(name.clone(), Arc::new(user));
         }
         Event::RoleSet { name, role } => {

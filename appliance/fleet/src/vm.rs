@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, VmId, host, is_label, lease, service};
+use crate::{Ctx, Fleet, Mac, MachineId, Refusal, Timestamp, VmId, host, is_label, lease, service, tenant};
 
 pub use recovery::Recover;
 pub(crate) use recovery::{may_move, recover};
@@ -41,6 +41,9 @@ pub struct Vm {
     /// What becomes of it when its host is fenced.
     #[serde(default, skip_serializing_if = "Recover::is_wait")]
     pub recover: Recover,
+    /// Whose it is; without one, the site's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Arc<str>>,
 }
 
 impl Vm {
@@ -58,6 +61,7 @@ impl Vm {
             disk_gib: self.disk_gib,
             image: Image::clone(&self.image),
             recover: self.recover,
+            tenant: self.tenant.as_deref().map(str::to_owned),
         }
     }
 }
@@ -107,6 +111,8 @@ pub struct NewVm {
     pub image: Image,
     #[serde(default, skip_serializing_if = "Recover::is_wait")]
     pub recover: Recover,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -191,17 +197,23 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Created { vm, host_name } => write!(
-                f,
-                "Created as {} on {host_name}: {} vCPU, {} MiB memory, {} GiB disk",
-                vm.name, vm.vcpus, vm.memory_mib, vm.disk_gib
-            ),
+            Event::Created { vm, host_name } => {
+                write!(f, "Created as {}", vm.name)?;
+                // Tenants are told of no host.
+                if !host_name.is_empty() {
+                    write!(f, " on {host_name}")?;
+                }
+                write!(f, ": {} vCPU, {} MiB memory, {} GiB disk", vm.vcpus, vm.memory_mib, vm.disk_gib)
+            }
             Event::Enrolled { .. } => f.write_str("Its guest agent was given a certificate"),
             Event::Running { .. } => f.write_str("Running"),
             Event::Removing { .. } => f.write_str("To be removed"),
             Event::Gone { .. } => f.write_str("Gone from its host"),
             Event::Kept { .. } => f.write_str("Not removed: it is wanted again"),
             Event::Late { what, .. } => write!(f, "Is late: {what}"),
+            Event::Moved { host_name, .. } if host_name.is_empty() => {
+                f.write_str("Made anew, from its image")
+            }
             Event::Moved { host_name, .. } => {
                 write!(f, "Made anew on {host_name}, from its image: its host is fenced")
             }
@@ -232,6 +244,7 @@ pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::
             new.name
         ));
     }
+    tenant::may_be_called(fleet, new.tenant.as_deref(), &new.name)?;
     if by_name(fleet, &new.name).is_some() {
         return Err(Refusal::Conflict(format!("there is a VM {} already", new.name)));
     }
@@ -243,6 +256,9 @@ pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::
             "{} MiB is not usable: a VM has at least 128 MiB and at most 64 TiB",
             new.memory_mib
         ));
+    }
+    if let Some(tenant) = &new.tenant {
+        tenant::has_room(fleet, tenant, new)?;
     }
     let host = place(fleet, new, |_| true)?;
     let Some(site) = &fleet.site else {
@@ -258,7 +274,11 @@ pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::
     let Some((id, mac)) = next else {
         return Err(Refusal::Conflict("every MAC address that a VM could have is in use".to_owned()));
     };
-    let mut events = lease::assign(fleet, mac, link_of(fleet, host.machine), ctx)?;
+    let given = lease::assign(fleet, mac, link_of(fleet, host.machine), ctx);
+    let mut events = given.map_err(|refusal| Refusal::OfHosts {
+        sentence: refusal.to_string(),
+        told: format!("there is no address for {} now", new.name),
+    })?;
     let vm = Vm {
         id,
         name: new.name.as_str().into(),
@@ -273,6 +293,7 @@ pub(crate) fn create(fleet: &Fleet, new: &NewVm, ctx: Ctx) -> Result<Vec<crate::
         since: ctx.now,
         late: None,
         recover: new.recover,
+        tenant: new.tenant.as_deref().map(Into::into),
     };
     let host_name = fleet
         .machines
@@ -306,7 +327,8 @@ fn place<'a>(
         "{} wants {} MiB memory, {} vCPU and {} GiB disk",
         new.name, new.memory_mib, new.vcpus, new.disk_gib
     );
-    Err(Refusal::Conflict(match host::roomiest(fleet) {
+    let told = format!("{wanted}, and there is no room for it now");
+    let sentence = match host::roomiest(fleet) {
         None if fleet.hosts.is_empty() => format!("{wanted}, and there is no host yet"),
         None if fleet.hosts.values().all(|host| host.draining_since.is_some()) => {
             format!("{wanted}, and every host is being drained")
@@ -322,7 +344,8 @@ fn place<'a>(
             host.threads,
             host::free_volume_bytes(fleet, host) >> 30
         ),
-    }))
+    };
+    Err(Refusal::OfHosts { sentence, told })
 }
 
 /// VMs are on the wire of their host: an address of it, if that is not the site's own network.

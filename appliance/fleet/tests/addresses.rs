@@ -255,7 +255,8 @@ fn a_pool_that_strangers_exhausted_takes_nothing_from_those_who_are_known() {
 #[test]
 fn a_service_keeps_its_address_whoever_says_that_it_is_taken() {
     let mut world = World::with_host(4096);
-    let service = Command::InstallPackage { bundle: common::bundle("wiki", 512), image: common::image() };
+    let service =
+        Command::InstallPackage { bundle: common::bundle("wiki", 512), image: common::image(), tenant: None };
     world.does(service);
     world.does(Command::CreateVm { spec: new_vm("web", 512) });
     let vms: Vec<_> = world.fleet.vms.values().map(|vm| (vm.name.to_string(), vm.mac)).collect();

@@ -182,18 +182,29 @@ fn vms_go_where_there_is_room_and_are_refused_with_the_figures_where_there_is_no
 #[test]
 fn a_package_gets_a_node_an_address_and_an_entry_in_the_registry() {
     let mut world = World::with_host(4096);
-    world.does(Command::InstallPackage { bundle: common::bundle("hello", 512), image: common::image() });
+    world.does(Command::InstallPackage {
+        bundle: common::bundle("hello", 512),
+        image: common::image(),
+        tenant: None,
+    });
     let service = world.fleet.services.values().next().unwrap().clone();
     assert_eq!(&*world.fleet.vms[&VmId(1)].name, "hello-1");
     let mac = world.fleet.vms[&VmId(1)].mac;
     assert_eq!(service.address, world.fleet.leases.address(mac).unwrap());
     assert_eq!(service.url(), format!("http://{}:8080/", service.address));
-    world.refuses(Command::InstallPackage { bundle: common::bundle("hello", 512), image: common::image() });
+    world.refuses(Command::InstallPackage {
+        bundle: common::bundle("hello", 512),
+        image: common::image(),
+        tenant: None,
+    });
     world.refuses(Command::RemoveVm { vm: VmId(1), force: false });
 
     let before = world.fleet.clone();
-    world
-        .refuses(Command::InstallPackage { bundle: common::bundle("huge", 1 << 20), image: common::image() });
+    world.refuses(Command::InstallPackage {
+        bundle: common::bundle("huge", 1 << 20),
+        image: common::image(),
+        tenant: None,
+    });
     assert_eq!(world.fleet, before);
 
     world.does(Command::RemoveService { service: service.id, force: false });

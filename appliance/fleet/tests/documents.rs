@@ -29,6 +29,7 @@ fn web(memory_mib: u64) -> VmPart {
         disk_gib: Some(2),
         image: None,
         recover: None,
+        tenant: None,
     }
 }
 

@@ -20,13 +20,14 @@ fn what_would_wait_is_the_difference_of_two_whole_plans() {
         disk_gib: 20,
         image: image.clone(),
         recover: vm::Recover::Wait,
+        tenant: None,
     };
     let orders = vec![
         Command::Drain { machine: fleet.vms[&VmId(7)].host },
         Command::CreateVm { spec },
         Command::RemoveVm { vm: VmId(3), force: false },
         Command::RemoveVm { vm: VmId(4), force: true },
-        Command::InstallPackage { bundle: bundle("hello", 256), image },
+        Command::InstallPackage { bundle: bundle("hello", 256), image, tenant: None },
         Command::RemoveMachine { machine: MachineId(1), force: true },
         Command::Sight { mac: "02:00:00:00:00:09".parse().unwrap(), arch: Some(7), uuid: None, link: None },
         // Refused, and the rest is foretold.

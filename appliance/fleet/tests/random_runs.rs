@@ -17,6 +17,7 @@ use fleet::rack::Occupant;
 use fleet::site::{Adopt, Policy};
 use fleet::subnet::{Range, Subnet};
 use fleet::switch::Plugged;
+use fleet::tenant::{self, Limits};
 use fleet::user::Role;
 use fleet::wire::{EraseOutcome, Neighbour, ObservedSoftware, ObservedVm, Proof, SoftwareState, VmState};
 use fleet::{
@@ -85,14 +86,17 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(machine, key)| Command::Enroll { node: NodeId::Machine(machine), key }),
         (machine, memory.clone())
             .prop_map(|(machine, memory)| Command::ObserveHost { machine, capacity: capacity(memory) }),
-        (0u8..4, memory.clone())
-            .prop_map(|(name, memory)| Command::CreateVm { spec: new_vm(&format!("vm-{name}"), memory) }),
+        (0u8..4, tenant(), memory.clone()).prop_map(|(name, tenant, memory)| {
+            let name = tenant::called(tenant.as_deref(), &format!("vm-{name}"));
+            Command::CreateVm { spec: vm::NewVm { tenant, ..new_vm(&name, memory) } }
+        }),
         vm.clone().prop_map(|vm| Command::ObserveVmRunning { vm }),
         (vm.clone(), any::<bool>()).prop_map(|(vm, force)| Command::RemoveVm { vm, force }),
         vm.prop_map(|vm| Command::ObserveVmGone { vm }),
-        (0u8..2, memory).prop_map(|(name, memory)| Command::InstallPackage {
+        (0u8..2, tenant(), memory).prop_map(|(name, tenant, memory)| Command::InstallPackage {
             bundle: bundle(&format!("app-{name}"), memory),
-            image: image()
+            image: image(),
+            tenant,
         }),
         service.clone().prop_map(|service| Command::ObserveAnswering { service }),
         (service, any::<bool>()).prop_map(|(service, force)| Command::RemoveService { service, force }),
@@ -100,6 +104,7 @@ fn command() -> impl Strategy<Value = Command> {
         systems(),
         networks(),
         users(),
+        tenants(),
         power(),
     ]
 }
@@ -190,10 +195,64 @@ fn users() -> impl Strategy<Value = Command> {
     let name = prop_oneof![Just("admin".to_owned()), Just("ada".to_owned()), Just("otto".to_owned())];
     let role = proptest::sample::select(&Role::ALL);
     prop_oneof![
-        (name.clone(), role.clone()).prop_map(|(name, role)| Command::AddUser { name, role }),
+        (name.clone(), role.clone(), tenant()).prop_map(|(name, role, tenant)| Command::AddUser {
+            name,
+            role,
+            tenant
+        }),
         (name.clone(), role).prop_map(|(name, role)| Command::SetRole { name, role }),
         name.prop_map(|name| Command::RemoveUser { name }),
     ]
+}
+
+/// Nobody's, or of one of two.
+fn tenant() -> impl Strategy<Value = Option<String>> {
+    prop_oneof![3 => Just(None), 2 => Just(Some("acme".to_owned())), 1 => Just(Some("beta".to_owned()))]
+}
+
+fn tenants() -> impl Strategy<Value = Command> {
+    let name =
+        prop_oneof![2 => Just("acme".to_owned()), 1 => Just("beta".to_owned()), 1 => Just("vm".to_owned())];
+    let limits = prop_oneof![
+        Just(Limits::default()),
+        Just(Limits { vms: Some(1), ..Limits::default() }),
+        Just(Limits { memory_mib: Some(1000), disk_gib: Some(3), ..Limits::default() }),
+    ];
+    prop_oneof![
+        2 => (name.clone(), limits.clone()).prop_map(|(name, limits)| Command::AddTenant { name, limits }),
+        1 => (name.clone(), limits).prop_map(|(name, limits)| Command::SetTenant { name, limits }),
+        1 => name.prop_map(|name| Command::RemoveTenant { name }),
+    ]
+}
+
+/// What a tenant has is called after it and is in its view, and nothing else is.
+fn tenants_hold(fleet: &Fleet, before: &Fleet) -> Result<(), TestCaseError> {
+    for vm in fleet.vms.values() {
+        let first = vm.name.split_once('-').map(|(first, _)| first);
+        let of = first.filter(|first| fleet.tenants.contains_key(*first));
+        prop_assert_eq!(vm.tenant.as_deref(), of, "{} is called after its tenant", vm.name);
+    }
+    for user in fleet.users.values() {
+        let of = user.tenant.as_ref();
+        prop_assert!(of.is_none_or(|of| fleet.tenants.contains_key(of) && user.role < Role::Admin));
+    }
+    for (name, tenant) in &fleet.tenants {
+        let (view, limits) = (tenant::view(fleet, name), tenant.limits);
+        let own = |of: &Option<Arc<str>>| of.as_deref() == Some(name.as_str());
+        let vms: Vec<_> = fleet.vms.values().filter(|vm| own(&vm.tenant)).map(|vm| vm.id).collect();
+        prop_assert_eq!(view.vms.keys().copied().collect::<Vec<_>>(), vms);
+        let services = fleet.services.values().filter(|service| own(&service.tenant)).count();
+        prop_assert_eq!(view.services.len(), services);
+        let nothing = view.machines.is_empty() && view.hosts.is_empty() && view.users.is_empty();
+        prop_assert!(nothing && view.racks.is_empty() && view.subnets.is_empty() && view.site.is_none());
+        prop_assert!(view.vms.values().all(|vm| view.leases.address(vm.mac) == fleet.leases.address(vm.mac)));
+        prop_assert_eq!(view.leases.given.iter().count(), view.vms.len());
+        let (usage, was) = (tenant::usage(fleet, name), tenant::usage(before, name));
+        let grew = usage.vms > was.vms;
+        prop_assert!(!grew || limits.vms.is_none_or(|most| usage.vms <= most));
+        prop_assert!(!grew || limits.memory_mib.is_none_or(|most| usage.memory_mib <= most));
+    }
+    Ok(())
 }
 
 /// Media, profiles, and machines that get other systems.
@@ -428,12 +487,13 @@ proptest! {
                 prop_assert!(leases.address(vm.mac).is_some(), "a VM has an address");
             }
             for service in world.fleet.services.values().filter(|it| it.phase != service::Phase::Removing) {
-                prop_assert!(world.fleet.packages.contains_key(&service.name), "a service has its package");
+                prop_assert!(world.fleet.packages.contains_key(service.package()), "a service has its package");
                 for vm in &service.nodes {
                     prop_assert!(world.fleet.vms.contains_key(vm), "a service has its VMs");
                 }
             }
             wiring_holds(&world.fleet)?;
+            tenants_hold(&world.fleet, &before)?;
             // Planned steps may be refused when the world moved on, but planning never fails.
             let _ = world.plan();
         }
@@ -492,6 +552,48 @@ proptest! {
         }
         if let Some(shown) = forecast.digest {
             prop_assert_eq!(shown, digest(&done));
+        }
+    }
+
+    /// Whatever somebody of a tenant orders: it is done as it was planned, and nothing of anybody else is different.
+    #[test]
+    fn orders_of_a_tenant_change_what_it_has(
+        past in proptest::collection::vec(command(), 0..60),
+        wanted in proptest::collection::vec(command(), 1..20),
+    ) {
+        let mut world = World::with_host(8192);
+        world.does(Command::AddTenant { name: "acme".into(), limits: Limits::default() });
+        for command in &past {
+            let _ = world.give(command);
+        }
+        prop_assume!(world.fleet.tenants.contains_key("acme"));
+        for command in &wanted {
+            let before = world.fleet.clone();
+            let ctx = common::at(world.clock + 1);
+            let observed = Observed::new();
+            let forecast = tenant::simulate(&before, &observed, "acme", std::slice::from_ref(command), ctx);
+            let shown = (&forecast.steps[0].effects, &forecast.placements, &forecast.waiting);
+            let shown = serde_json::to_string(&shown).unwrap();
+            prop_assert!(!shown.contains("m1") && !shown.contains("node-"), "{}", shown);
+            match tenant::decide(&before, "acme", command, ctx) {
+                Ok(events) => {
+                    let told: Vec<Event> = events.iter().map(tenant::told).collect();
+                    prop_assert_eq!(forecast.digest, Some(digest(&told)));
+                    events.iter().for_each(|event| fleet::evolve(&mut world.fleet, event));
+                }
+                Err(refusal) => prop_assert_eq!(&forecast.steps[0].refusal, &Some(refusal.to_string())),
+            }
+            let others = |fleet: &Fleet| {
+                let vms = fleet.vms.values().filter(|vm| vm.tenant.as_deref() != Some("acme")).cloned();
+                let services = fleet.services.values().filter(|it| it.tenant.as_deref() != Some("acme")).cloned();
+                let Fleet { machines, hosts, users, tenants, packages, .. } = fleet.clone();
+                let own: Vec<Mac> = tenant::vms(fleet, "acme").map(|vm| vm.mac).collect();
+                let given = fleet.leases.given.iter().filter(|(mac, _)| !own.contains(mac));
+                let given: Vec<_> = given.copied().collect();
+                let things = (vms.collect::<Vec<_>>(), services.collect::<Vec<_>>(), given);
+                (things, machines, hosts, users, tenants, packages)
+            };
+            prop_assert_eq!(others(&before), others(&world.fleet));
         }
     }
 

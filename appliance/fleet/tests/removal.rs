@@ -104,7 +104,11 @@ fn vms() -> Vec<World> {
 fn services() -> Vec<World> {
     let install = || {
         let mut world = World::with_host(4096);
-        world.does(Command::InstallPackage { bundle: common::bundle("hello", 512), image: common::image() });
+        world.does(Command::InstallPackage {
+            bundle: common::bundle("hello", 512),
+            image: common::image(),
+            tenant: None,
+        });
         world
     };
     let (installing, mut answering, mut removing) = (install(), install(), install());
@@ -276,7 +280,11 @@ fn what_was_cancelled_is_left_alone_by_the_policy() {
 fn a_host_is_forgotten_with_all_that_is_on_it_by_force_alone() {
     let mut world = World::with_host(8192);
     world.does(Command::CreateVm { spec: new_vm("web", 512) });
-    world.does(Command::InstallPackage { bundle: common::bundle("hello", 512), image: common::image() });
+    world.does(Command::InstallPackage {
+        bundle: common::bundle("hello", 512),
+        image: common::image(),
+        tenant: None,
+    });
     let refusal = world.refuses(Command::RemoveMachine { machine: MACHINE, force: false });
     assert_eq!(
         refusal.to_string(),

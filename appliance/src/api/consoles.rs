@@ -39,6 +39,7 @@ pub async fn of_vm(
     headers: HeaderMap,
     upgrade: Upgrade,
 ) -> Result<Response, web::Error> {
+    let id = vms::find(&person.sees(&app).fleet, &id)?.id.to_string();
     let fleet = app.core.fleet();
     let vm = vms::find(&fleet, &id)?;
     if vm.phase == vm::Phase::Removing {

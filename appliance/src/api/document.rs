@@ -33,5 +33,5 @@ pub async fn plan(
     versions::must_match(&headers, Some(&export(&app.core.fleet())))?;
     let image = vms::guest_image(&app).ok();
     let derived = derive(&app.core.fleet(), &document, image.as_ref(), Ctx { now: core::now() });
-    Ok(axum::Json(PlannedDocument { plan: planned(&app, derived.commands), left: derived.left }))
+    Ok(axum::Json(PlannedDocument { plan: planned(&app, None, derived.commands), left: derived.left }))
 }

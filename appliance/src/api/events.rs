@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
-use fleet::{Fleet, Timestamp, name_of};
+use fleet::{Fleet, Timestamp, name_of, tenant};
 use futures::{Stream, stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,8 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::guard;
+use super::guard::{self, Person};
+use super::timeline;
 use crate::store::Record;
 use crate::{App, web};
 
@@ -68,11 +70,23 @@ impl Happened {
             sentence: record.event.sentence(),
         }
     }
+
+    /// As somebody of `tenant` is told it, if it is about what the tenant has.
+    fn told(fleet: &Fleet, tenant: &str, record: &Record) -> Option<Happened> {
+        let told = tenant::told(&record.event);
+        let actor = timeline::actor_for(fleet, tenant, &record.actor);
+        tenant::owns(fleet, tenant, &record.subject).then(|| Happened {
+            actor,
+            sentence: told.sentence(),
+            ..Happened::of(fleet, record)
+        })
+    }
 }
 
 struct Follower {
     app: App,
     token: String,
+    tenant: Option<String>,
     changes: watch::Receiver<u64>,
     subjects: Option<Vec<String>>,
     /// Of the last event that was looked at.
@@ -88,6 +102,7 @@ struct Follower {
 /// ended.
 pub async fn get(
     State(app): State<App>,
+    Extension(person): Extension<Person>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, web::Error> {
@@ -98,6 +113,7 @@ pub async fn get(
     changes.mark_changed();
     let follower = Follower {
         token,
+        tenant: person.user.tenant,
         changes,
         subjects: wanted.subjects.map(|names| names.split(',').map(|name| name.trim().to_owned()).collect()),
         position: last.or(wanted.after).unwrap_or(end).clamp(0, end),
@@ -155,7 +171,12 @@ impl Follower {
             if self.subjects.as_ref().is_some_and(|subjects| !subjects.contains(&record.subject)) {
                 continue;
             }
-            let happened = serde_json::to_string(&Happened::of(&fleet, record)).unwrap_or_default();
+            let happened = match &self.tenant {
+                Some(tenant) => Happened::told(&fleet, tenant, record),
+                None => Some(Happened::of(&fleet, record)),
+            };
+            let Some(happened) = happened else { continue };
+            let happened = serde_json::to_string(&happened).unwrap_or_default();
             let event = Event::default().event("happened").id(record.position.to_string()).data(happened);
             self.ready.push_back(event);
         }

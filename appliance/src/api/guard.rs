@@ -6,8 +6,8 @@ use axum::extract::{Request, State};
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
-use fleet::Command;
 use fleet::user::{self, Role, User};
+use fleet::{Command, Event, tenant};
 
 use super::{Changed, plan, secrets};
 use crate::auth::Session;
@@ -43,7 +43,30 @@ impl Person {
 
     /// Carries out a command, and answers what has changed by it.
     pub async fn gives(&self, app: &App, command: Command) -> Result<axum::Json<Changed>, web::Error> {
-        Ok(Changed::by(&app.core.execute(&self.actor(), command).await?))
+        Ok(self.told(&app.core.execute(&self.actor(), command).await?))
+    }
+
+    /// Whose things he sees and orders, and no others.
+    pub fn tenant(&self) -> Option<&str> {
+        self.user.tenant.as_deref()
+    }
+
+    /// What he sees of this moment.
+    pub fn sees(&self, app: &App) -> core::Seen {
+        app.core.seen_by(self.tenant())
+    }
+
+    /// Whose is what he makes: of somebody of a tenant the tenant's, otherwise as it was said.
+    pub fn makes_for(&self, said: Option<String>) -> Option<String> {
+        said.or_else(|| self.user.tenant.clone())
+    }
+
+    /// What has changed, as he is told it.
+    pub fn told(&self, events: &[Event]) -> axum::Json<Changed> {
+        match self.tenant() {
+            Some(_) => Changed::by(&events.iter().map(tenant::told).collect::<Vec<_>>()),
+            None => Changed::by(events),
+        }
     }
 
     /// As the core knows who gives orders.
@@ -52,6 +75,7 @@ impl Person {
             name: self.user.name.clone(),
             role: self.role,
             scope: self.session.scope.clone(),
+            tenant: self.user.tenant.clone(),
             // Inside of one process there is no address.
             from: (!self.from.is_unspecified()).then_some(self.from),
         }
@@ -78,18 +102,27 @@ pub async fn api(
         refused(&app, &request, from, &error.to_string());
         return Err(error.into());
     }
-    let rehearsal = wants_a_plan(&request).then(core::Rehearsal::default);
+    let rehearsal = wants_a_plan(&request).then(|| core::Rehearsal::of(person.tenant()));
     person.rehearsal = rehearsal.clone();
     let sees_secrets = person.role >= Role::Operator;
+    let tenant = person.user.tenant.clone();
     request.extensions_mut().insert(person);
     let answer = next.run(request).await;
     let answer = match rehearsal {
         Some(rehearsal) if answer.status().is_success() => {
-            axum::Json(plan::planned(&app, rehearsal.commands())).into_response()
+            axum::Json(plan::planned(&app, tenant.as_deref(), rehearsal.commands())).into_response()
         }
         Some(_) | None => answer,
     };
     if sees_secrets { Ok(answer) } else { secrets::hide(answer).await }
+}
+
+/// For routes that are of the site: nobody of a tenant gets further, whatever he names.
+pub async fn of_the_site(request: Request, next: Next) -> Result<Response, web::Error> {
+    if request.extensions().get::<Person>().is_some_and(|person| person.tenant().is_some()) {
+        return Err(tenant::of_the_site().into());
+    }
+    Ok(next.run(request).await)
 }
 
 /// Whether this is what a token is for. Which orders it may give, the core decides, also in plans.

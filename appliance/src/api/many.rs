@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
 use super::{Changed, Json, machines};
+use crate::core::Seen;
 use crate::web::glance::Glance;
 use crate::web::list::Scene;
 use crate::web::look::View;
@@ -51,10 +52,11 @@ pub async fn post(
     Extension(person): Extension<Person>,
     Json(many): Json<Many>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    let fleet = app.core.fleet();
-    let subjects = subjects(&app, &fleet, &many)?;
+    let seen = person.sees(&app);
+    let fleet = &seen.fleet;
+    let subjects = subjects(&seen, &many)?;
     let commands: Vec<Command> =
-        subjects.iter().filter_map(|subject| command(&fleet, many.order, *subject)).collect();
+        subjects.iter().filter_map(|subject| command(fleet, many.order, *subject)).collect();
     let left = subjects.len() - commands.len();
     let refused = |sentence: String| web::Error::refused(StatusCode::CONFLICT, sentence);
     if commands.is_empty() {
@@ -67,7 +69,7 @@ pub async fn post(
         )));
     }
     let given = commands.len();
-    let axum::Json(mut changed) = Changed::by(&give(&app, &person, commands).await?);
+    let axum::Json(mut changed) = person.told(&give(&app, &person, commands).await?);
     if person.rehearsal.is_none() {
         changed.changed = vec![match left {
             0 => format!("Ordered for {given}"),
@@ -87,7 +89,7 @@ async fn give(
     app.core.execute_all(&person.actor(), commands, None).await
 }
 
-fn subjects(app: &App, fleet: &Fleet, many: &Many) -> Result<Vec<Subject>, web::Error> {
+fn subjects(seen: &Seen, many: &Many) -> Result<Vec<Subject>, web::Error> {
     let unknown = |sentence: String| web::Error::refused(StatusCode::UNPROCESSABLE_ENTITY, sentence);
     let Some(address) = &many.of else {
         let subject = |id: &String| {
@@ -100,9 +102,9 @@ fn subjects(app: &App, fleet: &Fleet, many: &Many) -> Result<Vec<Subject>, web::
         });
         return subjects.collect();
     };
-    let (plan, observed) = (app.core.plan(), app.core.observed());
-    let glance = Glance::of(fleet, &plan);
-    let scene = Scene { fleet, plan: &plan, observed: &observed, hinted: &glance.hinted };
+    let glance = Glance::of(&seen.fleet, &seen.plan);
+    let scene =
+        Scene { fleet: &seen.fleet, plan: &seen.plan, observed: &seen.observed, hinted: &glance.hinted };
     let mut subjects: Vec<Subject> = match View::at_address(address) {
         Some(View::Machines(look)) => {
             nouns::machines(scene, &look).into_all().map(|it| Subject::Machine(it.id)).collect()

@@ -69,7 +69,8 @@ pub async fn once(
     if person.rehearsal.is_some() {
         return Ok(next.run(request).await);
     }
-    let key = Key { user: person.user.name.clone(), key };
+    // Another may have the name later.
+    let key = Key { user: format!("{} {}", person.user.name, person.user.added.0), key };
     let (parts, body) = request.into_parts();
     let body = to_bytes(body, LONGEST_BODY).await.map_err(|error| {
         let sentence = format!("a request with an Idempotency-Key is read whole: {error}");

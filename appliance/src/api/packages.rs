@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use axum::Extension;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest as _, Multipart, Path, Query, Request, State};
 use axum::http::{StatusCode, header};
 use fleet::package::{Bundle, Requires};
@@ -34,14 +34,47 @@ pub async fn list(State(app): State<App>, page: Page) -> Result<Part<Package>, w
     page.of_all(all(&app.core.fleet()), |package| package.name.clone())
 }
 
-/// Takes a bundle as the body, or as a file of a form, and installs it.
+/// A package that is kept already, to be installed by its name.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kept {
+    pub package: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+}
+
+/// `?tenant=acme`
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct For {
+    /// Whose the service is to be.
+    #[serde(default)]
+    pub tenant: Option<String>,
+}
+
+/// Takes a bundle as the body, or as a file of a form, and installs it; or the name of one that is kept, as JSON.
 pub async fn install(
     State(app): State<App>,
     Extension(person): Extension<Person>,
+    Query(For { tenant }): Query<For>,
     request: Request,
 ) -> Result<(StatusCode, axum::Json<Changed>), web::Error> {
     let kind =
         request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    if kind.starts_with("application/json") {
+        // The route has no limit of its own: a bundle is streamed, and this is not.
+        let body = to_bytes(request.into_body(), LONGEST_NAME).await.map_err(|error| {
+            web::Error::refused(StatusCode::PAYLOAD_TOO_LARGE, format!("the body cannot be read: {error}"))
+        })?;
+        let kept: Kept =
+            serde_json::from_slice(&body).map_err(|error| Refusal::Invalid(error.to_string()))?;
+        return install_kept(&app, &person, Kept { tenant: kept.tenant.or(tenant), ..kept }).await;
+    }
+    if let Some(tenant) = person.tenant() {
+        let sentence =
+            format!("bundles are brought by the site; {tenant} installs what is kept, by its name");
+        return Err(Refusal::NotTenants(sentence).into());
+    }
     let bundle = if kind.starts_with("multipart/form-data") {
         let unreadable = |text: String| web::Error::refused(StatusCode::BAD_REQUEST, text);
         let mut form =
@@ -53,27 +86,51 @@ pub async fn install(
         let body = Body::into_data_stream(request.into_body());
         packages::receive(&app.bundles, packages::LIMIT, body).await?
     };
-    let mut changed = Changed::by(&[]);
-    let events = decide(&app, &person, bundle).await?;
-    changed.changed = events.iter().map(Event::sentence).collect();
+    Ok(installed(&person, &decide(&app, &person, bundle, tenant).await?))
+}
+
+async fn install_kept(
+    app: &App,
+    person: &Person,
+    Kept { package, tenant }: Kept,
+) -> Result<(StatusCode, axum::Json<Changed>), web::Error> {
+    let known = app.core.fleet().packages.get(&package).map(|package| package.bundle.clone());
+    let bundle = known.ok_or(Refusal::Missing { what: "package", name: package })?;
+    let image = vms::guest_image(app)?;
+    let command = Command::InstallPackage { bundle, image, tenant: person.makes_for(tenant) };
+    let events = app.core.execute(&person.actor(), command).await?;
+    Ok(installed(person, &events))
+}
+
+fn installed(person: &Person, events: &[Event]) -> (StatusCode, axum::Json<Changed>) {
+    let mut changed = person.told(events);
+    changed.leftovers.clear();
     changed.id = events.iter().find_map(|event| match event {
         Event::Service(service::Event::Created(service)) => Some(service.id.to_string()),
         _ => None,
     });
-    Ok((StatusCode::CREATED, changed))
+    (StatusCode::CREATED, changed)
 }
+
+/// Of a body that names a package.
+const LONGEST_NAME: usize = 4096;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// What was refused is not kept; one at a time, so that what one caller is refused is not what another installs.
-async fn decide(app: &App, person: &Person, bundle: Bundle) -> Result<Vec<Event>, web::Error> {
+async fn decide(
+    app: &App,
+    person: &Person,
+    bundle: Bundle,
+    tenant: Option<String>,
+) -> Result<Vec<Event>, web::Error> {
     let _turn = TURN.lock().await;
     let sha256 = bundle.sha256.clone();
     let decided = match vms::guest_image(app) {
         Ok(image) => {
-            let command = Command::InstallPackage { bundle, image };
+            let command = Command::InstallPackage { bundle, image, tenant };
             app.core.execute(&person.actor(), command).await.map_err(web::Error::from)
         }
         Err(error) => Err(error),

@@ -6,12 +6,12 @@
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use fleet::{Command, Ctx, Digest, Forecast, Refusal, simulate, user};
+use fleet::{Command, Ctx, Digest, Forecast, Refusal, simulate, tenant, user};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
-use super::{Changed, Json, packages};
+use super::{Changed, Json, packages, vms};
 use crate::core::ExecuteError;
 use crate::{App, core, web};
 
@@ -49,8 +49,9 @@ pub async fn plan(
     Json(wanted): Json<Wanted>,
 ) -> Result<axum::Json<Planned>, web::Error> {
     orders(&wanted.commands)?;
+    images(&app, &person, &wanted.commands)?;
     person.orders().in_scope(&wanted.commands)?;
-    Ok(axum::Json(planned(&app, wanted.commands)))
+    Ok(axum::Json(planned(&app, person.tenant(), wanted.commands)))
 }
 
 pub async fn apply(
@@ -59,12 +60,13 @@ pub async fn apply(
     Json(wanted): Json<Apply>,
 ) -> Result<axum::Json<Changed>, web::Error> {
     orders(&wanted.commands)?;
+    images(&app, &person, &wanted.commands)?;
     packages::hold(&app, &wanted.commands).await?;
     let done = app.core.execute_all(&person.actor(), wanted.commands.clone(), Some(wanted.digest)).await;
     match done {
-        Ok(events) => Ok(Changed::by(&events)),
+        Ok(events) => Ok(person.told(&events)),
         Err(ExecuteError::Changed) => {
-            let now = sentences(&planned(&app, wanted.commands).forecast);
+            let now = sentences(&planned(&app, person.tenant(), wanted.commands).forecast);
             let sentence = format!("{}{}", ExecuteError::Changed, difference(&wanted.sentences, &now));
             Err(web::Error::refused(StatusCode::CONFLICT, sentence))
         }
@@ -72,9 +74,13 @@ pub async fn apply(
     }
 }
 
-pub fn planned(app: &App, commands: Vec<Command>) -> Planned {
-    let head = app.core.head();
-    let forecast = simulate(&head.fleet, &app.core.observed(), &commands, Ctx { now: core::now() });
+/// As somebody of `tenant` is told it, if there is one.
+pub fn planned(app: &App, tenant: Option<&str>, commands: Vec<Command>) -> Planned {
+    let (head, observed, ctx) = (app.core.head(), app.core.observed(), Ctx { now: core::now() });
+    let forecast = match tenant {
+        Some(tenant) => tenant::simulate(&head.fleet, &observed, tenant, &commands, ctx),
+        None => simulate(&head.fleet, &observed, &commands, ctx),
+    };
     Planned { position: head.position, forecast }
 }
 
@@ -94,6 +100,24 @@ fn orders(commands: &[Command]) -> Result<(), Refusal> {
     Err(Refusal::Invalid(format!(
         "{word} is said by machines and by the appliance itself; nobody can order it"
     )))
+}
+
+/// A tenant's VMs are made from what the appliance makes VMs from, and from nothing else that lies beside it.
+fn images(app: &App, person: &Person, commands: &[Command]) -> Result<(), web::Error> {
+    let image = |command: &Command| match command {
+        Command::CreateVm { spec } => Some(spec.image.clone()),
+        Command::InstallPackage { image, .. } => Some(image.clone()),
+        _ => None,
+    };
+    let mut named = commands.iter().filter_map(image).filter(|_| person.tenant().is_some()).peekable();
+    if named.peek().is_none() {
+        return Ok(());
+    }
+    let usual = vms::guest_image(app)?;
+    match named.find(|image| *image != usual) {
+        Some(other) => Err(Refusal::Missing { what: "image", name: other.name }.into()),
+        None => Ok(()),
+    }
 }
 
 fn difference(shown: &[String], now: &[String]) -> String {

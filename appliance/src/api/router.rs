@@ -13,7 +13,8 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use super::{
     check, consoles, document, erase, events, guard, history, hosts, images, logins, machines, many,
     networks, once, openapi, packages, plan, policy, power, query, racks, replay, services, session,
-    sessions, state, strips, support, switches, systems, timeline, users, versions, vms, volumes, webhooks,
+    sessions, state, strips, support, switches, systems, tenants, timeline, users, versions, vms, volumes,
+    webhooks,
 };
 use crate::{App, metrics, web};
 
@@ -33,7 +34,15 @@ pub struct Route {
     pub access: Access,
     pub method: &'static str,
     pub path: &'static str,
+    /// Whether somebody of a tenant may use it: what it shows and does is of his tenant then.
+    pub tenants: bool,
     handler: MethodRouter<App>,
+}
+
+impl Route {
+    fn for_tenants(self) -> Route {
+        Route { tenants: true, ..self }
+    }
 }
 
 /// What handlers read whole has at most so many bytes; a bundle is streamed and has its own limit.
@@ -46,7 +55,7 @@ pub fn routes() -> Vec<Route> {
     const WORK: Access = Access::Api(Role::Operator);
     const RULE: Access = Access::Api(Role::Admin);
     const OWN:  Access = Access::Own(Role::Viewer);
-    let route = |access, method, path, handler| Route { access, method, path, handler };
+    let route = |access, method, path, handler| Route { access, method, path, tenants: false, handler };
     vec![
         route(Open, "GET",    "/login",                         get(web::pages::login)),
         route(Open, "GET",    "/welcome",                       get(web::pages::welcome)),
@@ -55,48 +64,52 @@ pub fn routes() -> Vec<Route> {
         route(Open, "POST",   "/api/v1/password",               post(session::set_password)),
         route(Open, "POST",   "/api/v1/login",                  post(session::login)),
 
-        route(Page, "GET",    "/",                              get(web::pages::page)),
+        route(Page, "GET",    "/",                              get(web::pages::page)).for_tenants(),
         route(Page, "GET",    "/machines",                      get(web::pages::page)),
         route(Page, "GET",    "/machines/{id}",                 get(web::pages::page)),
         route(Page, "GET",    "/machines/{id}/console",         get(web::consoles::of_machine)),
         route(Page, "GET",    "/machines/{id}/erasures",        get(web::certificate::get)),
         route(Page, "GET",    "/hosts",                         get(web::pages::page)),
-        route(Page, "GET",    "/vms",                           get(web::pages::page)),
-        route(Page, "GET",    "/vms/{id}",                      get(web::pages::page)),
-        route(Page, "GET",    "/vms/{id}/console",              get(web::consoles::of_vm)),
+        route(Page, "GET",    "/vms",                           get(web::pages::page)).for_tenants(),
+        route(Page, "GET",    "/vms/{id}",                      get(web::pages::page)).for_tenants(),
+        route(Page, "GET",    "/vms/{id}/console",              get(web::consoles::of_vm)).for_tenants(),
         route(Page, "GET",    "/volumes",                       get(web::pages::page)),
         route(Page, "GET",    "/images",                        get(web::pages::page)),
-        route(Page, "GET",    "/services",                      get(web::pages::page)),
-        route(Page, "GET",    "/services/{id}",                 get(web::pages::page)),
+        route(Page, "GET",    "/services",                      get(web::pages::page)).for_tenants(),
+        route(Page, "GET",    "/services/{id}",                 get(web::pages::page)).for_tenants(),
         route(Page, "GET",    "/systems",                       get(web::pages::page)),
         route(Page, "GET",    "/racks",                         get(web::pages::page)),
         route(Page, "GET",    "/switches",                      get(web::pages::page)),
         route(Page, "GET",    "/networks",                      get(web::pages::page)),
-        route(Page, "GET",    "/users",                         get(web::pages::page)),
+        route(Page, "GET",    "/users",                         get(web::pages::page)).for_tenants(),
         route(Page, "GET",    "/log",                           get(web::pages::page)),
         route(Page, "GET",    "/settings",                      get(web::pages::page)),
-        route(VIEW, "GET",    "/live",                          get(web::live::get)),
-        route(VIEW, "GET",    "/timeline/{id}",                 get(web::pages::timeline)),
+        route(VIEW, "GET",    "/live",                          get(web::live::get)).for_tenants(),
+        route(VIEW, "GET",    "/timeline/{id}",                 get(web::pages::timeline)).for_tenants(),
 
         route(VIEW, "GET",    "/api/v1/users",                  get(users::list)),
         route(RULE, "POST",   "/api/v1/users",                  post(users::add)),
         route(RULE, "PUT",    "/api/v1/users/{id}/role",        put(users::set_role)),
         route(Access::Own(Role::Admin), "PUT", "/api/v1/users/{id}/password", put(users::set_password)),
         route(RULE, "DELETE", "/api/v1/users/{id}",             delete(users::remove)),
-        route(VIEW, "GET",    "/api/v1/me",                     get(users::me)),
-        route(OWN,  "PUT",    "/api/v1/me/password",            put(users::change_password)),
-        route(VIEW, "GET",    "/api/v1/sessions",               get(sessions::list)),
-        route(OWN,  "DELETE", "/api/v1/sessions/{id}",          delete(sessions::end)),
-        route(OWN,  "POST",   "/api/v1/tokens",                 post(sessions::make_token)),
-        route(OWN,  "POST",   "/api/v1/logout",                 post(session::logout)),
-        route(VIEW, "GET",    "/api/v1/openapi.json",           get(openapi::get)),
+        route(VIEW, "GET",    "/api/v1/tenants",                get(tenants::list)),
+        route(RULE, "POST",   "/api/v1/tenants",                post(tenants::add)),
+        route(RULE, "PUT",    "/api/v1/tenants/{id}",           put(tenants::set)),
+        route(RULE, "DELETE", "/api/v1/tenants/{id}",           delete(tenants::remove)),
+        route(VIEW, "GET",    "/api/v1/me",                     get(users::me)).for_tenants(),
+        route(OWN,  "PUT",    "/api/v1/me/password",            put(users::change_password)).for_tenants(),
+        route(VIEW, "GET",    "/api/v1/sessions",               get(sessions::list)).for_tenants(),
+        route(OWN,  "DELETE", "/api/v1/sessions/{id}",          delete(sessions::end)).for_tenants(),
+        route(OWN,  "POST",   "/api/v1/tokens",                 post(sessions::make_token)).for_tenants(),
+        route(OWN,  "POST",   "/api/v1/logout",                 post(session::logout)).for_tenants(),
+        route(VIEW, "GET",    "/api/v1/openapi.json",           get(openapi::get)).for_tenants(),
         route(RULE, "GET",    "/api/v1/webhooks",               get(webhooks::list)),
         route(Access::Own(Role::Admin), "POST",   "/api/v1/webhooks",      post(webhooks::add)),
         route(Access::Own(Role::Admin), "DELETE", "/api/v1/webhooks/{id}", delete(webhooks::remove)),
         route(RULE, "GET",    "/api/v1/support",                get(support::get)),
         route(VIEW, "GET",    "/metrics",                       get(metrics::get)),
-        route(VIEW, "GET",    "/api/v1/state",                  get(state::get)),
-        route(VIEW, "GET",    "/api/v1/events",                 get(events::get)),
+        route(VIEW, "GET",    "/api/v1/state",                  get(state::get)).for_tenants(),
+        route(VIEW, "GET",    "/api/v1/events",                 get(events::get)).for_tenants(),
         route(VIEW, "GET",    "/api/v1/machines",               get(machines::list)),
         route(WORK, "DELETE", "/api/v1/machines/{id}",          delete(machines::remove)),
         route(WORK, "POST",   "/api/v1/machines/{id}/adopt",    post(machines::adopt)),
@@ -130,21 +143,21 @@ pub fn routes() -> Vec<Route> {
         route(WORK, "POST",   "/api/v1/hosts/{id}/drain",       post(hosts::drain)),
         route(WORK, "POST",   "/api/v1/hosts/{id}/undrain",     post(hosts::undrain)),
         route(VIEW, "POST",   "/api/v1/hosts/{id}/fail",        post(power::fail)),
-        route(VIEW, "GET",    "/api/v1/vms",                    get(vms::list)),
-        route(WORK, "POST",   "/api/v1/vms",                    post(vms::create)),
-        route(WORK, "DELETE", "/api/v1/vms/{id}",               delete(vms::remove)),
+        route(VIEW, "GET",    "/api/v1/vms",                    get(vms::list)).for_tenants(),
+        route(WORK, "POST",   "/api/v1/vms",                    post(vms::create)).for_tenants(),
+        route(WORK, "DELETE", "/api/v1/vms/{id}",               delete(vms::remove)).for_tenants(),
         route(WORK, "POST",   "/api/v1/vms/{id}/recover",       post(power::recover_vm)),
-        route(WORK, "POST",   "/api/v1/vms/{id}/cancel",        post(vms::cancel)),
-        route(WORK, "GET",    "/api/v1/vms/{id}/console",       get(consoles::of_vm)),
-        route(VIEW, "GET",    "/api/v1/vms/{id}/timeline",      get(timeline::get)),
+        route(WORK, "POST",   "/api/v1/vms/{id}/cancel",        post(vms::cancel)).for_tenants(),
+        route(WORK, "GET",    "/api/v1/vms/{id}/console",       get(consoles::of_vm)).for_tenants(),
+        route(VIEW, "GET",    "/api/v1/vms/{id}/timeline",      get(timeline::get)).for_tenants(),
         route(VIEW, "GET",    "/api/v1/volumes",                get(volumes::list)),
         route(VIEW, "GET",    "/api/v1/images",                 get(images::list)),
-        route(VIEW, "GET",    "/api/v1/services",               get(services::list)),
-        route(WORK, "DELETE", "/api/v1/services/{id}",          delete(services::remove)),
-        route(WORK, "POST",   "/api/v1/services/{id}/cancel",   post(services::cancel)),
-        route(VIEW, "GET",    "/api/v1/services/{id}/timeline", get(timeline::get)),
-        route(VIEW, "GET",    "/api/v1/packages",               get(packages::list)),
-        route(WORK, "POST",   "/api/v1/packages",               post(packages::install).layer(DefaultBodyLimit::disable())),
+        route(VIEW, "GET",    "/api/v1/services",               get(services::list)).for_tenants(),
+        route(WORK, "DELETE", "/api/v1/services/{id}",          delete(services::remove)).for_tenants(),
+        route(WORK, "POST",   "/api/v1/services/{id}/cancel",   post(services::cancel)).for_tenants(),
+        route(VIEW, "GET",    "/api/v1/services/{id}/timeline", get(timeline::get)).for_tenants(),
+        route(VIEW, "GET",    "/api/v1/packages",               get(packages::list)).for_tenants(),
+        route(WORK, "POST",   "/api/v1/packages",               post(packages::install).layer(DefaultBodyLimit::disable())).for_tenants(),
         route(WORK, "DELETE", "/api/v1/packages/{id}",          delete(packages::remove)),
         route(VIEW, "GET",    "/api/v1/racks",                  get(racks::list)),
         route(WORK, "POST",   "/api/v1/racks",                  post(racks::add)),
@@ -177,15 +190,15 @@ pub fn routes() -> Vec<Route> {
         route(WORK, "DELETE", "/api/v1/reservations/{id}",      delete(networks::unreserve)),
         route(VIEW, "GET",    "/api/v1/leases",                 get(networks::leases)),
         route(WORK, "DELETE", "/api/v1/leases/{id}",            delete(networks::free)),
-        route(WORK, "POST",   "/api/v1/many",                   post(many::post)),
-        route(VIEW, "GET",    "/api/v1/timeline/{id}",          get(timeline::get)),
+        route(WORK, "POST",   "/api/v1/many",                   post(many::post)).for_tenants(),
+        route(VIEW, "GET",    "/api/v1/timeline/{id}",          get(timeline::get)).for_tenants(),
         route(VIEW, "GET",    "/api/v1/policy",                 get(policy::get)),
         route(RULE, "PUT",    "/api/v1/policy",                 put(policy::put)),
         route(RULE, "PATCH",  "/api/v1/policy",                 patch(policy::patch)),
         route(VIEW, "GET",    "/api/v1/query",                  get(query::nouns)),
         route(VIEW, "GET",    "/api/v1/query/{noun}",           get(query::get)),
-        route(OWN,  "POST",   "/api/v1/plan",                   post(plan::plan).layer(DefaultBodyLimit::max(plan::LIMIT))),
-        route(WORK, "POST",   "/api/v1/apply",                  post(plan::apply).layer(DefaultBodyLimit::max(plan::LIMIT))),
+        route(OWN,  "POST",   "/api/v1/plan",                   post(plan::plan).layer(DefaultBodyLimit::max(plan::LIMIT))).for_tenants(),
+        route(WORK, "POST",   "/api/v1/apply",                  post(plan::apply).layer(DefaultBodyLimit::max(plan::LIMIT))).for_tenants(),
         route(VIEW, "GET",    "/api/v1/document",               get(document::get)),
         route(OWN,  "POST",   "/api/v1/document",               post(document::plan).layer(DefaultBodyLimit::max(plan::LIMIT))),
         route(VIEW, "GET",    "/api/v1/history",                get(history::list)),
@@ -201,7 +214,7 @@ pub fn routes() -> Vec<Route> {
 pub fn router(app: App) -> Router {
     let mut router = Router::new();
     let answers = Arc::new(once::Answers::default());
-    for Route { access, method, path, handler } in routes() {
+    for Route { access, method, path, tenants, handler } in routes() {
         let handler = match method {
             "GET" if path.starts_with("/api/") => handler.route_layer(from_fn(versions::conditional)),
             _ if once::takes_a_key(method, path) => {
@@ -209,6 +222,10 @@ pub fn router(app: App) -> Router {
             }
             "POST" => handler.route_layer(from_fn(once::never)),
             _ => handler,
+        };
+        let handler = match (access, tenants) {
+            (Access::Open, _) | (_, true) => handler,
+            (_, false) => handler.route_layer(from_fn(guard::of_the_site)),
         };
         let guarded = match access {
             Access::Open => handler.route_layer(from_fn(guard::open)),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::guard::Person;
 use super::paging::{Page, Part};
 use super::{Changed, Force, Wait, waiting};
+use crate::core::Seen;
 use crate::{App, web};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +34,9 @@ pub struct Service {
     pub cancellable: bool,
     /// When it was said that it takes longer than it should.
     pub late: Option<Timestamp>,
+    /// Whose it is, if not the site's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 /// A VM that carries a part of it.
@@ -44,8 +48,12 @@ pub struct Node {
     pub address: Option<Ipv4Addr>,
 }
 
-pub async fn list(State(app): State<App>, page: Page) -> Result<Part<Service>, web::Error> {
-    let (fleet, plan) = (app.core.fleet(), app.core.plan());
+pub async fn list(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    page: Page,
+) -> Result<Part<Service>, web::Error> {
+    let Seen { fleet, plan, .. } = person.sees(&app);
     let services = fleet.services.range(page.range::<ServiceId>()?).map(|(_, service)| service);
     Ok(page.of(services.map(|service| document(&fleet, service, &plan)), |service| service.id))
 }
@@ -56,7 +64,7 @@ pub async fn remove(
     Path(id): Path<String>,
     Query(Force { force }): Query<Force>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    let service = find(&app.core.fleet(), &id)?.id;
+    let service = find(&person.sees(&app).fleet, &id)?.id;
     person.gives(&app, Command::RemoveService { service, force }).await
 }
 
@@ -65,7 +73,7 @@ pub async fn cancel(
     Extension(person): Extension<Person>,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    let subject = Subject::Service(find(&app.core.fleet(), &id)?.id);
+    let subject = Subject::Service(find(&person.sees(&app).fleet, &id)?.id);
     person.gives(&app, Command::Cancel { subject }).await
 }
 
@@ -74,7 +82,7 @@ pub fn all(fleet: &Fleet, plan: &Plan) -> Vec<Service> {
 }
 
 pub fn document(fleet: &Fleet, service: &service::Service, plan: &Plan) -> Service {
-    let package = fleet.packages.get(&service.name);
+    let package = fleet.packages.get(service.package());
     let nodes = service.nodes.iter().map(|id| {
         let vm = fleet.vms.get(id);
         Node {
@@ -97,6 +105,7 @@ pub fn document(fleet: &Fleet, service: &service::Service, plan: &Plan) -> Servi
         waiting: waiting(plan, Subject::Service(service.id)),
         cancellable: service.phase.limit_secs().is_some(),
         late: service.late,
+        tenant: service.tenant.as_deref().map(str::to_owned),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use axum::Extension;
 use axum::extract::State as Extract;
 use fleet::medium::Medium;
 use fleet::site::Policy;
@@ -12,6 +13,7 @@ use ipnet::Ipv4Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::guard::Person;
 use super::hosts::{self, Host};
 use super::machines::{self, Machine};
 use super::networks::{self, Lease, Networks};
@@ -21,6 +23,7 @@ use super::services::{self, Service};
 use super::switches::{self, Switch};
 use super::systems::{self, Listed};
 use super::vms::{self, Vm};
+use crate::core::Seen;
 use crate::{App, core};
 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -80,8 +83,41 @@ pub struct Daemon {
     pub away: Option<String>,
 }
 
-pub async fn get(Extract(app): Extract<App>) -> axum::Json<State> {
-    axum::Json(state(&app))
+pub async fn get(Extract(app): Extract<App>, Extension(person): Extension<Person>) -> axum::Json<State> {
+    axum::Json(match person.tenant() {
+        Some(tenant) => of_tenant(&app, tenant),
+        None => state(&app),
+    })
+}
+
+/// What a tenant has and can install; of the site nothing but that it is there.
+fn of_tenant(app: &App, tenant: &str) -> State {
+    let Seen { fleet, plan, .. } = app.core.seen_by(Some(tenant));
+    State {
+        revision: *app.core.changes().borrow(),
+        now: core::now(),
+        site: None,
+        daemon: daemon_for_tenant(app),
+        policy: Policy::default(),
+        machines: Vec::new(),
+        hosts: Vec::new(),
+        vms: vms::all(&fleet, &plan),
+        services: services::all(&fleet, &plan),
+        packages: packages::all(&fleet),
+        racks: Vec::new(),
+        switches: Vec::new(),
+        media: Vec::new(),
+        profiles: Vec::new(),
+        networks: Networks::default(),
+        users: Vec::new(),
+        leases: Vec::new(),
+    }
+}
+
+/// Which program it is, and whether something can be changed now.
+pub fn daemon_for_tenant(app: &App) -> Daemon {
+    let away = app.core.away().map(|_| "the site's people know more".to_owned());
+    Daemon { resident_bytes: None, memory_only: None, away, ..daemon(app) }
 }
 
 pub fn state(app: &App) -> State {

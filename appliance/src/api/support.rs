@@ -110,7 +110,7 @@ async fn history(app: &App) -> Result<Vec<u8>, web::Error> {
 async fn timelines(app: &App) -> Result<Vec<u8>, web::Error> {
     let mut entries = Vec::new();
     for subject in wanted(&app.core.fleet()) {
-        entries.extend(super::timeline::entries(app, &subject, LINES).await?);
+        entries.extend(super::timeline::entries(app, None, &subject, LINES).await?);
     }
     lines(entries.iter())
 }

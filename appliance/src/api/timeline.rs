@@ -1,13 +1,16 @@
 //! `/api/v1/…/timeline`: what happened to a thing, events and packets and refusals in one list.
 
+use axum::Extension;
 use axum::extract::{Path, Query, State};
 use fleet::{
-    Fleet, Mac, MachineId, Refusal, ServiceId, VmId, machine, medium, profile, rack, subnet, switch, vm,
+    Fleet, Mac, MachineId, Refusal, ServiceId, VmId, machine, medium, profile, rack, subnet, switch, user, vm,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::guard::Person;
 use super::{machines, services, vms};
+use crate::core::person_and_place;
 use crate::store::Entry;
 use crate::{App, web};
 
@@ -23,17 +26,54 @@ pub struct Wanted {
 
 pub async fn get(
     State(app): State<App>,
+    Extension(person): Extension<Person>,
     Path(id): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Result<axum::Json<Vec<Entry>>, web::Error> {
-    Ok(axum::Json(entries(&app, &id, wanted.limit.unwrap_or(USUAL).min(MOST)).await?))
+    Ok(axum::Json(entries(&app, person.tenant(), &id, wanted.limit.unwrap_or(USUAL).min(MOST)).await?))
 }
 
 /// The timeline of `id`: a machine, VM or service by id or name, a package by name, `rack:NAME`, `switch:NAME`,
 /// `profile:NAME`, `medium:NAME`, or `site`.
-pub async fn entries(app: &App, id: &str, limit: u32) -> Result<Vec<Entry>, web::Error> {
+pub async fn entries(
+    app: &App,
+    tenant: Option<&str>,
+    id: &str,
+    limit: u32,
+) -> Result<Vec<Entry>, web::Error> {
+    if let Some(tenant) = tenant {
+        return for_tenant(app, tenant, id, limit).await;
+    }
     let subjects = subjects(&app.core.fleet(), id)?;
     Ok(app.core.timeline(&subjects, limit).await?)
+}
+
+/// Of its VMs and services, while it has them. Addresses were others' before.
+async fn for_tenant(app: &App, tenant: &str, id: &str, limit: u32) -> Result<Vec<Entry>, web::Error> {
+    let view = app.core.seen_by(Some(tenant)).fleet;
+    let subjects = match (vms::find(&view, id), services::find(&view, id)) {
+        (Ok(vm), _) => vec![vm.id.to_string()],
+        (Err(_), Ok(service)) => {
+            let nodes = service.nodes.iter().filter(|vm| view.vms.contains_key(*vm)).map(ToString::to_string);
+            [service.id.to_string()].into_iter().chain(nodes).collect()
+        }
+        (Err(_), Err(_)) => {
+            return Err(Refusal::Missing { what: "VM or service", name: id.to_owned() }.into());
+        }
+    };
+    let mut entries = app.core.timeline_for_tenant(&subjects, limit).await?;
+    let fleet = app.core.fleet();
+    for entry in &mut entries {
+        entry.actor = actor_for(&fleet, tenant, &entry.actor);
+    }
+    Ok(entries)
+}
+
+/// Who did it, if it was somebody of the same tenant.
+pub(super) fn actor_for(fleet: &Fleet, tenant: &str, actor: &str) -> String {
+    let user = user::find(fleet, person_and_place(actor).0);
+    let ours = user.is_some_and(|user| user.tenant.as_deref() == Some(tenant));
+    if ours { actor.to_owned() } else { String::new() }
 }
 
 /// Everything that lines about `id` are written under: packets, for one, come from a MAC address.

@@ -28,6 +28,9 @@ pub struct Listed {
 pub struct NewUser {
     pub name: String,
     pub role: Role,
+    /// Whose things he is to see, and no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -54,6 +57,9 @@ pub struct ChangedPassword {
 pub struct Me {
     pub name: String,
     pub role: Role,
+    /// Whose things one sees, and no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// What this token is for, if not for all that the role may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
@@ -74,9 +80,9 @@ pub async fn list(State(app): State<App>, page: Page) -> Result<Part<Listed>, we
 pub async fn add(
     State(app): State<App>,
     Extension(person): Extension<Person>,
-    Json(NewUser { name, role }): Json<NewUser>,
+    Json(NewUser { name, role, tenant }): Json<NewUser>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    person.gives(&app, Command::AddUser { name, role }).await
+    person.gives(&app, Command::AddUser { name, role, tenant }).await
 }
 
 pub async fn set_role(
@@ -115,6 +121,7 @@ pub async fn me(Extension(person): Extension<Person>) -> axum::Json<Me> {
     axum::Json(Me {
         name: user.name,
         role,
+        tenant: user.tenant,
         scope: session.scope,
         session: session.id,
         ends_at: session.ends_at,

@@ -13,12 +13,14 @@ use serde::{Deserialize, Serialize};
 use super::guard::Person;
 use super::paging::{Page, Part};
 use super::{Changed, Force, Json, Wait, waiting};
+use crate::core::Seen;
 use crate::{App, files, web};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Vm {
     pub id: VmId,
     pub name: String,
+    /// m0, without a name, where hosts are not seen.
     pub host: MachineId,
     pub host_name: String,
     pub vcpus: u32,
@@ -39,6 +41,9 @@ pub struct Vm {
     /// wait, anew: what becomes of it when its host is fenced.
     #[serde(default)]
     pub recover: vm::Recover,
+    /// Whose it is, if not the site's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
@@ -51,10 +56,17 @@ pub struct NewVm {
     /// What becomes of it when its host is fenced: it waits for its disk, or is made anew elsewhere.
     #[serde(default)]
     pub recover: vm::Recover,
+    /// Whose it is; its name begins with the tenant's then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
-pub async fn list(State(app): State<App>, page: Page) -> Result<Part<Vm>, web::Error> {
-    let (fleet, plan) = (app.core.fleet(), app.core.plan());
+pub async fn list(
+    State(app): State<App>,
+    Extension(person): Extension<Person>,
+    page: Page,
+) -> Result<Part<Vm>, web::Error> {
+    let Seen { fleet, plan, .. } = person.sees(&app);
     let vms = fleet.vms.range(page.range::<VmId>()?).map(|(_, vm)| vm);
     Ok(page.of(vms.map(|vm| document(&fleet, vm, &plan)), |vm| vm.id))
 }
@@ -71,9 +83,10 @@ pub async fn create(
         disk_gib: new.disk_gib,
         image: guest_image(&app)?,
         recover: new.recover,
+        tenant: person.makes_for(new.tenant),
     };
     let events = app.core.execute(&person.actor(), Command::CreateVm { spec }).await?;
-    let mut changed = Changed::by(&events);
+    let mut changed = person.told(&events);
     changed.id = events.iter().find_map(|event| match event {
         Event::Vm(vm::Event::Created { vm, .. }) => Some(vm.id.to_string()),
         _ => None,
@@ -87,7 +100,7 @@ pub async fn remove(
     Path(id): Path<String>,
     Query(Force { force }): Query<Force>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    let vm = find(&app.core.fleet(), &id)?.id;
+    let vm = find(&person.sees(&app).fleet, &id)?.id;
     person.gives(&app, Command::RemoveVm { vm, force }).await
 }
 
@@ -96,7 +109,7 @@ pub async fn cancel(
     Extension(person): Extension<Person>,
     Path(id): Path<String>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    let subject = Subject::Vm(find(&app.core.fleet(), &id)?.id);
+    let subject = Subject::Vm(find(&person.sees(&app).fleet, &id)?.id);
     person.gives(&app, Command::Cancel { subject }).await
 }
 
@@ -117,7 +130,7 @@ pub fn document(fleet: &Fleet, vm: &vm::Vm, plan: &Plan) -> Vm {
         id: vm.id,
         name: vm.name.to_string(),
         host: vm.host,
-        host_name: host.map_or_else(|| vm.host.to_string(), |machine| machine.name.to_string()),
+        host_name: host.map(|machine| machine.name.to_string()).unwrap_or_default(),
         vcpus: vm.vcpus,
         memory_mib: vm.memory_mib,
         disk_gib: vm.disk_gib,
@@ -130,6 +143,7 @@ pub fn document(fleet: &Fleet, vm: &vm::Vm, plan: &Plan) -> Vm {
         late: vm.late,
         service: service.map(|service| service.name.clone()),
         recover: vm.recover,
+        tenant: vm.tenant.as_deref().map(str::to_owned),
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Person {
     pub role: Role,
     /// Of a token that is for some things only.
     pub scope: Option<Scope>,
+    /// Whose things he orders, and no others.
+    pub tenant: Option<String>,
     pub from: Option<IpAddr>,
 }
 
@@ -44,7 +46,21 @@ impl std::fmt::Display for Person {
 impl Actor {
     /// Somebody who may give every order and does not come from a network.
     pub fn admin(name: &str) -> Actor {
-        Actor::Person(Person { name: name.to_owned(), role: Role::Admin, scope: None, from: None })
+        Actor::Person(Person {
+            name: name.to_owned(),
+            role: Role::Admin,
+            scope: None,
+            tenant: None,
+            from: None,
+        })
+    }
+
+    pub(super) fn tenant(&self) -> Option<&str> {
+        match self {
+            Actor::Person(person) => person.tenant.as_deref(),
+            Actor::Rehearsal(rehearsal) => rehearsal.tenant(),
+            Actor::Node(_) | Actor::Wire(_) | Actor::Appliance => None,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Orders, and what a group of them comes to.
 
-use fleet::{Command, Ctx, Digest, Event, Fleet, Refusal, Timestamp, digest};
+use fleet::{Command, Ctx, Digest, Event, Fleet, Refusal, Timestamp, digest, tenant};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -121,12 +121,20 @@ impl Decided {
         match work {
             Work::Give { actor, commands, expect } => {
                 let at = now();
-                let actor = actor.to_string();
+                let (tenant, actor) = (actor.tenant(), actor.to_string());
                 for command in commands {
-                    let events = fleet::decide(&self.fleet, command, Ctx { now: at })?;
+                    let ctx = Ctx { now: at };
+                    let events = match tenant {
+                        Some(tenant) => tenant::decide(&self.fleet, tenant, command, ctx)?,
+                        None => fleet::decide(&self.fleet, command, ctx)?,
+                    };
                     happened.extend(self.happen(at, &actor, events, Some(command)));
                 }
-                if expect.is_some_and(|expect| expect != digest(&happened)) {
+                let shown = || match tenant {
+                    Some(_) => digest(&happened.iter().map(tenant::told).collect::<Vec<_>>()),
+                    None => digest(&happened),
+                };
+                if expect.is_some_and(|expect| expect != shown()) {
                     return Err(ExecuteError::Changed);
                 }
             }

@@ -76,7 +76,7 @@ async fn ask(nouns: &[&str]) -> anyhow::Result<BTreeSet<String>> {
 
 /// What can be asked for, of the first word that says it.
 fn nouns(words: &[String]) -> &'static [&'static str] {
-    let known: [(&str, &[&str]); 20] = [
+    let known: [(&str, &[&str]); 21] = [
         ("machine", &["machines"]),
         ("machines", &["machines"]),
         ("adopt", &["machines"]),
@@ -96,6 +96,7 @@ fn nouns(words: &[String]) -> &'static [&'static str] {
         ("reservation", &["reservations"]),
         ("lease", &["leases"]),
         ("user", &["users"]),
+        ("tenant", &["tenants"]),
         ("delete", &["machines", "vms"]),
     ];
     if words.iter().any(|word| word == "unplace" || word == "place") {

@@ -22,6 +22,9 @@ pub enum UserVerb {
         name: String,
         #[arg(long, value_parser = role, default_value = "operator")]
         role: Role,
+        /// He sees what this tenant has, and nothing else
+        #[arg(long)]
+        tenant: Option<String>,
         #[command(flatten)]
         password: Password,
     },
@@ -98,10 +101,10 @@ impl Password {
 pub async fn user(client: &Client, verb: UserVerb, output: Output) -> anyhow::Result<()> {
     match verb {
         UserVerb::List => users(&client.list("/users").await?, output),
-        UserVerb::Add { name, role, password } => {
+        UserVerb::Add { name, role, tenant, password } => {
             // Asked for first: a user whom nobody can log in as is half a user.
             let password = if client.is_planning() { String::new() } else { password.get()? };
-            say(&client.send("POST", "/users", &NewUser { name: name.clone(), role }).await?);
+            say(&client.send("POST", "/users", &NewUser { name: name.clone(), role, tenant }).await?);
             set_password(client, &name, password).await
         }
         UserVerb::Role { name, role } => {
@@ -150,7 +153,8 @@ pub async fn me(client: &Client, output: Output) -> anyhow::Result<()> {
     let me: Me = client.get("/me").await?;
     if !output.one(&me, &me.name)? {
         let scope = me.scope.as_ref().map(|scope| format!(", by a token for {scope}")).unwrap_or_default();
-        println!("{}, {}, at {}{scope}", me.name, me.role.with_article(), client.server);
+        let of = me.tenant.as_ref().map(|tenant| format!(" of {tenant}")).unwrap_or_default();
+        println!("{}, {}{of}, at {}{scope}", me.name, me.role.with_article(), client.server);
     }
     Ok(())
 }
@@ -167,10 +171,18 @@ fn users(users: &[Listed], output: Output) -> anyhow::Result<()> {
     if output.list(users, |listed| listed.user.name.clone())? {
         return Ok(());
     }
-    let mut table = Table::new(&["NAME", "ROLE", "LOGIN"]);
+    let mut table = Table::new(&["NAME", "ROLE", "TENANT", "LOGIN"]);
     for Listed { user, password } in users {
         let login = if *password { "by password" } else { "none: set a password" };
-        table.row(vec![user.name.clone(), user.role.to_string(), login.to_owned()], Vec::new());
+        table.row(
+            vec![
+                user.name.clone(),
+                user.role.to_string(),
+                user.tenant.clone().unwrap_or_default(),
+                login.to_owned(),
+            ],
+            Vec::new(),
+        );
     }
     table.print("");
     Ok(())

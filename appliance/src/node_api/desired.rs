@@ -129,8 +129,10 @@ fn software(
     service: &service::Service,
     node: &vm::Vm,
 ) -> anyhow::Result<SoftwareSpec> {
-    let package =
-        fleet.packages.get(&service.name).with_context(|| format!("there is no package {}", service.name))?;
+    let package = fleet
+        .packages
+        .get(service.package())
+        .with_context(|| format!("there is no package {}", service.package()))?;
     let manifest = &package.bundle.manifest;
     let bundle = sources.bundles.join(format!("{}.eli", service.sha256));
     Ok(SoftwareSpec {

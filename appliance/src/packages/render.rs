@@ -57,7 +57,7 @@ pub fn render(
 ) -> Result<Vec<ConfigFile>, PackageError> {
     let facts = facts(fleet, service, node)?;
     let bundle =
-        fleet.packages.get(&service.name).map(|it| &it.bundle).filter(|b| b.sha256 == service.sha256);
+        fleet.packages.get(service.package()).map(|it| &it.bundle).filter(|b| b.sha256 == service.sha256);
     let configs: Vec<Config> = match bundle {
         Some(bundle) => bundle.manifest.configs.clone(),
         // A newer version of the package has been added since this service was installed.

@@ -11,6 +11,7 @@ use fleet::rack::{Occupant, Rack};
 use fleet::service::Service;
 use fleet::subnet::Subnet;
 use fleet::switch::{Port, Switch};
+use fleet::tenant::{self, Tenant};
 use fleet::user::{self, User};
 use fleet::vm::Vm;
 use fleet::wire::{SoftwareState, VmState};
@@ -167,6 +168,9 @@ pub static VMS: &[Field<Vm>] = &[
     field("service", Text, "that it carries", |scene, vm| {
         Cell::of(fleet::service::of_vm(&scene.fleet, vm.id).next(), |service| Cell::str(&service.name))
     }),
+    field("tenant", Text, "whose it is, if not the site's", |_, vm| {
+        Cell::of(vm.tenant.as_deref(), Cell::str)
+    }),
     field("enrolled", Bool, "its guest agent has a certificate", |_, vm| Cell::Bool(vm.key.is_some())),
     field("waiting", List, "what it waits for", |scene, vm| scene.waits(Subject::Vm(vm.id))),
     field("observed.version", Version, "of its guest agent", |scene, vm| {
@@ -208,7 +212,7 @@ pub static IMAGES: &[Field<Image>] = &[
 
 pub static SERVICES: &[Field<Service>] = &[
     column("id", Text, "s1", |_, s| Cell::text(s.id)),
-    column("name", Text, "of its package", |_, s| Cell::str(&s.name)),
+    column("name", Text, "of its package, after its tenant's", |_, s| Cell::str(&s.name)),
     column("version", Version, "of its package", |_, s| Cell::Version(s.version.as_str().into())),
     column("phase", Text, "installing, answering, being removed", |_, s| Cell::str(s.phase.word())),
     column("observed.state", Text, "what its nodes say: installing, healthy, failing", |scene, s| {
@@ -233,6 +237,7 @@ pub static SERVICES: &[Field<Service>] = &[
     column("nodes", List, "names of the VMs that carry it", |scene, s| {
         Cell::list(s.nodes.iter().filter_map(|vm| scene.fleet.vms.get(vm)).map(|vm| &vm.name))
     }),
+    field("tenant", Text, "whose it is, if not the site's", |_, s| Cell::of(s.tenant.as_deref(), Cell::str)),
     field("waiting", List, "what it waits for", |scene, s| scene.waits(Subject::Service(s.id))),
 ];
 
@@ -241,7 +246,7 @@ pub static PACKAGES: &[Field<Package>] = &[
     column("version", Version, "version", |_, p| Cell::Version(p.bundle.manifest.version.as_str().into())),
     column("summary", Text, "what it is", |_, p| Cell::str(&p.bundle.manifest.summary)),
     column("installed", Bool, "there is a service of it", |scene, p| {
-        Cell::Bool(fleet::service::by_name(&scene.fleet, &p.bundle.manifest.name).is_some())
+        Cell::Bool(fleet::service::of_package(&scene.fleet, &p.bundle.manifest.name).next().is_some())
     }),
     field("bytes", Number, "size of the bundle", |_, p| Cell::count(p.bundle.bytes)),
     field("sha256", Text, "of the bundle", |_, p| Cell::str(&p.bundle.sha256)),
@@ -275,8 +280,28 @@ pub static USERS: &[Field<User>] = &[
     column("name", Text, "that one logs in by", |_, user| Cell::str(&user.name)),
     column("role", Text, "viewer, operator, admin", |_, user| Cell::str(user.role.word())),
     column("built_in", Bool, "it cannot be removed", |_, user| Cell::Bool(user.name == user::FIRST)),
+    column("tenant", Text, "whose things he sees, and no others", |_, user| {
+        Cell::of(user.tenant.as_deref(), Cell::str)
+    }),
     field("age", Number, "seconds since it was added", |scene, user| scene.age(user.added)),
 ];
+
+pub static TENANTS: &[Field<Tenant>] = &[
+    column("name", Text, "that the names of its things begin with", |_, t| Cell::str(&t.name)),
+    column("vms", Number, "VMs that it has", |scene, t| Cell::count(taken(scene, t).vms)),
+    column("vcpus", Number, "of all its VMs", |scene, t| Cell::count(taken(scene, t).vcpus)),
+    column("memory_mib", Number, "of all its VMs", |scene, t| Cell::count(taken(scene, t).memory_mib)),
+    column("disk_gib", Number, "of all its VMs", |scene, t| Cell::count(taken(scene, t).disk_gib)),
+    field("most.vms", Number, "VMs that it may have", |_, t| Cell::of(t.limits.vms, Cell::count)),
+    field("most.vcpus", Number, "that it may have", |_, t| Cell::of(t.limits.vcpus, Cell::count)),
+    field("most.memory_mib", Number, "that it may have", |_, t| Cell::of(t.limits.memory_mib, Cell::count)),
+    field("most.disk_gib", Number, "that it may have", |_, t| Cell::of(t.limits.disk_gib, Cell::count)),
+    field("age", Number, "seconds since it was added", |scene, t| scene.age(t.added)),
+];
+
+fn taken(scene: &Scene, tenant: &Tenant) -> tenant::Usage {
+    tenant::usage(&scene.fleet, &tenant.name)
+}
 
 pub static SUBNETS: &[Field<Subnet>] = &[
     column("name", Text, "site is the site's own", |_, subnet| Cell::str(&subnet.name)),
@@ -444,7 +469,8 @@ fn guest(scene: &Scene, vm: VmId) -> Option<&ObservedNode> {
 /// The worst that its nodes say.
 fn software<'a>(scene: &'a Scene, service: &Service) -> Option<&'a SoftwareState> {
     let said = service.nodes.iter().filter_map(|vm| guest(scene, *vm));
-    let states = said.flat_map(|node| &node.said.software).filter(|software| software.name == service.name);
+    let states =
+        said.flat_map(|node| &node.said.software).filter(|software| software.name == service.package());
     states.map(|software| &software.state).min_by_key(|state| match state {
         SoftwareState::Failing { .. } => 0,
         SoftwareState::Installing { .. } => 1,

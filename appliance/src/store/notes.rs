@@ -112,6 +112,24 @@ impl Store {
 
     /// The last `limit` lines about any of `subjects`, oldest first.
     pub async fn timeline(&self, subjects: &[String], limit: u32) -> Result<Vec<Entry>, StoreError> {
+        self.lines(subjects, limit, false).await
+    }
+
+    /// As a tenant is told it: notes say what hosts do and who of the site looked in, so there are none.
+    pub async fn timeline_for_tenant(
+        &self,
+        subjects: &[String],
+        limit: u32,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.lines(subjects, limit, true).await
+    }
+
+    async fn lines(
+        &self,
+        subjects: &[String],
+        limit: u32,
+        for_tenant: bool,
+    ) -> Result<Vec<Entry>, StoreError> {
         let mut entries = on_pool!(&self.pool, pool => {
             let mut entries = Vec::new();
             let failed = |source| StoreError::of("read", source);
@@ -129,6 +147,7 @@ impl Store {
                 let event: fleet::Event = serde_json::from_str(row.get(4)).map_err(|error| {
                     StoreError::Unreadable { position, version, reason: error.to_string() }
                 })?;
+                let event = if for_tenant { fleet::tenant::told(&event) } else { event };
                 entries.push(Entry {
                     at: Timestamp(row.get::<i64, _>(0).cast_unsigned()),
                     actor: row.get(1),
@@ -144,7 +163,8 @@ impl Store {
             for subject in subjects {
                 list.push_bind(subject);
             }
-            notes.push(") ORDER BY id DESC LIMIT ").push_bind(i64::from(limit));
+            let most = if for_tenant { 0 } else { i64::from(limit) };
+            notes.push(") ORDER BY id DESC LIMIT ").push_bind(most);
             for row in notes.build().fetch_all(pool).await.map_err(failed)? {
                 entries.push(Entry {
                     at: Timestamp(row.get::<i64, _>(0).cast_unsigned()),

@@ -59,7 +59,7 @@ pub async fn of_vm(
     Path(id): Path<String>,
     Query(Wanted { kind }): Query<Wanted>,
 ) -> Result<Response, Error> {
-    let fleet = app.core.fleet();
+    let fleet = person.sees(&app).fleet;
     let vm = vms::find(&fleet, &id)?;
     let kind = kind.unwrap_or(ConsoleKind::Serial);
     let other = match kind {

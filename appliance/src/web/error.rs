@@ -57,7 +57,8 @@ impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
         let status = match &refusal {
             Refusal::Missing { .. } => StatusCode::NOT_FOUND,
-            Refusal::Conflict(_) => StatusCode::CONFLICT,
+            Refusal::Conflict(_) | Refusal::OfHosts { .. } => StatusCode::CONFLICT,
+            Refusal::NotTenants(_) => StatusCode::FORBIDDEN,
             Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Error::refused(status, refusal.to_string())

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 
 use super::Error;
+use super::kept::Kept;
 use super::look::View;
 use super::pages::{self, Section};
 use super::views::{Sight, Views};
@@ -49,6 +50,7 @@ struct Live {
 pub async fn get(
     State(app): State<App>,
     Extension(views): Extension<Arc<Views>>,
+    Extension(person): Extension<guard::Person>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Error> {
@@ -56,7 +58,11 @@ pub async fn get(
     let view = View::at_address(wanted.of.as_deref().unwrap_or("/"));
     let view = view.ok_or_else(|| Error::refused(StatusCode::NOT_FOUND, "there is no such page"))?;
     let own = view == View::Users;
-    let mut sights = views.watch(&app, view);
+    if let Some(tenant) = person.tenant() {
+        // What is not for tenants is refused before anything follows it.
+        pages::look(&app, Some(tenant), &view, &mut Kept::default()).await?;
+    }
+    let mut sights = views.watch(&app, person.user.tenant, view);
     // The page may be older than this connection.
     sights.mark_changed();
     let sent = wanted.have.split(',').filter_map(|pair| pair.split_once(':'));

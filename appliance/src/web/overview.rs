@@ -57,7 +57,11 @@ pub struct Lines {
 
 /// What waits for a person: what is wrong with the site itself first, then things, newest first.
 pub fn needs(app: &App, scene: Scene<'_>, counts: &Counts) -> Lines {
-    let mut site = of_site(app, scene.fleet);
+    needs_of(of_site(app, scene.fleet), troubled(app, scene), scene, counts)
+}
+
+/// With these lines before what things wait for.
+pub fn needs_of(mut site: Vec<Line>, troubled: Vec<Line>, scene: Scene<'_>, counts: &Counts) -> Lines {
     let mut things: Vec<(Timestamp, Subject)> = Vec::new();
     for (subject, item) in &scene.plan.subjects {
         let asks = match subject {
@@ -70,7 +74,6 @@ pub fn needs(app: &App, scene: Scene<'_>, counts: &Counts) -> Lines {
             things.push((since.unwrap_or_default(), *subject));
         }
     }
-    let troubled = troubled(app, scene);
     let all = site.len() + troubled.len() + things.len();
     things.sort_unstable_by(|a, b| b.cmp(a));
     site.extend(troubled);
@@ -141,8 +144,8 @@ fn troubled(app: &App, scene: Scene<'_>) -> Vec<Line> {
     lines.collect()
 }
 
-/// What goes on by itself.
-pub async fn doing(app: &App, scene: Scene<'_>) -> Result<Lines, web::Error> {
+/// What goes on by itself, and how far it is, if the notes of `app` are to be looked into.
+pub async fn doing(app: Option<&App>, scene: Scene<'_>) -> Result<Lines, web::Error> {
     let mut things: Vec<(Timestamp, Subject)> = Vec::new();
     for subject in scene.plan.subjects.keys() {
         if let Some(since) = goes_on_since(scene, *subject) {
@@ -152,7 +155,10 @@ pub async fn doing(app: &App, scene: Scene<'_>) -> Result<Lines, web::Error> {
     let all = things.len();
     things.sort_unstable_by(|a, b| b.cmp(a));
     things.truncate(LINES);
-    let steps = steps(app, &things).await?;
+    let steps = match app {
+        Some(app) => steps(app, &things).await?,
+        None => BTreeMap::new(),
+    };
     let shown = things.iter().filter_map(|(since, subject)| {
         let progress = steps.get(&subject.to_string()).cloned();
         Some(Line { hint: None, progress, since: Some(*since), ..line(scene, *subject)? })

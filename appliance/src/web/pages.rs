@@ -10,7 +10,7 @@ use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use fleet::medium::Medium;
 use fleet::site::Policy;
 use fleet::user::{self, User};
-use fleet::{Fleet, MachineId, Observed, Plan, Timestamp, vm};
+use fleet::{Fleet, MachineId, Timestamp, vm};
 
 use super::actions::Offers;
 use super::gantt::Chart;
@@ -22,7 +22,7 @@ use super::overview::{Capacity, Lines};
 use super::racks::{Cell, Front, Room};
 use super::switches::{Branch, Known, Panel, Wiring};
 use super::thing::Compared;
-use super::{Error, actions, assets, history, list, nouns, overview, racks, switches, thing};
+use super::{Error, actions, assets, history, list, nouns, overview, racks, switches, tenants, thing};
 use crate::api::guard::Person;
 use crate::api::hosts::{self, Host};
 use crate::api::images::{self, Image, Kind};
@@ -32,6 +32,7 @@ use crate::api::packages::{self, Package};
 use crate::api::services::{self, Service};
 use crate::api::state::{self, Daemon, Site};
 use crate::api::systems::{self, Listed};
+use crate::api::tenants::{self as api_tenants, Listed as ListedTenant};
 use crate::api::vms::{self, Vm};
 use crate::api::volumes::{self, Volume};
 use crate::api::{power, sessions, timeline};
@@ -52,7 +53,7 @@ pub struct Section {
 }
 
 impl Section {
-    fn of(name: &'static str, template: &impl Template) -> Result<Section, Error> {
+    pub(super) fn of(name: &'static str, template: &impl Template) -> Result<Section, Error> {
         let html = template.render()?;
         let sum = html.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -96,6 +97,8 @@ struct Page<'a> {
     layout: &'static str,
     seen: Seen,
     daemon: Daemon,
+    /// That can be chosen, by somebody of the site.
+    tenants: Vec<String>,
 }
 
 #[derive(Template)]
@@ -136,7 +139,7 @@ macro_rules! section {
     };
 }
 
-section!(Head<'a>, "head.html", { here: &'a str, items: [Item; 14] });
+section!(Head<'a>, "head.html", { here: &'a str, items: Vec<Item> });
 section!(Banners, "banners.html", { daemon: Daemon });
 section!(Needs, "needs.html", { lines: Lines, empty: bool });
 section!(Doing, "doing.html", { lines: Lines });
@@ -144,7 +147,7 @@ section!(RoomLeft, "capacity.html", { site: Option<Site>, capacity: Capacity, an
 section!(Newest, "newest.html", { rows: Vec<history::Row> });
 section!(Machines, "machines.html", { rows: Vec<Machine>, frame: Frame, policy: Policy });
 section!(Hosts, "hosts.html", { rows: Vec<Host>, frame: Frame });
-section!(Vms, "vms.html", { rows: Vec<Vm>, frame: Frame, hosts: bool, on: Option<(String, String)> });
+section!(Vms, "vms.html", { rows: Vec<Vm>, frame: Frame, hosts: bool, on: Option<(String, String)>, of_site: bool, whose: bool });
 section!(Volumes, "volumes.html", {
     rows: Vec<Volume>,
     frame: Frame,
@@ -152,8 +155,8 @@ section!(Volumes, "volumes.html", {
     on: Option<(String, String)>,
 });
 section!(Images, "images.html", { rows: Vec<Image>, frame: Frame });
-section!(Services, "services.html", { rows: Vec<Service>, frame: Frame });
-section!(Packages, "packages.html", { packages: Vec<Package> });
+section!(Services, "services.html", { rows: Vec<Service>, frame: Frame, whose: bool });
+section!(Packages, "packages.html", { packages: Vec<Package>, of_site: bool });
 section!(Racks, "racks.html", { racks: Vec<Front>, nowhere: Vec<racks::Thing>, nowhere_all: usize, frame: Frame });
 section!(Switches, "switches.html", { switches: Vec<Panel>, tree: Vec<Branch>, wrong: usize, frame: Frame });
 section!(Systems, "systems.html", { profiles: Vec<Listed>, media: Vec<Medium> });
@@ -161,6 +164,7 @@ section!(Media, "media.html", { media: Vec<Medium> });
 section!(NetworksOf, "networks.html", { networks: Networks });
 section!(Addresses, "addresses.html", { networks: Networks, leases: Vec<Lease>, frame: Frame });
 section!(Users, "users.html", { users: Vec<User> });
+section!(Tenants, "tenants.html", { tenants: Vec<ListedTenant> });
 section!(Log, "log.html", { page: history::Page });
 section!(PolicyOf, "policy.html", { policy: Policy });
 section!(Runs, "runs.html", {
@@ -185,17 +189,17 @@ section!(Steps, "steps.html", { chart: Chart, progress: Option<overview::Progres
 section!(Past, "past.html", { entries: Vec<Entry>, limit: u32 });
 
 /// A page in the navigation.
-struct Item {
-    href: &'static str,
-    word: &'static str,
-    count: usize,
+pub(super) struct Item {
+    pub href: &'static str,
+    pub word: &'static str,
+    pub count: usize,
     /// What waits there for a person.
-    asking: usize,
+    pub asking: usize,
 }
 
-fn items(counts: &Counts) -> [Item; 14] {
+fn items(counts: &Counts) -> Vec<Item> {
     let item = |href, word, count, asking| Item { href, word, count, asking };
-    [
+    vec![
         item("/", "Overview", 0, 0),
         item("/machines", "Machines", counts.machines, counts.machines_asking),
         item("/hosts", "Hosts", counts.hosts, 0),
@@ -226,7 +230,7 @@ pub async fn page(
 ) -> Result<Response, Error> {
     let view = View::of(&uri);
     let Some(view) = view else { return Err(Error::refused(StatusCode::NOT_FOUND, "there is no such page")) };
-    let mut seen = look(&app, &view, &mut Kept::default()).await?;
+    let mut seen = look(&app, person.tenant(), &view, &mut Kept::default()).await?;
     if view == View::Users {
         seen.columns.push(vec![own_sessions(&app, &person).await?]);
     }
@@ -238,7 +242,8 @@ pub async fn page(
         address: view.address(),
         path: view.path(),
         layout: if seen.columns.len() > 1 { "two" } else { "one" },
-        daemon: state::daemon(&app),
+        daemon: if person.tenant().is_some() { state::daemon_for_tenant(&app) } else { state::daemon(&app) },
+        tenants: app.core.fleet().tenants.keys().filter(|_| person.tenant().is_none()).cloned().collect(),
         seen,
     };
     Ok((status, Html(page.render()?)).into_response())
@@ -249,29 +254,34 @@ pub async fn own_sessions(app: &App, person: &Person) -> Result<Section, Error> 
     Section::of("sessions", &Sessions { sessions: sessions::of(app, person).await? })
 }
 
-/// A moment of the core, which holds still while it is looked at.
-struct Moment {
-    fleet: Arc<Fleet>,
-    plan: Arc<Plan>,
-    observed: Arc<Observed>,
-    glance: Arc<Glance>,
+/// A moment of the core as somebody sees it, and what every page says of it.
+pub(super) struct Moment {
+    pub seen: core::Seen,
+    pub glance: Arc<Glance>,
 }
 
 impl Moment {
-    fn of(app: &App) -> Moment {
-        let (fleet, plan, observed) = (app.core.fleet(), app.core.plan(), app.core.observed());
-        let glance = app.glances.of(&fleet, &plan);
-        Moment { fleet, plan, observed, glance }
+    pub fn of(app: &App, tenant: Option<&str>) -> Moment {
+        let seen = app.core.seen_by(tenant);
+        let glance = match tenant {
+            None => app.glances.of(&seen.fleet, &seen.plan),
+            Some(_) => Arc::new(Glance::of(&seen.fleet, &seen.plan)),
+        };
+        Moment { seen, glance }
     }
 
-    fn scene(&self) -> Scene<'_> {
-        let Moment { fleet, plan, observed, glance } = self;
-        Scene { fleet, plan, observed, hinted: &glance.hinted }
+    pub fn scene(&self) -> Scene<'_> {
+        let core::Seen { fleet, plan, observed } = &self.seen;
+        Scene { fleet, plan, observed, hinted: &self.glance.hinted }
     }
 }
 
-pub async fn look(app: &App, view: &View, kept: &mut Kept) -> Result<Seen, Error> {
-    let moment = Moment::of(app);
+/// As somebody of `tenant` sees it, or of the site.
+pub async fn look(app: &App, tenant: Option<&str>, view: &View, kept: &mut Kept) -> Result<Seen, Error> {
+    let moment = Moment::of(app, tenant);
+    if let Some(tenant) = tenant {
+        return tenants::look(app, tenant, &moment, view, kept).await;
+    }
     let scene = moment.scene();
     let counts = &moment.glance.counts;
     let mut found = true;
@@ -280,10 +290,10 @@ pub async fn look(app: &App, view: &View, kept: &mut Kept) -> Result<Seen, Error
         View::Overview => overview_of(app, scene, counts).await?,
         View::Machines(look) => vec![vec![machines_of(app, scene, look)?]],
         View::Hosts(look) => vec![vec![hosts_of(scene, look)?]],
-        View::Vms(look) => vec![vec![vms_of(&moment, look, kept)?]],
+        View::Vms(look) => vec![vec![vms_of(&moment, look, None, kept)?]],
         View::Volumes(look) => vec![vec![volumes_of(scene, look)?]],
         View::Images(look) => vec![vec![images_of(app, scene, look)?]],
-        View::Services(look) => vec![vec![services_of(scene, look)?, packages_of(scene)?]],
+        View::Services(look) => vec![vec![services_of(scene, look, None)?, packages_of(scene, None)?]],
         View::Systems => systems_of(scene.fleet)?,
         View::Networks(look) => networks_of(app, scene, look)?,
         View::Switches(look) => {
@@ -296,7 +306,8 @@ pub async fn look(app: &App, view: &View, kept: &mut Kept) -> Result<Seen, Error
         }
         View::Users => {
             let users = Users { users: user::all(scene.fleet).collect() };
-            vec![vec![Section::of("users", &users)?]]
+            let tenants = Tenants { tenants: api_tenants::all(scene.fleet) };
+            vec![vec![Section::of("users", &users)?, Section::of("tenants", &tenants)?]]
         }
         View::Log(look) => {
             let page = history::page(app, scene.fleet, look).await?;
@@ -313,27 +324,41 @@ pub async fn look(app: &App, view: &View, kept: &mut Kept) -> Result<Seen, Error
             match thing {
                 Some((name, sections)) => {
                     title = name;
-                    vec![sections, past(app, id).await?]
+                    vec![sections, past(app, None, id).await?]
                 }
                 None => {
                     let what = view.title();
-                    let mut sections = vec![Section::of("thing", &Gone { what, id })?];
+                    let mut sections = vec![gone(what, id)?];
                     sections.extend(matches!(view, View::Machine(_)).then(|| Section::empty("hardware")));
-                    vec![sections, past(app, id).await.unwrap_or_default()]
+                    vec![sections, past(app, None, id).await.unwrap_or_default()]
                 }
             }
         }
     };
-    let frame = vec![
-        Section::of("head", &Head { here: view.path(), items: items(counts) })?,
-        Section::of("banners", &Banners { daemon: state::daemon(app) })?,
-    ];
+    let frame = frame(view, items(counts), state::daemon(app))?;
     Ok(Seen { title, frame, columns, found })
 }
 
+pub(super) fn frame(view: &View, items: Vec<Item>, daemon: Daemon) -> Result<Vec<Section>, Error> {
+    let head = Head { here: view.path(), items };
+    Ok(vec![Section::of("head", &head)?, Section::of("banners", &Banners { daemon })?])
+}
+
+pub(super) fn needs(lines: Lines, empty: bool) -> Result<Section, Error> {
+    Section::of("needs", &Needs { lines, empty })
+}
+
+pub(super) fn doing(lines: Lines) -> Result<Section, Error> {
+    Section::of("doing", &Doing { lines })
+}
+
+pub(super) fn gone(what: &'static str, id: &str) -> Result<Section, Error> {
+    Section::of("thing", &Gone { what, id })
+}
+
 async fn overview_of(app: &App, scene: Scene<'_>, counts: &Counts) -> Result<Vec<Vec<Section>>, Error> {
-    let needs = overview::needs(app, scene, counts);
-    let doing = overview::doing(app, scene).await?;
+    let waiting = overview::needs(app, scene, counts);
+    let going_on = overview::doing(Some(app), scene).await?;
     let answers = |service: &Arc<fleet::service::Service>| service.phase == fleet::service::Phase::Answering;
     let room = RoomLeft {
         site: state::site(scene.fleet),
@@ -343,10 +368,7 @@ async fn overview_of(app: &App, scene: Scene<'_>, counts: &Counts) -> Result<Vec
     };
     let newest = Newest { rows: overview::newest(app, scene.fleet).await? };
     Ok(vec![
-        vec![
-            Section::of("needs", &Needs { lines: needs, empty: counts.machines == 0 })?,
-            Section::of("doing", &Doing { lines: doing })?,
-        ],
+        vec![needs(waiting, counts.machines == 0)?, doing(going_on)?],
         vec![Section::of("capacity", &room)?, Section::of("newest", &newest)?],
     ])
 }
@@ -363,12 +385,20 @@ fn hosts_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
     Section::of("hosts", &Hosts { rows: rows.collect(), frame })
 }
 
-fn vms_of(moment: &Moment, look: &Look, kept: &mut Kept) -> Result<Section, Error> {
+/// With the tenant of each, for the site's people where there are tenants.
+pub(super) fn vms_of(
+    moment: &Moment,
+    look: &Look,
+    own: Option<&str>,
+    kept: &mut Kept,
+) -> Result<Section, Error> {
     let scene = moment.scene();
-    let (shown, frame) = kept.vms(&moment.fleet, scene, look);
+    let (shown, frame) = kept.vms(&moment.seen.fleet, scene, look);
     let rows = shown.into_iter().map(|vm| vms::document(scene.fleet, vm, scene.plan)).collect();
     let on = on_host(scene.fleet, look, "/vms");
-    Section::of("vms", &Vms { rows, frame, hosts: !scene.fleet.hosts.is_empty(), on })
+    let hosts = own.is_some() || !scene.fleet.hosts.is_empty();
+    let whose = own.is_none() && !scene.fleet.tenants.is_empty();
+    Section::of("vms", &Vms { rows, frame, hosts, on, of_site: own.is_none(), whose })
 }
 
 /// The name of the host whose things alone are looked at, and where those of all are.
@@ -392,14 +422,16 @@ fn images_of(app: &App, scene: Scene<'_>, look: &Look) -> Result<Section, Error>
     Section::of("images", &Images { rows: shown.into_iter().cloned().collect(), frame })
 }
 
-fn services_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
+pub(super) fn services_of(scene: Scene<'_>, look: &Look, own: Option<&str>) -> Result<Section, Error> {
     let (shown, frame) = nouns::services(scene, look).page(scene, look, "/services");
     let rows = shown.into_iter().map(|service| services::document(scene.fleet, service, scene.plan));
-    Section::of("services", &Services { rows: rows.collect(), frame })
+    let whose = own.is_none() && !scene.fleet.tenants.is_empty();
+    Section::of("services", &Services { rows: rows.collect(), frame, whose })
 }
 
-fn packages_of(scene: Scene<'_>) -> Result<Section, Error> {
-    Section::of("packages", &Packages { packages: packages::all(scene.fleet) })
+pub(super) fn packages_of(scene: Scene<'_>, own: Option<&str>) -> Result<Section, Error> {
+    let packages = packages::all(scene.fleet);
+    Section::of("packages", &Packages { packages, of_site: own.is_none() })
 }
 
 fn systems_of(fleet: &Fleet) -> Result<Vec<Vec<Section>>, Error> {
@@ -440,7 +472,7 @@ fn settings_of(app: &App, fleet: &Fleet) -> Result<Vec<Vec<Section>>, Error> {
     Ok(vec![vec![Section::of("policy", &policy)?], vec![Section::of("runs", &runs)?]])
 }
 
-type Thing = Option<(String, Vec<Section>)>;
+pub(super) type Thing = Option<(String, Vec<Section>)>;
 
 fn machine_of(app: &App, scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
     let Ok(noun) = machines::find(scene.fleet, id) else { return Ok(None) };
@@ -469,14 +501,14 @@ fn machine_of(app: &App, scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
 /// VMs that are named on the page of their host.
 const LOOKED_INTO: usize = 60;
 
-fn vm_of(scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
+pub(super) fn vm_of(scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
     let Ok(noun) = vms::find(scene.fleet, id) else { return Ok(None) };
     let vm = vms::document(scene.fleet, noun, scene.plan);
     let section = Section::of("thing", &VmOf { vm: &vm, compared: thing::of_vm(scene, noun) })?;
     Ok(Some((vm.name, vec![section])))
 }
 
-fn service_of(scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
+pub(super) fn service_of(scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
     let Ok(noun) = services::find(scene.fleet, id) else { return Ok(None) };
     let service = services::document(scene.fleet, noun, scene.plan);
     let compared = thing::of_service(scene, noun);
@@ -485,8 +517,8 @@ fn service_of(scene: Scene<'_>, id: &str) -> Result<Thing, Error> {
 }
 
 /// What happened to a thing: as a picture, and as lines.
-async fn past(app: &App, id: &str) -> Result<Vec<Section>, Error> {
-    let entries = match timeline::entries(app, id, LINES).await {
+pub(super) async fn past(app: &App, tenant: Option<&str>, id: &str) -> Result<Vec<Section>, Error> {
+    let entries = match timeline::entries(app, tenant, id, LINES).await {
         // The page says so already.
         Err(_) if app.core.away().is_some() => Vec::new(),
         entries => entries?,
@@ -517,7 +549,11 @@ pub async fn welcome(Extract(app): Extract<App>) -> Result<Response, Error> {
     Ok(Html(Welcome { version: assets::version(), person: user::FIRST, others }.render()?).into_response())
 }
 
-pub async fn timeline(Extract(app): Extract<App>, Path(id): Path<String>) -> Result<Html<String>, Error> {
-    let entries = timeline::entries(&app, &id, LINES).await?;
+pub async fn timeline(
+    Extract(app): Extract<App>,
+    Extension(person): Extension<Person>,
+    Path(id): Path<String>,
+) -> Result<Html<String>, Error> {
+    let entries = timeline::entries(&app, person.tenant(), &id, LINES).await?;
     Ok(Html(Timeline { entries }.render()?))
 }

@@ -177,7 +177,8 @@ pub fn of_service(scene: Scene<'_>, service: &service::Service) -> Vec<Compared>
     let mut rows = Vec::new();
     for id in &service.nodes {
         let guest = observed.get(&NodeId::Vm(*id));
-        let software = guest.and_then(|guest| guest.said.software.iter().find(|it| it.name == service.name));
+        let software =
+            guest.and_then(|guest| guest.said.software.iter().find(|it| it.name == service.package()));
         let (is, healthy) = match software.map(|it| (&it.state, &it.version)) {
             None => ("its VM has said nothing of it".to_owned(), false),
             Some((SoftwareState::Installing { step }, _)) => (step.clone(), false),

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::kept::Kept;
 use super::look::View;
 use super::pages::{self, Seen};
-use crate::App;
+use crate::{App, core};
 
 /// Changes come in bursts: the first is shown at once, the rest together after this.
 const CALM: Duration = Duration::from_millis(100);
@@ -29,28 +29,32 @@ pub struct Sight {
     pub revision: u64,
 }
 
+/// A tenant, or the site; and the address.
+type Key = (Option<String>, String);
+
 #[derive(Debug, Default)]
 pub struct Views {
-    /// By address.
-    open: Mutex<BTreeMap<String, watch::Sender<Sight>>>,
+    /// By whose eyes and by address.
+    open: Mutex<BTreeMap<Key, watch::Sender<Sight>>>,
 }
 
 impl Views {
     /// Brings what a view looks like, again whenever that changes, for as long as anybody listens.
-    pub fn watch(self: &Arc<Self>, app: &App, view: View) -> watch::Receiver<Sight> {
-        let address = view.address();
+    pub fn watch(self: &Arc<Self>, app: &App, tenant: Option<String>, view: View) -> watch::Receiver<Sight> {
+        let key = (tenant, view.address());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = open.get(&address) {
+        if let Some(known) = open.get(&key) {
             return known.subscribe();
         }
         let (sender, receiver) = watch::channel(Sight::default());
-        open.insert(address.clone(), sender.clone());
+        open.insert(key.clone(), sender.clone());
         drop(open);
-        tokio::spawn(Arc::clone(self).follow(app.clone(), view, address, sender));
+        tokio::spawn(Arc::clone(self).follow(app.clone(), view, key, sender));
         receiver
     }
 
-    async fn follow(self: Arc<Self>, app: App, view: View, address: String, sender: watch::Sender<Sight>) {
+    async fn follow(self: Arc<Self>, app: App, view: View, key: Key, sender: watch::Sender<Sight>) {
+        let (tenant, address) = (key.0.as_deref(), &key.1);
         let mut changes = app.core.changes();
         let mut last = None;
         let mut seen = None;
@@ -58,9 +62,9 @@ impl Views {
         loop {
             let revision = *changes.borrow_and_update();
             let begun = Instant::now();
-            let decided = Decided::of(&app);
+            let decided = Decided::of(&app, tenant);
             if last.is_none() || !view.is_of_decisions() || last.as_ref() != Some(&decided) {
-                match pages::look(&app, &view, &mut kept).await {
+                match pages::look(&app, tenant, &view, &mut kept).await {
                     Ok(looked) => seen = Some(Arc::new(looked)),
                     // Most likely the database is away; the next change looks again.
                     Err(error) => tracing::warn!(?error, "A page could not be rendered: {address}"),
@@ -74,23 +78,23 @@ impl Views {
             let calm = begun + share.clamp(CALM, LONGEST_CALM);
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { return },
-                () = sender.closed() => if self.close(&address, &sender) { return },
+                () = sender.closed() => if self.close(&key, &sender) { return },
             }
             tokio::time::sleep_until(calm).await;
         }
     }
 
     /// Unless somebody has come meanwhile.
-    fn close(&self, address: &str, sender: &watch::Sender<Sight>) -> bool {
+    fn close(&self, key: &Key, sender: &watch::Sender<Sight>) -> bool {
         let mut open = self.open();
         let gone = sender.receiver_count() == 0;
         if gone {
-            open.remove(address);
+            open.remove(key);
         }
         gone
     }
 
-    fn open(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, watch::Sender<Sight>>> {
+    fn open(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, watch::Sender<Sight>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -103,8 +107,9 @@ struct Decided {
 }
 
 impl Decided {
-    fn of(app: &App) -> Decided {
-        Decided { fleet: app.core.fleet(), plan: app.core.plan(), away: app.core.away().is_some() }
+    fn of(app: &App, tenant: Option<&str>) -> Decided {
+        let core::Seen { fleet, plan, .. } = app.core.seen_by(tenant);
+        Decided { fleet, plan, away: app.core.away().is_some() }
     }
 }
 

@@ -78,6 +78,7 @@ async fn carry(world: &World) {
         disk_gib: 4,
         image,
         recover: vm::Recover::default(),
+        tenant: None,
     };
     core.execute(&Actor::admin("admin"), Command::CreateVm { spec }).await.unwrap();
     join(core, machine).await;

@@ -116,6 +116,7 @@ fn what_if_shows_what_would_happen_and_then_exactly_that_is_done() {
         disk_gib: 4,
         image: vm::Image::clone(&made.image),
         recover: vm::Recover::Wait,
+        tenant: None,
     };
     world.happen(world.core().execute(&person(), Command::CreateVm { spec })).unwrap();
     browser.click("#new-vm button:not([type=button])").unwrap();

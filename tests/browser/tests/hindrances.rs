@@ -75,7 +75,7 @@ fn full() -> World {
         .unwrap();
         let image = fleet::vm::Image { name: "guest.img".into(), sha256: "ab".repeat(32), bytes: 1 };
         let person = appliance::core::Actor::admin("admin");
-        core.execute(&person, Command::InstallPackage { bundle, image }).await.unwrap();
+        core.execute(&person, Command::InstallPackage { bundle, image, tenant: None }).await.unwrap();
         join(core, machine).await;
         let node = core.fleet().services.values().next().unwrap().nodes[0];
         guest(core, node, "hello", "1.0.0", SoftwareState::Healthy);

@@ -68,6 +68,7 @@ impl World {
                     disk_gib: number("--disk", 4)?,
                     image: image(),
                     recover: if flag("--anew") { vm::Recover::Anew } else { vm::Recover::Wait },
+                    tenant: None,
                 },
             },
             ["vm", "delete", name, ..] => Command::RemoveVm {
@@ -180,9 +181,11 @@ impl World {
                     },
                 },
             },
-            ["install", name, ..] => {
-                Command::InstallPackage { bundle: bundle(name, number("--memory", 256)?), image: image() }
-            }
+            ["install", name, ..] => Command::InstallPackage {
+                bundle: bundle(name, number("--memory", 256)?),
+                image: image(),
+                tenant: None,
+            },
             ["remove", name, ..] => Command::RemoveService {
                 service: self.service(name).ok_or_else(|| missing("service", name))?,
                 force: flag("--force"),

@@ -164,6 +164,7 @@ impl Log {
             since: self.at(),
             late: None,
             recover: vm::Recover::Wait,
+            tenant: None,
         };
         self.lease(mac);
         self.next.push_back(Event::Vm(vm::Event::Created { vm, host_name: format!("host-{}", host.0) }));

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Document, MachinePart, ReservationPart, ServicePart, SwitchPart, UserPart, VmPart};
+use super::{Document, MachinePart, ReservationPart, ServicePart, SwitchPart, TenantPart, UserPart, VmPart};
 use crate::machine::{self, Machine, Phase};
 use crate::rack::{self, Occupant, Place};
 use crate::site::Policy;
 use crate::subnet::{self, Subnet};
-use crate::{Command, Ctx, Fleet, decide, evolve, service, user, vm};
+use crate::{Command, Ctx, Fleet, decide, evolve, service, tenant, user, vm};
 
 /// What a VM has if a document says nothing else.
 const USUAL_MEMORY_MIB: u64 = 512;
@@ -25,6 +25,7 @@ pub fn derive(fleet: &Fleet, document: &Document, image: Option<&vm::Image>, ctx
     let mut work = Work { after: fleet.clone(), ctx, derived: Derived::default() };
     work.say_twice(document);
     work.policy(document);
+    work.tenants(document);
     work.users(document);
     work.racks(document);
     work.switches(document);
@@ -76,6 +77,7 @@ impl Work {
                 format!("{noun} {name} is in the document twice; what stands there last was not looked at")
             }));
         };
+        look("tenant", &mut document.tenants.iter().map(|part| part.name.clone()));
         look("user", &mut document.users.iter().map(|part| part.name.clone()));
         look("rack", &mut document.racks.iter().map(|part| part.name.clone()));
         look("switch", &mut document.switches.iter().map(|part| part.name.clone()));
@@ -84,7 +86,7 @@ impl Work {
         look("reservation of", &mut document.reservations.iter().map(|part| part.address.to_string()));
         look("machine", &mut document.machines.iter().map(MachinePart::handle));
         look("VM", &mut document.vms.iter().map(|part| part.name.clone()));
-        look("service", &mut document.services.iter().map(|part| part.package.clone()));
+        look("service", &mut document.services.iter().map(ServicePart::name));
         self.derived.left.extend(twice);
     }
 
@@ -98,11 +100,32 @@ impl Work {
         self.order("policy", Command::SetPolicy { policy });
     }
 
+    fn tenants(&mut self, document: &Document) {
+        for TenantPart { name, limits } in &document.tenants {
+            let (name, limits) = (name.clone(), *limits);
+            let what = format!("tenant {name}");
+            let command = match self.after.tenants.contains_key(&name) {
+                true => Command::SetTenant { name, limits },
+                false => Command::AddTenant { name, limits },
+            };
+            self.order(&what, command);
+        }
+    }
+
     fn users(&mut self, document: &Document) {
-        for UserPart { name, role } in &document.users {
+        for UserPart { name, role, tenant } in &document.users {
             let command = match user::find(&self.after, name) {
+                Some(known) if known.tenant != *tenant => {
+                    let of = |tenant: Option<&str>| tenant.unwrap_or("the site").to_owned();
+                    self.left(format!(
+                        "user {name} is of {} and not of {}; remove and add it anew to change that",
+                        of(known.tenant.as_deref()),
+                        of(tenant.as_deref())
+                    ));
+                    continue;
+                }
                 Some(_) => Command::SetRole { name: name.clone(), role: *role },
-                None => Command::AddUser { name: name.clone(), role: *role },
+                None => Command::AddUser { name: name.clone(), role: *role, tenant: tenant.clone() },
             };
             self.order(&format!("user {name}"), command);
         }
@@ -326,17 +349,17 @@ impl Work {
     }
 
     fn services(&mut self, document: &Document, image: Option<&vm::Image>) {
-        for ServicePart { package, version } in &document.services {
-            let known = service::by_name(&self.after, package);
+        for part in &document.services {
+            let ServicePart { package, version, tenant } = part;
+            let called = &part.name();
+            let known = service::by_name(&self.after, called);
             if let Some(known) = known {
                 let (phase, has) = (known.phase, known.version.clone());
                 if phase == service::Phase::Removing {
-                    self.left(format!(
-                        "service {package} is being removed; apply this again when it is gone"
-                    ));
+                    self.left(format!("service {called} is being removed; apply this again when it is gone"));
                 } else if version.as_ref().is_some_and(|version| *version != has) {
                     self.left(format!(
-                        "service {package} has version {has} and not {}; a service cannot be upgraded yet: remove \
+                        "service {called} has version {has} and not {}; a service cannot be upgraded yet: remove \
                          it, bring the other version with eli install",
                         version.as_deref().unwrap_or_default()
                     ));
@@ -349,12 +372,11 @@ impl Work {
             };
             match (kept.filter(wanted), image) {
                 (Some(bundle), Some(image)) => {
-                    let command = Command::InstallPackage { bundle, image: image.clone() };
-                    self.order(&format!("service {package}"), command);
+                    let command =
+                        Command::InstallPackage { bundle, image: image.clone(), tenant: tenant.clone() };
+                    self.order(&format!("service {called}"), command);
                 }
-                (Some(_), None) => {
-                    self.left(format!("service {package}: there is no image to make VMs from"))
-                }
+                (Some(_), None) => self.left(format!("service {called}: there is no image to make VMs from")),
                 (None, _) => {
                     let version = version.as_deref().map(|version| format!(" {version}")).unwrap_or_default();
                     self.left(format!(
@@ -368,7 +390,7 @@ impl Work {
     fn prune(&mut self, document: &Document) {
         let prune = document.prune;
         if prune.services {
-            let named = |name: &str| document.services.iter().any(|part| part.package == name);
+            let named = |name: &str| document.services.iter().any(|part| part.name() == name);
             let gone = self.after.services.values();
             let gone = gone.filter(|s| s.phase != service::Phase::Removing && !named(&s.name));
             for (service, name) in gone.map(|service| (service.id, service.name.clone())).collect::<Vec<_>>()
@@ -435,6 +457,13 @@ impl Work {
                 self.order(&format!("user {name}"), Command::RemoveUser { name });
             }
         }
+        if prune.tenants {
+            let named = |name: &str| document.tenants.iter().any(|part| part.name == name);
+            let gone: Vec<String> = self.after.tenants.keys().filter(|name| !named(name)).cloned().collect();
+            for name in gone {
+                self.order(&format!("tenant {name}"), Command::RemoveTenant { name });
+            }
+        }
         if prune.racks {
             let named = |name: &str| document.racks.iter().any(|part| part.name == name);
             let gone: Vec<String> = self.after.racks.keys().filter(|name| !named(name)).cloned().collect();
@@ -494,6 +523,13 @@ fn wanted_place(
     }
 }
 
+impl ServicePart {
+    /// What the service is called.
+    fn name(&self) -> String {
+        tenant::called(self.tenant.as_deref(), &self.package)
+    }
+}
+
 impl VmPart {
     fn create(&self, image: &vm::Image) -> Command {
         Command::CreateVm {
@@ -504,6 +540,7 @@ impl VmPart {
                 disk_gib: self.disk_gib.unwrap_or(USUAL_DISK_GIB),
                 image: image.clone(),
                 recover: self.recover.unwrap_or_default(),
+                tenant: self.tenant.clone(),
             },
         }
     }

@@ -43,6 +43,10 @@ impl Fleet {
             services_by_vm: set_of(
                 services().flat_map(|(id, service)| service.nodes.iter().map(|vm| (*vm, *id))).collect(),
             ),
+            vms_by_tenant: set_of(vms().filter_map(|(id, vm)| Some((vm.tenant.clone()?, *id))).collect()),
+            services_by_tenant: set_of(
+                services().filter_map(|(id, service)| Some((service.tenant.clone()?, *id))).collect(),
+            ),
             switches_by_chassis: switches()
                 .filter_map(|(name, it)| Some((it.chassis.clone()?, name.clone())))
                 .collect(),

@@ -39,6 +39,7 @@ pub(super) struct Vm {
     memory_mib: u64,
     disk_gib: u64,
     image: Arc<vm::Image>,
+    tenant: Option<Arc<str>>,
 }
 
 impl Vm {
@@ -50,6 +51,7 @@ impl Vm {
             memory_mib: vm.memory_mib,
             disk_gib: vm.disk_gib,
             image: Arc::clone(&vm.image),
+            tenant: vm.tenant.clone(),
         }
     }
 }
@@ -58,11 +60,12 @@ impl Vm {
 pub(super) struct Service {
     name: u64,
     nodes: Vec<VmId>,
+    tenant: Option<Arc<str>>,
 }
 
 impl Service {
     pub(super) fn of(service: &service::Service) -> Service {
-        Service { name: digest(&service.name), nodes: service.nodes.clone() }
+        Service { name: digest(&service.name), nodes: service.nodes.clone(), tenant: service.tenant.clone() }
     }
 }
 
@@ -204,6 +207,8 @@ impl Fleet {
         swap(&mut index.vms_by_name, b.map(|vm| (vm.name, id)), a.map(|vm| (vm.name, id)));
         swap(&mut index.vms_by_host, b.map(|vm| (vm.host, id)), a.map(|vm| (vm.host, id)));
         swap(&mut index.by_mac, b.map(|vm| (vm.mac, node)), a.map(|vm| (vm.mac, node)));
+        let tenant = |vm: Option<&Vm>| Some((vm?.tenant.clone()?, id));
+        swap(&mut index.vms_by_tenant, tenant(b), tenant(a));
         if let Some(before) = b {
             self.unload(before);
         }
@@ -248,6 +253,8 @@ impl Fleet {
             return;
         }
         let index = &mut self.index;
+        let tenant = |service: &Option<Service>| Some((service.as_ref()?.tenant.clone()?, id));
+        swap(&mut index.services_by_tenant, tenant(&before), tenant(&after));
         if let Some(before) = before {
             index.services_by_name.remove(&(before.name, id));
             for vm in before.nodes {

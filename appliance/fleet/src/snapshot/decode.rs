@@ -17,6 +17,7 @@ use crate::rack::Rack;
 use crate::service::Service;
 use crate::subnet::Subnet;
 use crate::switch::Switch;
+use crate::tenant::Tenant;
 use crate::user::User;
 use crate::vm::{Image, Vm};
 use crate::{Mac, MachineId, ServiceId, StateHash, VmId};
@@ -47,6 +48,7 @@ pub(super) enum Objects {
     Profiles(Vec<(String, Arc<Profile>)>),
     Subnets(Vec<(String, Arc<Subnet>)>),
     Users(Vec<(String, Arc<User>)>),
+    Tenants(Vec<(String, Arc<Tenant>)>),
     Reservations(Vec<((Mac, Ipv4Addr), ())>),
     Quarantines(Vec<(Ipv4Addr, Quarantine)>),
     End(Contents),
@@ -69,6 +71,7 @@ impl Part {
             "profile" => self.read(|it: Profile| (it.name.clone(), Arc::new(it))).map(Objects::Profiles),
             "subnet" => self.read(|it: Subnet| (it.name.clone(), Arc::new(it))).map(Objects::Subnets),
             "user" => self.read(|it: User| (it.name.clone(), Arc::new(it))).map(Objects::Users),
+            "tenant" => self.read(|it: Tenant| (it.name.clone(), Arc::new(it))).map(Objects::Tenants),
             "reservation" => self.read(|it| (it, ())).map(Objects::Reservations),
             "quarantine" => self.read(|it: Quarantine| (it.address, it)).map(Objects::Quarantines),
             END => serde_json::from_slice(&self.body).map(Objects::End).map_err(|error| error.to_string()),

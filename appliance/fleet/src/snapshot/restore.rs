@@ -16,6 +16,7 @@ use crate::rack::Rack;
 use crate::service::Service;
 use crate::subnet::Subnet;
 use crate::switch::Switch;
+use crate::tenant::Tenant;
 use crate::user::User;
 use crate::vm::{Image, Vm};
 use crate::{Fleet, Index, Mac, MachineId, ServiceId, StateHash, VmId};
@@ -36,6 +37,7 @@ pub struct Restore {
     profiles: Vec<(String, Arc<Profile>)>,
     subnets: Vec<(String, Arc<Subnet>)>,
     users: Vec<(String, Arc<User>)>,
+    tenants: Vec<(String, Arc<Tenant>)>,
     reservations: Vec<((Mac, Ipv4Addr), ())>,
     quarantines: Vec<(Ipv4Addr, Quarantine)>,
     images: Vec<(Image, ())>,
@@ -77,6 +79,7 @@ impl Restore {
             Objects::Profiles(profiles) => append(&mut self.profiles, profiles),
             Objects::Subnets(subnets) => append(&mut self.subnets, subnets),
             Objects::Users(users) => append(&mut self.users, users),
+            Objects::Tenants(tenants) => append(&mut self.tenants, tenants),
             Objects::Reservations(reservations) => append(&mut self.reservations, reservations),
             Objects::Quarantines(quarantines) => append(&mut self.quarantines, quarantines),
             Objects::End(end) => {
@@ -140,6 +143,7 @@ impl Restore {
             profiles: map_of(self.profiles),
             subnets: map_of(self.subnets),
             users: map_of(self.users),
+            tenants: map_of(self.tenants),
             last_machine: root.last_machine,
             last_vm: root.last_vm,
             last_service: root.last_service,

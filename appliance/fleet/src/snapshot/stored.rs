@@ -27,6 +27,8 @@ pub(super) struct StoredVm {
     late: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Recover::is_wait")]
     recover: Recover,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tenant: Option<Arc<str>>,
 }
 
 impl StoredVm {
@@ -46,10 +48,25 @@ impl StoredVm {
             since,
             late,
             recover,
+            tenant,
         } = self;
         let image = Arc::clone(image);
-        let vm =
-            Vm { id, name, host, vcpus, memory_mib, disk_gib, image, mac, key, phase, since, late, recover };
+        let vm = Vm {
+            id,
+            name,
+            host,
+            vcpus,
+            memory_mib,
+            disk_gib,
+            image,
+            mac,
+            key,
+            phase,
+            since,
+            late,
+            recover,
+            tenant,
+        };
         (number, vm)
     }
 }
@@ -67,8 +84,22 @@ impl<'a> Numbers<'a> {
     }
 
     pub(super) fn store(&mut self, vm: &'a Vm) -> StoredVm {
-        let Vm { id, name, host, vcpus, memory_mib, disk_gib, image, mac, key, phase, since, late, recover } =
-            vm;
+        let Vm {
+            id,
+            name,
+            host,
+            vcpus,
+            memory_mib,
+            disk_gib,
+            image,
+            mac,
+            key,
+            phase,
+            since,
+            late,
+            recover,
+            tenant,
+        } = vm;
         let last = self.last.filter(|(last, _)| Arc::ptr_eq(last, image));
         let number = last.or_else(|| Some((image, *self.numbers.get(&image)?)));
         self.last = number;
@@ -87,6 +118,7 @@ impl<'a> Numbers<'a> {
             since: *since,
             late: *late,
             recover: *recover,
+            tenant: tenant.clone(),
         }
     }
 }

@@ -236,7 +236,7 @@ mod tests {
         };
         let known = KnownDisk::of(&disk);
         let moved = Disk { path: "/dev/sdb".into(), ..disk.clone() };
-        assert_eq!(known.among(&[moved.clone()]), Ok(&moved));
+        assert_eq!(known.among(std::slice::from_ref(&moved)), Ok(&moved));
         let others = [
             Disk { serial: Some("2".into()), ..disk.clone() },
             Disk { serial: None, ..disk.clone() },

@@ -134,6 +134,7 @@ pub fn new_vm(name: &str, memory_mib: u64) -> vm::NewVm {
         disk_gib: 2,
         image: image(),
         recover: vm::Recover::Wait,
+        tenant: None,
     }
 }
 

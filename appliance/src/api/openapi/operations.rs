@@ -12,7 +12,7 @@ use super::Operation;
 use crate::api::{
     Changed, Force, check, consoles, document, erase, events, history, hosts, images, logins, machines, many,
     networks, packages, patch, plan, power, query, racks, replay, services, session, sessions, state, strips,
-    switches, systems, timeline, users, vms, volumes, webhooks,
+    switches, systems, tenants, timeline, users, vms, volumes, webhooks,
 };
 use crate::store::Entry;
 
@@ -73,6 +73,14 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
                 .takes::<users::NewPassword>()
         }
         ("DELETE", "/api/v1/users/{id}") => changes("Removes a user"),
+        ("GET", "/api/v1/tenants") => {
+            says("The tenants, what each has and may have").lists::<tenants::Listed>()
+        }
+        ("POST", "/api/v1/tenants") => changes("Adds a tenant").takes::<tenants::NewTenant>(),
+        ("PUT", "/api/v1/tenants/{id}") => {
+            changes("Sets all limits of a tenant").takes::<fleet::tenant::Limits>()
+        }
+        ("DELETE", "/api/v1/tenants/{id}") => changes("Removes a tenant that has nothing any more"),
         ("GET", "/api/v1/sessions") => {
             says("The sessions and tokens of who asks; an admin sees everybody's").lists::<sessions::Listed>()
         }
@@ -208,9 +216,12 @@ pub fn of(method: &str, path: &str) -> Option<Operation> {
         ("POST", "/api/v1/services/{id}/cancel") => changes("Cancels what goes on with a service"),
 
         ("GET", "/api/v1/packages") => says("The packages that are kept").lists::<packages::Package>(),
-        ("POST", "/api/v1/packages") => {
-            changes("Installs a package from its bundle").takes_as::<Vec<u8>>(BYTES).makes()
-        }
+        ("POST", "/api/v1/packages") => changes(
+            "Installs a package from its bundle; or, by {\"package\": NAME} as JSON, one that is kept",
+        )
+        .takes_as::<Vec<u8>>(BYTES)
+        .asked::<packages::For>()
+        .makes(),
         ("DELETE", "/api/v1/packages/{id}") => changes("Removes a package").asked::<Force>(),
 
         ("GET", "/api/v1/racks") => says("The racks and what stands in them").lists::<racks::Rack>(),
