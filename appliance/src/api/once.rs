@@ -195,12 +195,19 @@ mod tests {
     fn what_is_kept_is_bounded_for_one_and_for_all() {
         let answers = Answers::default();
         let answer = || (StatusCode::OK, HeaderMap::new(), Vec::new());
-        for number in 0..3 * MOST {
-            let key = Key { user: format!("user-{}", number % 30), key: number.to_string() };
-            answers.begin(&key, [0; 32], Timestamp(number as u64)).unwrap();
-            answers.end(&key, answer());
+        let of = |number: usize| Key { user: format!("user-{}", number % 30), key: number.to_string() };
+        for number in 0..MOST {
+            let at = Timestamp(number as u64);
+            answers.lock().insert(of(number), Kept { at, asked: [0; 32], answer: Some(answer()) });
         }
-        assert!(answers.lock().len() <= MOST);
+        for number in MOST..MOST + 10 {
+            answers.begin(&of(number), [0; 32], Timestamp(number as u64)).unwrap();
+            answers.end(&of(number), answer());
+        }
+        let kept = answers.lock();
+        assert!(kept.len() <= MOST && !kept.contains_key(&of(0)) && kept.contains_key(&of(MOST + 9)));
+        drop(kept);
+        let answers = Answers::default();
         for number in 0..2 * MOST_OF_ONE {
             let key = Key { user: "ada".to_owned(), key: number.to_string() };
             answers.begin(&key, [0; 32], Timestamp(number as u64)).unwrap();
