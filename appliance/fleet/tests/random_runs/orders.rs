@@ -6,13 +6,12 @@ use std::net::Ipv4Addr;
 use fleet::machine::{Erase, Reimage};
 use fleet::power::{Action, Bmc, Kind as BmcKind, Outcome, Strip, Way};
 use fleet::profile::{Kind, Profile};
-use fleet::site::Adopt;
 use fleet::subnet::{Range, Subnet};
 use fleet::switch::Plugged;
 use fleet::tenant::{self, Limits};
 use fleet::user::Role;
 use fleet::wire::{EraseOutcome, Neighbour, Proof};
-use fleet::{Command, Mac, MachineId, NodeId, ServiceId, Subject, Timestamp, VmId, service, subnet, vm};
+use fleet::{Command, Mac, MachineId, NodeId, ServiceId, Subject, Timestamp, VmId, vm};
 use proptest::prelude::*;
 
 use crate::common::{blank_disk, bundle, capacity, debian, disk_with, hardware, image, new_vm};
