@@ -8,22 +8,9 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use client::Client;
-use fake_bmc::{Fake, PASSWORD, Reply, Request, USER, World, ok, system};
+use fake_bmc::{Fake, PASSWORD, USER};
 use fleet::{Fleet, MachineId};
 use serde_json::{Value, json};
-
-/// A BMC of the machine with this number, which says whose it is.
-async fn bmc(number: u128) -> Fake {
-    Fake::start(move |request: &Request, world: &mut World| -> Option<Reply> {
-        if (request.method.as_str(), request.path.as_str()) != ("GET", "/redfish/v1/Systems/1") {
-            return None;
-        }
-        let mut system = system(world);
-        system["UUID"] = uuid::Uuid::from_u128(number).to_string().into();
-        Some(ok(system))
-    })
-    .await
-}
 
 async fn until(client: &Client, what: &str, so: impl Fn(&Fleet) -> bool) {
     let mut changed = client.site.app.core.watch_fleet();
@@ -56,7 +43,7 @@ async fn a_list_of_logins_is_tried_once_each_and_what_is_taken_is_set() {
     let client = client::logged_in().await;
     let core = &client.site.app.core;
     let [one, two] = [example::host(core, example::mac(1)).await, example::host(core, example::mac(2)).await];
-    let [first, second] = [bmc(1).await, bmc(2).await];
+    let [first, second] = [Fake::of_machine(1).await, Fake::of_machine(2).await];
     let nowhere = client.post(&format!("/api/v1/machines/{one}/bmc/find"), json!({})).await;
     assert_eq!(nowhere.status, StatusCode::CONFLICT, "{}", nowhere.text);
     assert!(nowhere.text.contains("says of no BMC where it is"), "{}", nowhere.text);
@@ -111,7 +98,7 @@ async fn a_list_of_logins_is_tried_once_each_and_what_is_taken_is_set() {
 async fn the_bmc_of_another_machine_is_not_taken_and_nothing_more_is_tried_there() {
     let client = client::logged_in().await;
     let one = example::host(&client.site.app.core, example::mac(1)).await;
-    let others = bmc(7).await;
+    let others = Fake::of_machine(7).await;
     add(&client, PASSWORD).await;
     find(&client, one, &others).await;
     until(&client, "stopped", |fleet| {

@@ -8,22 +8,9 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use client::Client;
-use fake_bmc::{Fake, PASSWORD, Reply, Request, USER, World, ok, system};
+use fake_bmc::{Fake, PASSWORD, USER};
 use fleet::{Fleet, MachineId};
 use serde_json::{Value, json};
-
-/// A BMC of the machine with this number, which says whose it is.
-async fn bmc(number: u128) -> Fake {
-    Fake::start(move |request: &Request, world: &mut World| -> Option<Reply> {
-        if (request.method.as_str(), request.path.as_str()) != ("GET", "/redfish/v1/Systems/1") {
-            return None;
-        }
-        let mut system = system(world);
-        system["UUID"] = uuid::Uuid::from_u128(number).to_string().into();
-        Some(ok(system))
-    })
-    .await
-}
 
 async fn put(client: &Client, path: &str, body: Value) -> client::Answer {
     client.call("PUT", path, "application/json", body.to_string()).await
@@ -48,7 +35,7 @@ async fn two_hosts() -> (Client, [MachineId; 2], Fake) {
     let client = client::logged_in().await;
     let core = &client.site.app.core;
     let hosts = [example::host(core, example::mac(1)).await, example::host(core, example::mac(2)).await];
-    (client, hosts, bmc(1).await)
+    (client, hosts, Fake::of_machine(1).await)
 }
 
 #[tokio::test]

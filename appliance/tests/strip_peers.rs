@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use client::Client;
-use fake_bmc::{Fake, PASSWORD, Reply, Request, USER, World, ok, system};
+use fake_bmc::{Fake, PASSWORD, USER};
 use fleet::Fleet;
 use serde_json::{Value, json};
 
@@ -111,18 +111,6 @@ async fn until(client: &Client, what: &str, so: impl Fn(&Fleet) -> bool) {
     assert!(tokio::time::timeout(Duration::from_secs(120), wait).await.is_ok(), "never: {what}");
 }
 
-async fn bmc(number: u128) -> Fake {
-    Fake::start(move |request: &Request, world: &mut World| -> Option<Reply> {
-        if (request.method.as_str(), request.path.as_str()) != ("GET", "/redfish/v1/Systems/1") {
-            return None;
-        }
-        let mut system = system(world);
-        system["UUID"] = uuid::Uuid::from_u128(number).to_string().into();
-        Some(ok(system))
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_the_bmc_is_gone_the_strip_cuts_the_host_off_and_its_vm_runs_elsewhere() {
     let apc = Apc::start();
@@ -152,7 +140,7 @@ async fn where_the_bmc_is_gone_the_strip_cuts_the_host_off_and_its_vm_runs_elsew
     let shared = put(&client, &format!("/api/v1/machines/{two}/strip"), strip(json!(["2"]), COMMUNITY)).await;
     assert_eq!(shared.status, StatusCode::CONFLICT, "{}", shared.text);
 
-    let fake = bmc(1).await;
+    let fake = Fake::of_machine(1).await;
     let given = json!({ "kind": "redfish", "address": fake.address, "user": USER, "password": PASSWORD });
     put(&client, &format!("/api/v1/machines/{one}/bmc"), given).await.of(StatusCode::OK);
     client.post(&format!("/api/v1/hosts/{two}/drain"), json!({})).await.of(StatusCode::OK);

@@ -9,9 +9,10 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::plan_subject;
+use crate::plan::{Waiting, plan_subject};
 use crate::{
-    Command, Ctx, Digest, Event, Fleet, NodeId, Observed, ServiceId, Subject, decide, digest, evolve, vm,
+    Command, Ctx, Digest, Event, Fleet, NodeId, Observed, Refusal, ServiceId, Subject, decide, digest,
+    evolve, vm,
 };
 
 /// What a list of commands would do, were it given now.
@@ -79,30 +80,89 @@ impl Forecast {
 
 /// Decides `commands` one after another, as if they were given at `ctx.now`. Nothing is changed by asking.
 pub fn simulate(fleet: &Fleet, observed: &Observed, commands: &[Command], ctx: Ctx) -> Forecast {
-    let mut after = fleet.clone();
-    let mut events = Vec::new();
-    let mut steps = Vec::with_capacity(commands.len());
-    for command in commands {
-        let step = match decide(&after, command, ctx) {
-            Ok(decided) => {
-                let before = after.clone();
-                decided.iter().for_each(|event| evolve(&mut after, event));
-                let effects = decided.iter().map(|event| effect(&before, &after, event)).collect();
-                events.extend(decided);
-                Step { command: command.clone(), effects, refusal: None }
-            }
-            Err(refusal) => {
-                Step { command: command.clone(), effects: Vec::new(), refusal: Some(refusal.to_string()) }
-            }
-        };
-        steps.push(step);
+    let eyes = Eyes {
+        decide: |fleet: &Fleet, command: &Command| decide(fleet, command, ctx),
+        told: |event| event,
+        waits: |waiting| waiting,
+    };
+    eyes.simulate(fleet, observed, commands, ctx)
+}
+
+/// Whose orders they are, and what of it he is told.
+pub(crate) struct Eyes<D, T, W> {
+    pub decide: D,
+    pub told: T,
+    pub waits: W,
+}
+
+impl<D, T, W> Eyes<D, T, W>
+where
+    D: Fn(&Fleet, &Command) -> Result<Vec<Event>, Refusal>,
+    T: Fn(Event) -> Event,
+    W: Fn(Waiting) -> Waiting,
+{
+    pub(crate) fn simulate(
+        &self,
+        fleet: &Fleet,
+        observed: &Observed,
+        commands: &[Command],
+        ctx: Ctx,
+    ) -> Forecast {
+        let mut after = fleet.clone();
+        let mut events = Vec::new();
+        let mut steps = Vec::with_capacity(commands.len());
+        for command in commands {
+            let step = match (self.decide)(&after, command) {
+                Ok(decided) => {
+                    let before = after.clone();
+                    decided.iter().for_each(|event| evolve(&mut after, event));
+                    let told: Vec<Event> = decided.into_iter().map(&self.told).collect();
+                    let effects = told.iter().map(|event| effect(&before, &after, event)).collect();
+                    events.extend(told);
+                    Step { command: command.clone(), effects, refusal: None }
+                }
+                Err(refusal) => {
+                    let refusal = Some(refusal.to_string());
+                    Step { command: command.clone(), effects: Vec::new(), refusal }
+                }
+            };
+            steps.push(step);
+        }
+        let refused = steps.iter().any(|step| step.refusal.is_some());
+        Forecast {
+            placements: events.iter().filter_map(|event| placement(&after, event)).collect(),
+            waiting: self.waiting(fleet, &after, observed, &events, ctx),
+            digest: (!refused).then(|| digest(&events)),
+            steps,
+        }
     }
-    let refused = steps.iter().any(|step| step.refusal.is_some());
-    Forecast {
-        placements: events.iter().filter_map(|event| placement(&after, event)).collect(),
-        waiting: waiting(fleet, &after, observed, &events, ctx),
-        digest: (!refused).then(|| digest(&events)),
-        steps,
+
+    /// Of the things that the events are about.
+    fn waiting(
+        &self,
+        before: &Fleet,
+        after: &Fleet,
+        observed: &Observed,
+        events: &[Event],
+        ctx: Ctx,
+    ) -> Vec<Wait> {
+        let touched: BTreeSet<Subject> = events.iter().filter_map(Event::planned).collect();
+        let mut waiting = Vec::new();
+        for subject in touched {
+            let waits_now = plan_subject(before, subject, observed, ctx.now).waiting;
+            let waits_then = plan_subject(after, subject, observed, ctx.now).waiting;
+            let new = waits_then.into_iter().filter(|then| waits_now.iter().all(|now| now.what != then.what));
+            waiting.extend(new.map(|then| {
+                let subject = subject.to_string();
+                let Waiting { what, hint, .. } = (self.waits)(then);
+                Wait {
+                    name: name_of(after, &subject).unwrap_or(subject),
+                    what: what.into_owned(),
+                    hint: hint.map(Cow::into_owned),
+                }
+            }));
+        }
+        waiting
     }
 }
 
@@ -133,24 +193,4 @@ fn placement(after: &Fleet, event: &Event) -> Option<Placement> {
     let Event::Vm(vm::Event::Created { vm, host_name }) = event else { return None };
     let address = after.leases.address(vm.mac);
     Some(Placement { vm: vm.name.to_string(), host: host_name.clone(), address })
-}
-
-/// Of the things that the events are about.
-fn waiting(before: &Fleet, after: &Fleet, observed: &Observed, events: &[Event], ctx: Ctx) -> Vec<Wait> {
-    let touched: BTreeSet<Subject> = events.iter().filter_map(Event::planned).collect();
-    let mut waiting = Vec::new();
-    for subject in touched {
-        let waits_now = plan_subject(before, subject, observed, ctx.now).waiting;
-        let waits_then = plan_subject(after, subject, observed, ctx.now).waiting;
-        let new = waits_then.into_iter().filter(|then| waits_now.iter().all(|now| now.what != then.what));
-        waiting.extend(new.map(|then| {
-            let subject = subject.to_string();
-            Wait {
-                name: name_of(after, &subject).unwrap_or(subject),
-                what: then.what.into_owned(),
-                hint: then.hint.map(Cow::into_owned),
-            }
-        }));
-    }
-    waiting
 }

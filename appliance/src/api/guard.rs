@@ -7,7 +7,7 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri, he
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use fleet::user::{self, Role, User};
-use fleet::{Command, Event, tenant};
+use fleet::{Command, Ctx, Event, Fleet, tenant};
 
 use super::{Changed, plan, secrets};
 use crate::auth::Session;
@@ -52,6 +52,13 @@ impl Person {
     }
 
     /// What he sees of this moment.
+    /// Whether he may give it now: asked before what cannot be taken back is done for it.
+    pub fn may_give(&self, fleet: &Fleet, command: &Command) -> Result<(), ExecuteError> {
+        self.orders().in_scope(std::slice::from_ref(command))?;
+        fleet::decide(fleet, command, Ctx { now: core::now() })?;
+        Ok(())
+    }
+
     pub fn sees(&self, app: &App) -> core::Seen {
         app.core.seen_by(self.tenant())
     }

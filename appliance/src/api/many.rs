@@ -13,9 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
 use super::{Changed, Json, machines};
-use crate::core::Seen;
-use crate::web::glance::Glance;
-use crate::web::list::Scene;
+use crate::web::glance::Moment;
 use crate::web::look::View;
 use crate::web::{self, nouns};
 use crate::{App, core};
@@ -52,9 +50,9 @@ pub async fn post(
     Extension(person): Extension<Person>,
     Json(many): Json<Many>,
 ) -> Result<axum::Json<Changed>, web::Error> {
-    let seen = person.sees(&app);
-    let fleet = &seen.fleet;
-    let subjects = subjects(&seen, &many)?;
+    let moment = Moment::of(&app, person.tenant());
+    let fleet = &moment.seen.fleet;
+    let subjects = subjects(&moment, &many)?;
     let commands: Vec<Command> =
         subjects.iter().filter_map(|subject| command(fleet, many.order, *subject)).collect();
     let left = subjects.len() - commands.len();
@@ -89,7 +87,7 @@ async fn give(
     app.core.execute_all(&person.actor(), commands, None).await
 }
 
-fn subjects(seen: &Seen, many: &Many) -> Result<Vec<Subject>, web::Error> {
+fn subjects(moment: &Moment, many: &Many) -> Result<Vec<Subject>, web::Error> {
     let unknown = |sentence: String| web::Error::refused(StatusCode::UNPROCESSABLE_ENTITY, sentence);
     let Some(address) = &many.of else {
         let subject = |id: &String| {
@@ -102,9 +100,7 @@ fn subjects(seen: &Seen, many: &Many) -> Result<Vec<Subject>, web::Error> {
         });
         return subjects.collect();
     };
-    let glance = Glance::of(&seen.fleet, &seen.plan);
-    let scene =
-        Scene { fleet: &seen.fleet, plan: &seen.plan, observed: &seen.observed, hinted: &glance.hinted };
+    let scene = moment.scene();
     let mut subjects: Vec<Subject> = match View::at_address(address) {
         Some(View::Machines(look)) => {
             nouns::machines(scene, &look).into_all().map(|it| Subject::Machine(it.id)).collect()

@@ -303,8 +303,7 @@ pub async fn set_bmc(
         return person.gives(&app, command).await;
     }
     // Before the login is kept.
-    person.orders().in_scope(std::slice::from_ref(&command))?;
-    fleet::decide(&fleet, &command, Ctx { now: now() })?;
+    person.may_give(&fleet, &command)?;
     let login = new
         .user
         .map(|user| Login { user, password: new.password.unwrap_or_else(|| Secret::new(String::new())) });

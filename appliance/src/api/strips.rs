@@ -6,14 +6,13 @@ use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use fleet::power::{Strip, Way};
-use fleet::{Command, Ctx, machine};
+use fleet::{Command, machine};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::guard::Person;
 use super::{Changed, Json, machines, power};
 use crate::bmc::Login;
-use crate::core::now;
 use crate::power::strips;
 use crate::vault::Secret;
 use crate::{App, web};
@@ -97,8 +96,7 @@ pub async fn set(
         return person.gives(&app, command).await;
     }
     // Before the login is kept.
-    person.orders().in_scope(std::slice::from_ref(&command))?;
-    fleet::decide(&fleet, &command, Ctx { now: now() })?;
+    person.may_give(&fleet, &command)?;
     let login = (user.is_some() || password.is_some()).then(|| Login {
         user: user.unwrap_or_default(),
         password: password.unwrap_or_else(|| Secret::new(String::new())),

@@ -230,6 +230,11 @@ pub(super) async fn progress(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// The machine that speaks, known by the key of this start.
+pub(super) fn speaker<'a>(fleet: &'a Fleet, peer: &Peer) -> Result<&'a Machine, NodeError> {
+    machine::by_key(fleet, &peer.key).ok_or_else(|| NodeError::forbidden("this key is not known here"))
+}
+
 /// Of the places of a disk that cannot be read, so many are kept.
 const NAMED: usize = 100;
 
@@ -242,9 +247,7 @@ pub(super) async fn said(
     Json(said): Json<Said>,
 ) -> Result<StatusCode, NodeError> {
     let fleet = app.core.fleet();
-    let Some(machine) = machine::by_key(&fleet, &peer.key) else {
-        return Err(NodeError::forbidden("this key is not known here"));
-    };
+    let machine = speaker(&fleet, &peer)?;
     if said.lines.iter().map(String::len).sum::<usize>() > LONGEST_SAID {
         let sentence = format!("more than {LONGEST_SAID} bytes were said at once");
         return Err(NodeError { status: StatusCode::PAYLOAD_TOO_LARGE, sentence });
@@ -275,9 +278,7 @@ pub(super) async fn erased(
     Json(Erased { number, attempt, outcome }): Json<Erased>,
 ) -> Result<StatusCode, NodeError> {
     let fleet = app.core.fleet();
-    let machine = machine::by_key(&fleet, &peer.key)
-        .ok_or_else(|| NodeError::forbidden("this key is not known here"))?
-        .id;
+    let machine = speaker(&fleet, &peer)?.id;
     let outcome = match outcome {
         EraseOutcome::Failed { step, error } => {
             EraseOutcome::Failed { step: line(&step), error: line(&error) }
@@ -299,10 +300,7 @@ pub(super) async fn checked(
     let machine = match peer.node {
         Some(fleet::NodeId::Machine(machine)) => machine,
         Some(fleet::NodeId::Vm(_)) => return Err(NodeError::forbidden("a VM has no disks of its own")),
-        None => {
-            let machine = machine::by_key(&fleet, &peer.key);
-            machine.ok_or_else(|| NodeError::forbidden("this key is not known here"))?.id
-        }
+        None => speaker(&fleet, &peer)?.id,
     };
     for checked in &mut disks {
         checked.unreadable.truncate(NAMED);

@@ -10,10 +10,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use fleet::wire::{CertificateReply, CertificateRequest, Desired, Observed};
-use fleet::{Command, NodeId, Timestamp, machine, service};
+use fleet::{Command, NodeId, Timestamp, service};
 use serde::Deserialize;
 use tokio_util::io::ReaderStream;
 
+use super::machine::speaker;
 use super::{NodeError, desired};
 use crate::App;
 use crate::core::{Actor, ExecuteError, now};
@@ -32,9 +33,7 @@ pub(super) async fn certificate(
             .tokens
             .read_enrollment(token)
             .ok_or_else(|| NodeError::forbidden("this is not an enrollment of this site"))?,
-        None => machine::by_key(&app.core.fleet(), &peer.key)
-            .map(|machine| NodeId::Machine(machine.id))
-            .ok_or_else(|| NodeError::forbidden("this key is not known here"))?,
+        None => NodeId::Machine(speaker(&app.core.fleet(), &peer)?.id),
     };
     // Signed before it is recorded: a bad request must not use an enrollment up.
     let certificate_pem = app

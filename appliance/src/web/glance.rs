@@ -7,6 +7,7 @@ use fleet::{Fleet, Observed, Plan, Subject};
 
 use super::list::Scene;
 use super::overview::asks;
+use crate::{App, core};
 
 /// How many there are of each noun, for the navigation.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +49,29 @@ impl Glance {
             }
         }
         Glance { counts, hinted }
+    }
+}
+
+/// A moment of the core as somebody sees it, and what every page says of it.
+pub struct Moment {
+    pub seen: core::Seen,
+    pub glance: Arc<Glance>,
+}
+
+impl Moment {
+    /// By the eyes of a tenant, or of the site.
+    pub fn of(app: &App, tenant: Option<&str>) -> Moment {
+        let seen = app.core.seen_by(tenant);
+        let glance = match tenant {
+            None => app.glances.of(&seen.fleet, &seen.plan),
+            Some(_) => Arc::new(Glance::of(&seen.fleet, &seen.plan)),
+        };
+        Moment { seen, glance }
+    }
+
+    pub fn scene(&self) -> Scene<'_> {
+        let core::Seen { fleet, plan, observed } = &self.seen;
+        Scene { fleet, plan, observed, hinted: &self.glance.hinted }
     }
 }
 

@@ -14,7 +14,7 @@ use fleet::{Fleet, MachineId, Timestamp, vm};
 
 use super::actions::Offers;
 use super::gantt::Chart;
-use super::glance::{Counts, Glance};
+use super::glance::{Counts, Moment};
 use super::kept::Kept;
 use super::list::{Frame, Scene};
 use super::look::{Look, View};
@@ -252,28 +252,6 @@ pub async fn page(
 /// The section that is a person's own, and so not among those that are the same for everybody.
 pub async fn own_sessions(app: &App, person: &Person) -> Result<Section, Error> {
     Section::of("sessions", &Sessions { sessions: sessions::of(app, person).await? })
-}
-
-/// A moment of the core as somebody sees it, and what every page says of it.
-pub(super) struct Moment {
-    pub seen: core::Seen,
-    pub glance: Arc<Glance>,
-}
-
-impl Moment {
-    pub fn of(app: &App, tenant: Option<&str>) -> Moment {
-        let seen = app.core.seen_by(tenant);
-        let glance = match tenant {
-            None => app.glances.of(&seen.fleet, &seen.plan),
-            Some(_) => Arc::new(Glance::of(&seen.fleet, &seen.plan)),
-        };
-        Moment { seen, glance }
-    }
-
-    pub fn scene(&self) -> Scene<'_> {
-        let core::Seen { fleet, plan, observed } = &self.seen;
-        Scene { fleet, plan, observed, hinted: &self.glance.hinted }
-    }
 }
 
 /// As somebody of `tenant` sees it, or of the site.

@@ -4,10 +4,11 @@ use askama::Template;
 use axum::http::StatusCode;
 use fleet::tenant;
 
+use super::glance::Moment;
 use super::kept::Kept;
 use super::look::View;
 use super::overview::{self, Lines};
-use super::pages::{self, Item, Moment, Section, Seen};
+use super::pages::{self, Item, Section, Seen};
 use super::{Error, show};
 use crate::App;
 use crate::api::{state, tenants};

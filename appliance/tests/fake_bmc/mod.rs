@@ -64,6 +64,19 @@ impl Drop for Fake {
 }
 
 impl Fake {
+    /// A good one of the machine with this number, which says whose it is.
+    pub async fn of_machine(number: u128) -> Fake {
+        Fake::start(move |request, world| {
+            if (request.method.as_str(), request.path.as_str()) != ("GET", "/redfish/v1/Systems/1") {
+                return None;
+            }
+            let mut system = system(world);
+            system["UUID"] = uuid::Uuid::from_u128(number).to_string().into();
+            Some(ok(system))
+        })
+        .await
+    }
+
     /// `behave` answers what it wants to; the rest is answered as a good BMC does.
     pub async fn start(
         behave: impl Fn(&Request, &mut World) -> Option<Reply> + Send + Sync + 'static,

@@ -1,17 +1,16 @@
 //! What a tenant is shown: a fleet of its own, and events, waits and plans in which nothing stands of hosts.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::decide;
-use crate::plan::{Item, ObservedNode, Waiting, plan_subject};
-use crate::simulate::{Effect, Forecast, Placement, Step, Wait, name_of};
+use crate::plan::{Item, ObservedNode, Waiting};
+use crate::simulate::{Eyes, Forecast};
 use crate::vm::Vm;
 use crate::wire::VmState;
 use crate::{
-    Command, Ctx, Event, Fleet, MachineId, NodeId, Observed, Plan, ServiceId, Subject, Timestamp, digest,
-    evolve, lease, service, vm, wire,
+    Command, Ctx, Event, Fleet, MachineId, NodeId, Observed, Plan, ServiceId, Subject, Timestamp, lease,
+    service, vm, wire,
 };
 
 /// Stands where the host of a VM would.
@@ -143,51 +142,10 @@ pub fn simulate(
     commands: &[Command],
     ctx: Ctx,
 ) -> Forecast {
-    let mut after = fleet.clone();
-    let mut events = Vec::new();
-    let mut steps = Vec::with_capacity(commands.len());
-    for command in commands {
-        let step = |effects, refusal| Step { command: command.clone(), effects, refusal };
-        match decide(&after, tenant, command, ctx) {
-            Ok(decided) => {
-                let before = after.clone();
-                decided.iter().for_each(|event| evolve(&mut after, event));
-                let effects = decided.iter().map(|event| effect(&before, &after, &told(event)));
-                steps.push(step(effects.collect(), None));
-                events.extend(decided.iter().map(told));
-            }
-            Err(refusal) => steps.push(step(Vec::new(), Some(refusal.to_string()))),
-        }
-    }
-    let refused = steps.iter().any(|step| step.refusal.is_some());
-    let touched: BTreeSet<Subject> = events.iter().filter_map(Event::planned).collect();
-    let waiting = touched.into_iter().flat_map(|subject| {
-        let now = plan_subject(fleet, subject, observed, ctx.now).waiting;
-        let then = plan_subject(&after, subject, observed, ctx.now).waiting;
-        then.into_iter().filter(move |then| now.iter().all(|now| now.what != then.what))
-    });
-    let waiting = waiting.map(|new| {
-        let subject = new.subject.to_string();
-        let Waiting { what, hint, .. } = waits(&new);
-        let name = name_of(&after, &subject).unwrap_or(subject);
-        Wait { name, what: what.into_owned(), hint: hint.map(Cow::into_owned) }
-    });
-    Forecast {
-        placements: events.iter().filter_map(|event| placement(&after, event)).collect(),
-        waiting: waiting.collect(),
-        digest: (!refused).then(|| digest(&events)),
-        steps,
-    }
-}
-
-fn effect(before: &Fleet, after: &Fleet, event: &Event) -> Effect {
-    let subject = event.subject();
-    let name = name_of(after, &subject).or_else(|| name_of(before, &subject));
-    Effect { name: name.unwrap_or_else(|| subject.clone()), sentence: event.sentence(), subject }
-}
-
-fn placement(after: &Fleet, event: &Event) -> Option<Placement> {
-    let Event::Vm(vm::Event::Created { vm, .. }) = event else { return None };
-    let address = after.leases.address(vm.mac);
-    Some(Placement { vm: vm.name.to_string(), host: String::new(), address })
+    let eyes = Eyes {
+        decide: |fleet: &Fleet, command: &Command| decide(fleet, tenant, command, ctx),
+        told: |event: Event| told(&event),
+        waits: |waiting: Waiting| waits(&waiting),
+    };
+    eyes.simulate(fleet, observed, commands, ctx)
 }
