@@ -3,9 +3,9 @@
 //! The daemon's part runs in one thread; sixteen clients keep their connections, over TLS on loopback, and ask from
 //! another. The site has 100,000 VMs.
 
-#[path = "../tests/example/mod.rs"]
+#[path = "../tests/it/example.rs"]
 mod example;
-#[path = "../tests/large/mod.rs"]
+#[path = "../tests/it/large.rs"]
 mod large;
 
 use std::net::SocketAddr;

@@ -9,7 +9,7 @@
 mod clients;
 #[path = "dhcp/lan.rs"]
 mod lan;
-#[path = "../../pxe/tests/namespace/mod.rs"]
+#[path = "../../pxe/tests/it/namespace.rs"]
 mod namespace;
 #[path = "dhcp/packet.rs"]
 mod packet;

@@ -2,11 +2,11 @@
 //!
 //! Every figure stands beside what the disk itself can do, measured in the same run.
 
-#[path = "../tests/database/mod.rs"]
+#[path = "../tests/it/database.rs"]
 mod database;
-#[path = "../tests/example/mod.rs"]
+#[path = "../tests/it/example.rs"]
 mod example;
-#[path = "../tests/machines/mod.rs"]
+#[path = "../tests/it/machines.rs"]
 mod machines;
 
 use std::io::Write as _;

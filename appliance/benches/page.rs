@@ -6,9 +6,9 @@
 //! time and the bytes of each page. `live`: how long a change takes until it is on 100 open pages, over TLS on loopback.
 //! `serve` prints address and code, and stays: for `look` of crate `browser`, which prints when a page is first painted.
 
-#[path = "../tests/example/mod.rs"]
+#[path = "../tests/it/example.rs"]
 mod example;
-#[path = "../tests/large/mod.rs"]
+#[path = "../tests/it/large.rs"]
 mod large;
 
 use std::net::SocketAddr;

@@ -6,7 +6,7 @@
 //! logged in meanwhile: the page is open, and the REST API is asked twice a second. `page` measures what the page
 //! costs with a large fleet. Needs root.
 
-#[path = "../tests/example/mod.rs"]
+#[path = "../tests/it/example.rs"]
 mod example;
 #[path = "storm/hall.rs"]
 mod hall;
@@ -14,7 +14,7 @@ mod hall;
 mod lan;
 #[path = "storm/machine.rs"]
 mod machine;
-#[path = "../../pxe/tests/namespace/mod.rs"]
+#[path = "../../pxe/tests/it/namespace.rs"]
 mod namespace;
 #[path = "dhcp/packet.rs"]
 mod packet;

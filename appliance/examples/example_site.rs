@@ -4,7 +4,7 @@
 //! address and its one-time code, and then does what the lines on its input say:
 //! `sight N`, `report N`, `report N data`, `host N`, each about the machine with MAC address `52:54:00:4a:10:N`.
 
-#[path = "../tests/example/mod.rs"]
+#[path = "../tests/it/example.rs"]
 mod example;
 
 use std::path::PathBuf;

@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p pxe --bench dhcp`, with `BENCH_SECONDS` for another length than five
 
-#[path = "../tests/namespace/mod.rs"]
+#[path = "../tests/it/namespace.rs"]
 mod namespace;
 
 use std::{

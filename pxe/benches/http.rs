@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-#[path = "../tests/directory/mod.rs"]
+#[path = "../tests/it/directory.rs"]
 mod directory;
 use directory::Book;
 

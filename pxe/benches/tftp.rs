@@ -22,7 +22,7 @@ use std::{
 use ipnet::Ipv6Net;
 use pxe::{Assignment, Boot, Directory, MacAddr, Network, Note, Refused, Sight, tftp};
 
-#[path = "../tests/tftp_client/mod.rs"]
+#[path = "../tests/it/tftp_client.rs"]
 mod tftp_client;
 use tftp_client::Got;
 

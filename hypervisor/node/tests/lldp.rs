@@ -1,6 +1,6 @@
 //! Hears a real LLDP agent at the other end of a cable: lldpd, in a network namespace of its own.
 
-#[path = "../../../pxe/tests/namespace/mod.rs"]
+#[path = "../../../pxe/tests/it/namespace.rs"]
 mod namespace;
 
 use std::process::{Child, Command, Stdio};
