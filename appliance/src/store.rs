@@ -6,6 +6,7 @@
 mod error;
 mod follow;
 mod log;
+mod migrations;
 mod notes;
 mod pool;
 mod row;

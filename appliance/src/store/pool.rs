@@ -5,13 +5,14 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::Connection as _;
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
 };
 
-use super::StoreError;
+use super::{StoreError, migrations};
 
 #[derive(Debug, Clone)]
 pub enum Pool {
@@ -55,7 +56,7 @@ impl Pool {
             .connect_with(options)
             .await
             .map_err(|source| StoreError::of("opened", source))?;
-        sqlx::migrate!("../migrations/sqlite").run(&pool).await?;
+        Migrator::new(migrations::SQLITE).await?.run(&pool).await?;
         Ok(Pool::Sqlite(pool))
     }
 
@@ -82,7 +83,7 @@ impl Pool {
             .connect_with(options)
             .await
             .map_err(|source| StoreError::of("opened", source))?;
-        sqlx::migrate!("../migrations/postgres").run(&pool).await?;
+        Migrator::new(migrations::POSTGRES).await?.run(&pool).await?;
         let fsync: String = sqlx::query_scalar("SHOW fsync")
             .fetch_one(&pool)
             .await
