@@ -328,10 +328,12 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
                 power.search = Some(Box::new(Search::at(address, true, power.search.as_deref())));
             }
             Event::LoginTried { address, number, at, .. } => {
-                let known = power.search.take().filter(|search| search.address == *address);
-                let mut search = known.unwrap_or_else(|| Box::new(Search::at(address, false, None)));
-                search.tried.push(*number);
-                search.last = Some(*at);
+                let before = power.search.take();
+                let mut search = match before {
+                    Some(known) if known.address == *address => known,
+                    before => Box::new(Search::at(address, false, before.as_deref())),
+                };
+                search.tried(*number, *at);
                 power.search = Some(search);
             }
             Event::LoginTaken { .. } => {}

@@ -3,6 +3,9 @@
 //! BMCs lock an account, or everybody, after a handful of wrong passwords. So a try is in the log before it is made,
 //! each login is tried once at an address, and never two within [`APART_SECS`], whatever restarts meanwhile.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Bmc, Event, bmc};
@@ -23,17 +26,38 @@ pub struct Search {
     pub tried: Vec<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
+    /// When other addresses were tried last, as long as that counts: they may be the same BMC, and may be asked for again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub elsewhere: BTreeMap<String, Timestamp>,
     /// It is not the login that is wrong.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
 }
 
 impl Search {
-    /// `before` is what was tried until now: a BMC that was asked a moment ago is not asked again for being asked for.
+    /// `before` is what was tried until now. A BMC that was asked a moment ago is not asked again for being asked for, and
+    /// a machine that says another address each time does not have more logins tried for it.
     pub(super) fn at(address: &str, asked: bool, before: Option<&Search>) -> Search {
-        let last = before.filter(|before| before.address == *address).and_then(|before| before.last);
-        Search { address: address.to_owned(), asked, tried: Vec::new(), last, stopped: false }
+        let mut elsewhere = before.map(|before| before.elsewhere.clone()).unwrap_or_default();
+        if let Some(before) = before
+            && let Some(last) = before.last
+        {
+            elsewhere.insert(before.address.clone(), last);
+        }
+        let here = elsewhere.remove(address);
+        let last = if asked { here } else { elsewhere.values().copied().chain(here).max() };
+        Search { address: address.to_owned(), asked, tried: Vec::new(), last, elsewhere, stopped: false }
     }
+
+    pub(super) fn tried(&mut self, number: u32, at: Timestamp) {
+        self.tried.push(number);
+        self.last = Some(at);
+        self.elsewhere.retain(|_, last| rests(*last, at));
+    }
+}
+
+fn rests(last: Timestamp, now: Timestamp) -> bool {
+    now.0 < last.0.saturating_add(APART_SECS * 1000)
 }
 
 /// Where its BMC is looked for: what a person said, or what it reported itself.
@@ -64,10 +88,11 @@ pub fn searched_at(machine: &Machine) -> Option<String> {
 /// Which login of the list is to be tried now, if any.
 pub fn next_login(machine: &Machine, list: &[u32], now: Timestamp) -> Option<(String, u32)> {
     let address = searched_at(machine)?;
-    let search = machine.power.search.as_ref().filter(|search| search.address == address);
-    let Some(search) = search else { return list.first().map(|first| (address, *first)) };
-    let rests = search.last.is_some_and(|last| now.0 < last.0.saturating_add(APART_SECS * 1000));
-    if search.stopped || rests {
+    let search = match machine.power.search.as_deref() {
+        Some(search) if search.address == address => Cow::Borrowed(search),
+        before => Cow::Owned(Search::at(&address, false, before)),
+    };
+    if search.stopped || search.last.is_some_and(|last| rests(last, now)) {
         return None;
     }
     let untried = list.iter().find(|number| !search.tried.contains(number));

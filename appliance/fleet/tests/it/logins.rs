@@ -129,3 +129,37 @@ fn a_restarted_appliance_knows_what_was_tried() {
     let later = Timestamp(world.clock + APART_SECS * 1000);
     assert_eq!(next_login(machine, &LIST, later), Some(("10.9.0.1".to_owned(), 2)));
 }
+
+#[test]
+fn a_machine_that_says_another_address_each_time_has_no_more_logins_tried() {
+    let mut world = World::founded();
+    let reports = |address: &str| Command::Report { key: "k1".into(), hardware: says(1, Some(address)) };
+    world.does(reports("10.9.0.1"));
+    let at = |address: &str| Command::TryLogin { machine: ONE, address: address.into(), number: 1 };
+    world.does(at("10.9.0.1"));
+    for address in ["10.9.0.2", "10.9.0.1", "10.9.0.3"] {
+        world.does(reports(address));
+        assert_eq!(next(&world, &LIST), None, "{address}");
+        world.refuses(at(address));
+    }
+    world.clock += APART_SECS * 1000;
+    assert_eq!(next(&world, &LIST), Some(("10.9.0.3".to_owned(), 1)));
+}
+
+#[test]
+fn a_person_may_ask_for_another_address_at_once_but_not_for_the_first_again() {
+    let mut world = World::founded();
+    host(&mut world, 1, "10.9.0.1");
+    let asks = |address: &str| Command::FindBmc { machine: ONE, address: Some(address.into()) };
+    world.does(Command::TryLogin { machine: ONE, address: "10.9.0.1".into(), number: 1 });
+    world.clock += 1000;
+    world.does(asks("10.9.0.2"));
+    assert_eq!(next(&world, &LIST), Some(("10.9.0.2".to_owned(), 1)));
+    world.does(Command::TryLogin { machine: ONE, address: "10.9.0.2".into(), number: 1 });
+    world.does(asks("10.9.0.1"));
+    assert_eq!(next(&world, &LIST), None, "it was asked a moment ago");
+    world.clock += (APART_SECS - 1) * 1000;
+    assert_eq!(next(&world, &LIST), Some(("10.9.0.1".to_owned(), 1)));
+    world.does(asks("10.9.0.2"));
+    assert_eq!(next(&world, &LIST), None);
+}
