@@ -226,6 +226,7 @@ const commands = {
       subnets: 'Machines behind its relay are given no address any more.',
       reservations: 'A machine that has the address keeps it; others may be given it once it is free.',
       leases: 'The address may be given to machines again.',
+      'bmc/logins': 'It is tried nowhere any more. Machines whose BMC took it keep it.',
       users: 'Whoever is logged in by this name is out at once, and so are the tokens made by it.',
     }[what];
     const path = `/${what}/${encodeURIComponent(id)}`;
@@ -274,7 +275,8 @@ const commands = {
     for (const box of boxes()) box.checked = false;
     picked(button.closest('.panel'));
   },
-  open({ dialog, for: name }) {
+  // What else the button says of the thing stands in the fields of that name.
+  open({ dialog, for: name, ...known }) {
     const it = document.getElementById(dialog);
     const form = it.querySelector('form');
     form.reset();
@@ -282,6 +284,7 @@ const commands = {
     for (const button of form.querySelectorAll('button')) button.disabled = false;
     form.shown = undefined;
     if (name) form.elements.name.value = name;
+    for (const [field, value] of Object.entries(known)) if (form.elements[field]) form.elements[field].value = value;
     it.showModal();
   },
   async whatif(_, button) {
@@ -388,6 +391,10 @@ const forms = {
   password(form) {
     const { name, password } = form.elements;
     return send('PUT', `/users/${encodeURIComponent(name.value)}/password`, { password: password.value });
+  },
+  login(form) {
+    const { user, password } = form.elements;
+    return send('POST', '/bmc/logins', { user: user.value, password: password.value });
   },
   tenant(form, headers) {
     return send('POST', '/tenants', { name: form.elements.name.value, limits: limits(form) }, headers);

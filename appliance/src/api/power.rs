@@ -322,7 +322,7 @@ fn refused(error: bmc::BmcError) -> web::Error {
     web::Error::refused(StatusCode::UNPROCESSABLE_ENTITY, format!("{error}; nothing was set"))
 }
 
-pub(super) fn not_kept(error: crate::vault::VaultError) -> web::Error {
+pub fn not_kept(error: crate::vault::VaultError) -> web::Error {
     web::Error::refused(StatusCode::SERVICE_UNAVAILABLE, format!("the login could not be kept: {error}"))
 }
 

@@ -41,8 +41,8 @@ struct Live {
     sights: watch::Receiver<Sight>,
     /// Sums of the sections as the browser has them.
     sent: BTreeMap<String, String>,
-    /// Whether the page also shows what is this person's own.
-    own: bool,
+    /// May have a section that is this person's own.
+    view: View,
     ready: VecDeque<Event>,
     over: bool,
 }
@@ -57,17 +57,16 @@ pub async fn get(
     let token = guard::token(&headers).ok_or_else(Error::not_logged_in)?.to_owned();
     let view = View::at_address(wanted.of.as_deref().unwrap_or("/"));
     let view = view.ok_or_else(|| Error::refused(StatusCode::NOT_FOUND, "there is no such page"))?;
-    let own = view == View::Users;
     if let Some(tenant) = person.tenant() {
         // What is not for tenants is refused before anything follows it.
         pages::look(&app, Some(tenant), &view, &mut Kept::default()).await?;
     }
-    let mut sights = views.watch(&app, person.user.tenant, view);
+    let mut sights = views.watch(&app, person.user.tenant, view.clone());
     // The page may be older than this connection.
     sights.mark_changed();
     let sent = wanted.have.split(',').filter_map(|pair| pair.split_once(':'));
     let sent = sent.map(|(name, sum)| (name.to_owned(), sum.to_owned())).collect();
-    let live = Live { app, token, sights, sent, own, ready: VecDeque::new(), over: false };
+    let live = Live { app, token, sights, sent, view, ready: VecDeque::new(), over: false };
     let stream = stream::unfold(live, |mut live| async move {
         let event = live.next().await?;
         Some((Ok(event), live))
@@ -99,13 +98,11 @@ impl Live {
         for section in seen.sections() {
             self.bring(section);
         }
-        if self.own {
-            let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-            let person = guard::Person { user, role, session, from, rehearsal: None };
-            match pages::own_sessions(&self.app, &person).await {
-                Ok(section) => self.bring(&section),
-                Err(error) => tracing::warn!(?error, "The sessions could not be listed"),
-            }
+        let from = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let person = guard::Person { user, role, session, from, rehearsal: None };
+        match pages::own(&self.app, &person, &self.view).await {
+            Ok(section) => section.iter().for_each(|section| self.bring(section)),
+            Err(error) => tracing::warn!(?error, "What is this person's own could not be shown"),
         }
         self.ready.push_back(Event::default().event("tick").data(revision.to_string()));
     }

@@ -9,7 +9,7 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use fleet::medium::Medium;
 use fleet::site::Policy;
-use fleet::user::{self, User};
+use fleet::user::{self, Role, User};
 use fleet::{Fleet, MachineId, Timestamp, vm};
 
 use super::actions::Offers;
@@ -36,6 +36,7 @@ use crate::api::tenants::{self as api_tenants, Listed as ListedTenant};
 use crate::api::vms::{self, Vm};
 use crate::api::volumes::{self, Volume};
 use crate::api::{power, sessions, timeline};
+use crate::power::logins;
 use crate::store::{Entry, Pool};
 use crate::{App, core};
 
@@ -139,6 +140,7 @@ macro_rules! section {
     };
 }
 
+section!(Logins, "logins.html", { logins: Vec<logins::Listed> });
 section!(Head<'a>, "head.html", { here: &'a str, items: Vec<Item> });
 section!(Banners, "banners.html", { daemon: Daemon });
 section!(Needs, "needs.html", { lines: Lines, empty: bool });
@@ -231,8 +233,11 @@ pub async fn page(
     let view = View::of(&uri);
     let Some(view) = view else { return Err(Error::refused(StatusCode::NOT_FOUND, "there is no such page")) };
     let mut seen = look(&app, person.tenant(), &view, &mut Kept::default()).await?;
-    if view == View::Users {
-        seen.columns.push(vec![own_sessions(&app, &person).await?]);
+    if let Some(own) = own(&app, &person, &view).await? {
+        match &mut seen.columns[..] {
+            [first, _, ..] => first.push(own),
+            _ => seen.columns.push(vec![own]),
+        }
     }
     let status = if seen.found { StatusCode::OK } else { StatusCode::NOT_FOUND };
     let page = Page {
@@ -249,9 +254,18 @@ pub async fn page(
     Ok((status, Html(page.render()?)).into_response())
 }
 
-/// The section that is a person's own, and so not among those that are the same for everybody.
-pub async fn own_sessions(app: &App, person: &Person) -> Result<Section, Error> {
-    Section::of("sessions", &Sessions { sessions: sessions::of(app, person).await? })
+/// The section of a page that is a person's own, or for admins, and so not among those that are the same for everybody.
+pub async fn own(app: &App, person: &Person, view: &View) -> Result<Option<Section>, Error> {
+    match view {
+        View::Users => {
+            Section::of("sessions", &Sessions { sessions: sessions::of(app, person).await? }).map(Some)
+        }
+        View::Settings if person.role == Role::Admin && person.tenant().is_none() => {
+            let logins = logins::list(&app.vault).await.map_err(power::not_kept)?;
+            Section::of("logins", &Logins { logins }).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// As somebody of `tenant` sees it, or of the site.

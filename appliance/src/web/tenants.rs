@@ -32,6 +32,17 @@ impl tenants::Listed {
             ("Disk", gib(usage.disk_gib), limits.disk_gib.map(gib)),
         ]
     }
+
+    /// By the names of the fields that they are changed in.
+    pub fn limits(&self) -> [(&'static str, Option<u64>); 4] {
+        let limits = self.tenant.limits;
+        [
+            ("vms", limits.vms),
+            ("vcpus", limits.vcpus),
+            ("memory_mib", limits.memory_mib),
+            ("disk_gib", limits.disk_gib),
+        ]
+    }
 }
 
 pub async fn look(

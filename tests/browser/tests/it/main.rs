@@ -5,6 +5,7 @@ mod example;
 
 mod consoles;
 mod controls;
+mod dialogs;
 mod hindrances;
 mod page;
 
