@@ -337,7 +337,8 @@ document.addEventListener('change', async event => {
   if (!event.target.matches('select[data-do=policy]')) return;
   try {
     const policy = await send('GET', '/policy');
-    const done = await send('PUT', '/policy', { ...policy, adopt: event.target.value });
+    const { value, dataset: { field } } = event.target;
+    const done = await send('PUT', '/policy', { ...policy, ...(field ? { [field]: value === 'yes' } : { adopt: value }) });
     say(done.changed.join('. '));
   } catch (error) {
     say(error.message, 'bad');

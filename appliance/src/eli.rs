@@ -39,6 +39,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::CommandFactory as _;
+use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::ArgValueCompleter;
@@ -274,6 +275,9 @@ struct SetPolicy {
     /// Let in the keys of this file (lines as in authorized_keys) on every host and VM
     #[arg(long, value_name = "FILE")]
     ssh_key: Vec<PathBuf>,
+    /// Have hosts make an account for the appliance at their own BMCs: on or off
+    #[arg(long, value_name = "ON|OFF", value_parser = BoolishValueParser::new())]
+    bmc_accounts: Option<bool>,
 }
 
 /// Runs one command; what was learned by `eli login` is kept in the file `settings`.
@@ -466,6 +470,7 @@ async fn policy(client: &Client, set: SetPolicy, output: Output) -> anyhow::Resu
     if set.ask || set.blank {
         policy.adopt = if set.ask { Adopt::Ask } else { Adopt::Blank };
     }
+    policy.bmc_accounts = set.bmc_accounts.unwrap_or(policy.bmc_accounts);
     for path in &set.ssh_key {
         let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {

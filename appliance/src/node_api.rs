@@ -36,6 +36,7 @@ pub fn router(app: App) -> axum::Router {
         .route("/node/failed", post(machine::failed))
         .route("/node/erased", post(machine::erased))
         .route("/node/checked", post(machine::checked))
+        .route("/node/{id}/account", post(member::account))
         .route("/node/certificate", post(member::certificate))
         .route("/node/{id}/desired", get(member::desired))
         .route("/node/{id}/observed", post(member::observed))

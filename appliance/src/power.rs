@@ -251,7 +251,7 @@ fn begin(app: &App, bmcs: &Arc<Bmcs>, fleet: &Fleet, work: &mut Work) {
     }
 }
 
-/// Looks for the BMCs of machines that have none, if the operator has given a list of logins.
+/// Looks for the BMCs of machines that have none, if the operator has given a list of logins or hosts make accounts.
 async fn begin_searches(app: &App, fleet: &Fleet, work: &mut Work) {
     let moment = tokio::time::Instant::now();
     if work.list.1.is_none_or(|again| again <= moment) {
@@ -262,7 +262,7 @@ async fn begin_searches(app: &App, fleet: &Fleet, work: &mut Work) {
         work.list = (list, Some(moment + LIST));
     }
     let list = &work.list.0;
-    if list.is_empty() {
+    if list.is_empty() && !fleet.policy.bmc_accounts {
         return;
     }
     for machine in fleet.machines.values() {

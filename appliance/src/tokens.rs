@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fleet::{MachineId, NodeId, Timestamp};
 use ring::hmac;
 
@@ -59,6 +61,13 @@ impl Tokens {
         self.unseal(token, "enroll")?.parse().ok()
     }
 
+    /// Of the account that a host makes for the appliance at its own BMC. Rules for passwords ask for letters of both cases,
+    /// a digit and a sign; 16 characters are the most that every BMC takes.
+    pub fn bmc_password(&self, machine: MachineId) -> String {
+        let tag = hmac::sign(&self.key, format!("bmc-account {machine}").as_bytes());
+        format!("eE1-{}", URL_SAFE_NO_PAD.encode(&tag.as_ref()[..9]))
+    }
+
     fn seal(&self, what: &str, purpose: &str) -> String {
         let tag = hmac::sign(&self.key, format!("{purpose} {what}").as_bytes());
         format!("{what}-{}", hex::encode(tag))
@@ -91,5 +100,8 @@ mod tests {
         assert_eq!(tokens.read_install(&token.replacen("m3", "m4", 1)), None);
         assert_eq!(tokens.read_install(&token[..token.len() - 2]), None);
         assert_eq!(tokens.read_install("é-é"), None);
+        let password = tokens.bmc_password(MachineId(3));
+        assert_eq!((password.len(), &password), (16, &again.bmc_password(MachineId(3))));
+        assert_ne!(password, tokens.bmc_password(MachineId(4)));
     }
 }

@@ -181,6 +181,12 @@ pub enum Command {
         number: u32,
         disks: Vec<DiskChecked>,
     },
+    /// What a host says came of the account that it was to make at its BMC.
+    ReportAccount {
+        machine: MachineId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        trouble: Option<String>,
+    },
     /// It leaves for good, and is remembered.
     Retire {
         machine: MachineId,
@@ -549,6 +555,9 @@ pub fn decide(fleet: &Fleet, command: &Command, ctx: Ctx) -> Result<Vec<Event>, 
         Command::CheckDisks { machine, on } => machine::ask_check(fleet, *machine, *on, ctx),
         Command::ReportChecked { machine, number, disks } => {
             machine::checked(fleet, *machine, *number, disks, ctx)
+        }
+        Command::ReportAccount { machine, trouble } => {
+            power::account_made(fleet, *machine, trouble.as_deref())
         }
         Command::Retire { machine } => machine::retire(fleet, *machine, ctx),
         Command::Unretire { machine } => machine::unretire(fleet, *machine, ctx),

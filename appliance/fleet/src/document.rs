@@ -66,6 +66,8 @@ pub struct PolicyPart {
     pub ssh_keys: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fencing: Option<Fencing>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bmc_accounts: Option<bool>,
 }
 
 /// The nouns of which everything is removed that the document does not have.
@@ -245,7 +247,7 @@ pub struct ServicePart {
 /// What a person has decided of this site. Applied to the site it came from, it changes nothing; applied to another
 /// one, it makes the same of what is there.
 pub fn export(fleet: &Fleet) -> Document {
-    let Policy { adopt, ssh_keys, fencing } = &fleet.policy;
+    let Policy { adopt, ssh_keys, fencing, bmc_accounts } = &fleet.policy;
     let carries_service = |id| service::of_vm(fleet, id).next().is_some();
     let vms = fleet.vms.values().filter(|vm| vm.phase != vm::Phase::Removing && !carries_service(vm.id));
     let services = fleet.services.values().filter(|service| service.phase != service::Phase::Removing);
@@ -254,6 +256,7 @@ pub fn export(fleet: &Fleet) -> Document {
             adopt: Some(*adopt),
             ssh_keys: Some(ssh_keys.clone()),
             fencing: Some(*fencing),
+            bmc_accounts: Some(*bmc_accounts),
         }),
         prune: Prune::default(),
         tenants: fleet

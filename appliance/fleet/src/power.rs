@@ -11,6 +11,7 @@
 //! Whoever carries it out looks at [`wanted`] and [`tries`] and says what came of it by [`Outcome`]. A timeout is no outcome but a
 //! failure: it is tried again until it succeeds or is cancelled.
 
+mod account;
 mod alone;
 mod bmc;
 mod fence;
@@ -26,6 +27,8 @@ use serde::{Deserialize, Serialize};
 use crate::machine::{By, Machine};
 use crate::{Fleet, MachineId, Timestamp, host};
 
+pub(crate) use account::account_made;
+pub use account::{ACCOUNT, Account, OWN, wanted_account};
 pub use alone::alone;
 pub use bmc::{Bmc, Kind, Less, less_since};
 pub(crate) use bmc::{pin, remove as remove_bmc, set as set_bmc};
@@ -51,6 +54,9 @@ pub struct Power {
     /// What was tried of the operator's list at its BMC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search: Option<Box<Search>>,
+    /// What came of the account that its host is to make for the appliance at its BMC.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
     /// The outlets that it is plugged into: all of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub strips: Vec<Strip>,
@@ -111,6 +117,14 @@ pub enum Event {
     Pinned {
         machine: MachineId,
         pin: String,
+    },
+    /// Its host made an account for the appliance there.
+    AccountMade {
+        machine: MachineId,
+    },
+    AccountRefused {
+        machine: MachineId,
+        why: String,
     },
     /// A person wants its BMC to be looked for at this address.
     SearchAsked {
@@ -216,6 +230,8 @@ impl Event {
             Event::BmcSet { machine, .. }
             | Event::BmcRemoved { machine }
             | Event::Pinned { machine, .. }
+            | Event::AccountMade { machine }
+            | Event::AccountRefused { machine, .. }
             | Event::SearchAsked { machine, .. }
             | Event::LoginTried { machine, .. }
             | Event::LoginTaken { machine, .. }
@@ -241,6 +257,8 @@ impl Event {
             Event::BmcSet { .. }
             | Event::BmcRemoved { .. }
             | Event::Pinned { .. }
+            | Event::AccountMade { .. }
+            | Event::AccountRefused { .. }
             | Event::SearchAsked { .. }
             | Event::LoginTried { .. }
             | Event::LoginTaken { .. }
@@ -267,8 +285,19 @@ impl fmt::Display for Event {
             Event::Pinned { pin, .. } => {
                 write!(f, "Its BMC showed the certificate {} and is known by it", short(pin))
             }
+            Event::AccountMade { .. } => f.write_str("It made an account for the appliance at its BMC"),
+            Event::AccountRefused { why, .. } => write!(
+                f,
+                "It made no account for the appliance at its BMC: {why}. eli bmc find has it tried again"
+            ),
             Event::SearchAsked { address, .. } => {
                 write!(f, "Its BMC is looked for at {address}, with the list of logins")
+            }
+            Event::LoginTried { address, number: OWN, .. } => {
+                write!(f, "The account that it made is tried at its BMC at {address}")
+            }
+            Event::LoginTaken { address, number: OWN, .. } => {
+                write!(f, "Its BMC at {address} takes the account that it made")
             }
             Event::LoginTried { address, number, .. } => {
                 write!(f, "Login {number} of the list is tried at its BMC at {address}")
@@ -324,8 +353,11 @@ pub(crate) fn evolve(fleet: &mut Fleet, event: &Event) {
         match event {
             Event::BmcSet { bmc, .. } => power.bmc = Some(bmc.clone()),
             Event::BmcRemoved { .. } => power.bmc = None,
+            Event::AccountMade { .. } => power.account = Some(Account::Made),
+            Event::AccountRefused { .. } => power.account = Some(Account::Refused),
             Event::SearchAsked { address, .. } => {
                 power.search = Some(Box::new(Search::at(address, true, power.search.as_deref())));
+                power.account = None;
             }
             Event::LoginTried { address, number, at, .. } => {
                 let before = power.search.take();

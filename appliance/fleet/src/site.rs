@@ -34,6 +34,9 @@ pub struct Policy {
     pub ssh_keys: Vec<String>,
     #[serde(default, skip_serializing_if = "Fencing::is_usual")]
     pub fencing: Fencing,
+    /// Hosts make an account for the appliance at their own BMCs.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub bmc_accounts: bool,
 }
 
 /// When a silent host is fenced without asking. It takes a BMC that proves it, and VMs that are to run elsewhere.
@@ -71,7 +74,7 @@ pub enum Adopt {
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { adopt: Adopt::Blank, ssh_keys: Vec::new(), fencing: Fencing::default() }
+        Policy { adopt: Adopt::Blank, ssh_keys: Vec::new(), fencing: Fencing::default(), bmc_accounts: false }
     }
 }
 
@@ -99,6 +102,9 @@ impl fmt::Display for Event {
                     Adopt::Blank => "Policy: blank machines are adopted by themselves",
                     Adopt::Ask => "Policy: machines are adopted only when a person says so",
                 })?;
+                if policy.bmc_accounts {
+                    f.write_str("; hosts make an account for the appliance at their BMCs")?;
+                }
                 if policy.fencing.is_usual() {
                     return Ok(());
                 }

@@ -287,6 +287,7 @@ pub fn may_order(fleet: &Fleet, tenant: &str, command: &Command) -> Result<(), R
         | Command::ReportErased { .. }
         | Command::CheckDisks { .. }
         | Command::ReportChecked { .. }
+        | Command::ReportAccount { .. }
         | Command::FindBmc { .. }
         | Command::TryLogin { .. }
         | Command::TakeLogin { .. }

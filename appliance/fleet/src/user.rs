@@ -219,6 +219,7 @@ pub fn least_role(command: &Command) -> Option<Role> {
         | Command::ReportPower { .. }
         | Command::ReportErased { .. }
         | Command::ReportChecked { .. }
+        | Command::ReportAccount { .. }
         | Command::FenceSuspect { .. }
         | Command::ImagineFailure { .. }
         | Command::Suspect { .. }

@@ -3,6 +3,7 @@
 //! A machine in its initrd reports and is told what to do; a host or guest pulls everything it
 //! should be ([`Desired`]) and posts everything it is ([`Observed`]).
 
+mod account;
 mod check;
 mod erase;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Mac, MachineId, NodeId, VmId};
 
+pub use account::{AccountMade, BmcAccount};
 pub use check::{Checked, DiskChecked, Health};
 pub use erase::{EraseDisk, EraseOutcome, Erased, KnownDisk, Level, Means, Method, Proof};
 
@@ -215,6 +217,10 @@ pub struct Desired {
     /// For hosts: read all disks from end to end, and say what came of it, once for each number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<u32>,
+    /// For hosts: an account that is to be made at its own BMC; what came of it is said by
+    /// `POST /node/ID/account`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bmc_account: Option<BmcAccount>,
     /// For hosts: when one that is cut off restarts by itself, after which nothing runs on it until it is told again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alone: Option<Alone>,

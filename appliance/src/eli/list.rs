@@ -303,6 +303,14 @@ pub fn policy(policy: &Policy, output: Output) -> anyhow::Result<()> {
             Adopt::Ask => "Machines are adopted only when a person says so (--blank changes that)",
         }
     );
+    println!(
+        "{}",
+        match policy.bmc_accounts {
+            true =>
+                "Hosts make an account for the appliance at their own BMCs (--bmc-accounts off changes that)",
+            false => "Hosts make no account at their own BMCs (--bmc-accounts on changes that)",
+        }
+    );
     println!("SSH keys that are let in on every host and VM: {}", policy.ssh_keys.len());
     for key in &policy.ssh_keys {
         println!("    {}", plain(key));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use fleet::wire::{Desired, HealthCheck, ImageSpec, Seed, SoftwareSpec, VmSpec, VolumeSpec};
+use fleet::wire::{BmcAccount, Desired, HealthCheck, ImageSpec, Seed, SoftwareSpec, VmSpec, VolumeSpec};
 use fleet::{Fleet, MachineId, NodeId, VmId, power, service, vm};
 use sha2::{Digest as _, Sha256};
 
@@ -51,6 +51,10 @@ fn host(fleet: &Fleet, sources: &Sources<'_>, id: MachineId) -> anyhow::Result<D
         // Where its power can be switched, that restarts it, whether its system still listens or not.
         restart: (machine.before.is_some() && !machine.power.is_switchable()).then_some(machine.since.0),
         check: fleet::machine::wanted_check(machine),
+        bmc_account: power::wanted_account(fleet, machine).then(|| BmcAccount {
+            user: power::ACCOUNT.to_owned(),
+            password: sources.tokens.bmc_password(id),
+        }),
         alone: power::alone(fleet, id),
         consoles: sources.consoles.wanted_of(id),
     })
@@ -118,6 +122,7 @@ fn guest(fleet: &Fleet, sources: &Sources<'_>, id: VmId) -> anyhow::Result<Desir
         software,
         restart: None,
         check: None,
+        bmc_account: None,
         alone: None,
         consoles: Vec::new(),
     })

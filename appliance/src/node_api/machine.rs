@@ -15,6 +15,7 @@ use fleet::{Command, Fleet, MachineId, Plan, machine};
 use pxe::kickstart::{self, KickstartFacts};
 
 use super::NodeError;
+use super::member::myself;
 use crate::App;
 use crate::core::{Actor, ExecuteError, now};
 use crate::systems;
@@ -256,7 +257,7 @@ pub(super) async fn said(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn line(text: &str) -> String {
+pub(super) fn line(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(500).collect()
 }
 
@@ -298,7 +299,10 @@ pub(super) async fn checked(
 ) -> Result<StatusCode, NodeError> {
     let fleet = app.core.fleet();
     let machine = match peer.node {
-        Some(fleet::NodeId::Machine(machine)) => machine,
+        Some(fleet::NodeId::Machine(machine)) => {
+            myself(&app, &peer, &machine.to_string())?;
+            machine
+        }
         Some(fleet::NodeId::Vm(_)) => return Err(NodeError::forbidden("a VM has no disks of its own")),
         None => speaker(&fleet, &peer)?.id,
     };

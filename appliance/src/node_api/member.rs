@@ -9,12 +9,12 @@ use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
-use fleet::wire::{CertificateReply, CertificateRequest, Desired, Observed};
+use fleet::wire::{AccountMade, CertificateReply, CertificateRequest, Desired, Observed};
 use fleet::{Command, NodeId, Timestamp, service};
 use serde::Deserialize;
 use tokio_util::io::ReaderStream;
 
-use super::machine::speaker;
+use super::machine::{line, speaker};
 use super::{NodeError, desired};
 use crate::App;
 use crate::core::{Actor, ExecuteError, now};
@@ -152,6 +152,22 @@ pub(super) async fn observed(
         }
     }
     app.core.observe(node, said);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What came of the account that a host was to make at its BMC.
+pub(super) async fn account(
+    State(app): State<App>,
+    Extension(peer): Extension<Peer>,
+    Path(id): Path<String>,
+    Json(AccountMade { trouble }): Json<AccountMade>,
+) -> Result<StatusCode, NodeError> {
+    let node = myself(&app, &peer, &id)?;
+    let NodeId::Machine(machine) = node else {
+        return Err(NodeError::forbidden("a VM has no BMC of its own"));
+    };
+    let trouble = trouble.as_deref().map(line);
+    app.core.execute(&Actor::Node(node), Command::ReportAccount { machine, trouble }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

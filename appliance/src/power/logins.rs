@@ -12,7 +12,7 @@ use super::{Kept, endpoint, forget_login, give, keep, keep_login};
 use crate::App;
 use crate::bmc::{self, BmcError, Login};
 use crate::core::{Actor, now};
-use crate::vault::{Vault, VaultError};
+use crate::vault::{Secret, Vault, VaultError};
 
 const PREFIX: &str = "bmc login ";
 
@@ -69,7 +69,10 @@ pub(super) async fn try_next(app: &App, machine: MachineId) -> Result<(), String
             "Its BMC is said to be at {address}, where nothing answers; does the appliance reach that network?"
         ));
     };
-    let login = Kept::get(&app.vault, &name(number)).await.map_err(|error| error.to_string())?;
+    let login = match number {
+        power::OWN => Some(made_by_host(app, machine.id)),
+        _ => Kept::get(&app.vault, &name(number)).await.map_err(|error| error.to_string())?,
+    };
     let Some(login) = login else { return Ok(()) };
     let mut found = Bmc { kind, address: address.clone(), pin: None, options: BTreeMap::new() };
     // In the log before it is sent: a daemon that dies in between has tried it all the same.
@@ -95,6 +98,11 @@ pub(super) async fn try_next(app: &App, machine: MachineId) -> Result<(), String
         Err(error) => end(app, machine.id, &list, &error).await,
     }
     Ok(())
+}
+
+/// The account that its host made there.
+fn made_by_host(app: &App, machine: MachineId) -> Login {
+    Login { user: power::ACCOUNT.to_owned(), password: Secret::new(app.tokens.bmc_password(machine)) }
 }
 
 fn has_bmc(app: &App, machine: MachineId) -> bool {

@@ -322,7 +322,7 @@ async fn clients_that_hop_between_two_daemons_find_one_log() {
     for core in [&one, &two] {
         let mut fleet = core.watch_fleet();
         let all = fleet.wait_for(|head| head.position == 801);
-        tokio::time::timeout(Duration::from_secs(5), all).await.unwrap().unwrap();
+        tokio::time::timeout(example::PATIENCE, all).await.unwrap().unwrap();
     }
     assert_eq!(*one.fleet(), *two.fleet());
     assert_eq!(one.fleet().leases.given.len(), 400, "no address twice");
@@ -492,7 +492,7 @@ fn asking(mac: Mac) -> pxe::Sight {
 }
 
 async fn wait_until(holds: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + example::PATIENCE;
     while !holds() {
         assert!(Instant::now() < until, "it does not come about");
         tokio::time::sleep(Duration::from_millis(10)).await;

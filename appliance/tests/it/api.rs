@@ -1,7 +1,5 @@
 //! What holds for the whole API: errors, versions, keys of requests, parts of lists, patches, events.
 
-use std::time::Duration;
-
 use crate::client::{Answer, Client, logged_in};
 use crate::example;
 use appliance::api::paging;
@@ -215,7 +213,7 @@ async fn events_say_what_changed_and_go_on_where_one_was() {
             let mut body = router.oneshot(request).await.unwrap().into_body().into_data_stream();
             let mut text = String::new();
             while text.matches("event: happened").count() < count {
-                let bytes = tokio::time::timeout(Duration::from_secs(10), body.next()).await;
+                let bytes = tokio::time::timeout(example::PATIENCE, body.next()).await;
                 text += &String::from_utf8_lossy(&bytes.expect("no event came").unwrap().unwrap());
             }
             let data = text.lines().filter_map(|line| line.strip_prefix("data: "));

@@ -5,9 +5,12 @@ use crate::example;
 use std::time::Duration;
 
 use crate::client::Client;
-use crate::fake_bmc::{Fake, PASSWORD, USER};
+use crate::fake_bmc::{Fake, PASSWORD, Reply, USER, ok, system};
+use appliance::core::Actor;
+use appliance::node_api::desired::{Sources, desired};
 use axum::http::StatusCode;
-use fleet::{Fleet, MachineId};
+use fleet::wire::{BmcKind, BmcSeen, Hardware};
+use fleet::{Command, Fleet, MachineId, NodeId};
 use serde_json::{Value, json};
 
 async fn until(client: &Client, what: &str, so: impl Fn(&Fleet) -> bool) {
@@ -106,4 +109,56 @@ async fn the_bmc_of_another_machine_is_not_taken_and_nothing_more_is_tried_there
     assert!(client.site.app.core.fleet().machines[&one].power.bmc.is_none());
     let told = timeline(&client, one).await;
     assert!(told.contains("is it the BMC of another machine?"), "{told}");
+}
+
+#[tokio::test]
+async fn a_host_makes_an_account_by_policy_and_its_bmc_is_known_by_it() {
+    let client = client::logged_in().await;
+    let (app, mac) = (&client.site.app, example::mac(1));
+    let bmc = Some(BmcSeen { address: Some([127, 0, 0, 1].into()), mac: None, kind: BmcKind::Redfish });
+    let one = example::host_of(&app.core, Hardware { bmc, ..example::hardware(mac, false) }).await;
+    let password = app.tokens.bmc_password(one);
+    let (accepted, uuid) =
+        (json!({ "UserName": "elisandra", "Password": password }), uuid::Uuid::from_u128(1));
+    let fake = Fake::start(move |request, world| match (request.method.as_str(), request.path.as_str()) {
+        ("POST", "/redfish/v1/SessionService/Sessions") if request.body == accepted => {
+            world.sessions.push("made".to_owned());
+            let place = "/redfish/v1/SessionService/Sessions/made".to_owned();
+            Some(Reply::Json(201, vec![("X-Auth-Token", "made".to_owned()), ("Location", place)], json!({})))
+        }
+        ("GET", "/redfish/v1/Systems/1") => {
+            let mut system = system(world);
+            system["UUID"] = uuid.to_string().into();
+            Some(ok(system))
+        }
+        _ => None,
+    })
+    .await;
+    let told = || {
+        let sources = Sources {
+            ca_sha256: String::new(),
+            tokens: &app.tokens,
+            bundles: "/".as_ref(),
+            consoles: &app.consoles,
+        };
+        desired(&app.core.fleet(), &sources, NodeId::Machine(one)).unwrap().bmc_account
+    };
+    assert_eq!(told(), None);
+    let policy = json!({ "adopt": "blank", "bmc_accounts": true });
+    client.call("PUT", "/api/v1/policy", "application/json", policy.to_string()).await.of(StatusCode::OK);
+    let account = told().unwrap();
+    assert_eq!((account.user.as_str(), account.password), ("elisandra", password.clone()));
+
+    find(&client, one, &fake).await;
+    let made = Command::ReportAccount { machine: one, trouble: None };
+    app.core.execute(&Actor::Node(NodeId::Machine(one)), made).await.unwrap();
+    assert_eq!(told(), None);
+    until(&client, "found", |fleet| fleet.machines[&one].power.bmc.is_some()).await;
+    let told = timeline(&client, one).await;
+    assert!(told.contains("It made an account for the appliance at its BMC"), "{told}");
+    assert!(told.contains("takes the account that it made"), "{told}");
+    for path in ["machines", "state", "log", "history", "document", "timeline/site", "bmc/logins", "policy"] {
+        let text = client.get(&format!("/api/v1/{path}")).await.text;
+        assert!(!text.contains(&password), "{path}: {text}");
+    }
 }

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use appliance::bmc::{BmcError, Bmcs, Endpoint, Kind, Login, Power, Settings, SwitchedOn};
 use appliance::vault::Secret;
 use fleet::Timestamp;
+use fleet::wire::BmcAccount;
+use node::account::make;
 use sha2::{Digest as _, Sha256};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
@@ -161,6 +163,33 @@ async fn the_serial_line_of_ipmi_sim_is_typed_into_and_let_go() {
         assert!(Instant::now() < until, "ipmitool is left behind");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// What a host does from inside, sent by the network here: the same commands, to the same controller.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ipmi_sim_takes_the_account_that_is_made_there() {
+    let sim = IpmiSim::start();
+    let account = BmcAccount { user: "elisandra".into(), password: "eE1-0123456789ab".into() };
+    let mine = Login { user: account.user.clone(), password: Secret::new(account.password.as_str()) };
+    let (bmcs, endpoint) = (Bmcs::new(Settings::default()), of_ipmi_sim(&sim));
+    let error = bmcs.at(&endpoint, Some(&mine), NOW).power().await.unwrap_err();
+    assert!(matches!(error, BmcError::Refused { .. }), "{error}");
+    for _ in 0..2 {
+        tokio::task::block_in_place(|| {
+            make(&mut |function, command, data| sim.ask(function, command, data), 1, &account)
+        })
+        .unwrap();
+    }
+    let later = Timestamp(NOW.0 + 3_600_000);
+    let bmc = bmcs.at(&endpoint, Some(&mine), later);
+    assert_eq!(bmc.switch_on().await, Ok(SwitchedOn::Proven));
+    bmc.switch_off().await.unwrap();
+    assert_eq!(sim.read("power"), "0");
+    // Whoever was there before still is, and only one place was taken.
+    assert_eq!(bmcs.at(&endpoint, Some(&login(OF_IPMI_SIM)), later).power().await, Ok(Power::Off));
+    let names: Vec<_> = (2..=4).filter_map(|user| sim.ask(6, 0x46, &[user])).collect();
+    let ours = names.iter().filter(|name| name.starts_with(b"elisandra\0")).count();
+    assert_eq!(ours, 1, "{names:?}");
 }
 
 /// The arguments of all processes.
@@ -351,6 +380,25 @@ impl IpmiSim {
 
     fn read(&self, parameter: &str) -> String {
         std::fs::read_to_string(self.folder.path().join(parameter)).unwrap_or_default().trim().to_owned()
+    }
+
+    /// One question and its answer, by ipmitool.
+    fn ask(&self, function: u8, command: u8, data: &[u8]) -> Option<Vec<u8>> {
+        let bytes =
+            [function, command].into_iter().chain(data.iter().copied()).map(|byte| format!("{byte:#04x}"));
+        let output = Command::new("ipmitool")
+            .args(["-I", "lanplus", "-C", "3", "-H", "127.0.0.1", "-p", &self.port.to_string()])
+            // As an argument, the watches of other tests would see it.
+            .env("IPMI_PASSWORD", OF_IPMI_SIM)
+            .args(["-U", USER, "-E", "raw"])
+            .args(bytes)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        output
+            .status
+            .success()
+            .then(|| said.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect())
     }
 
     fn ask_fence_ipmilan(&self, action: &str) -> i32 {

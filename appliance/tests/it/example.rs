@@ -134,15 +134,26 @@ pub async fn sight(core: &Core, mac: Mac) {
 
 /// The machine says what it is; by policy it is adopted at once if it is blank.
 pub async fn report(core: &Core, mac: Mac, data: bool) -> MachineId {
-    let report = Command::Report { key: hex::encode(Sha256::digest(mac.0)), hardware: hardware(mac, data) };
+    reported(core, hardware(mac, data)).await
+}
+
+async fn reported(core: &Core, hardware: Hardware) -> MachineId {
+    let mac = hardware.boot_mac;
+    let report = Command::Report { key: hex::encode(Sha256::digest(mac.0)), hardware };
     core.execute(&Actor::Wire(mac), report).await.unwrap();
     fleet::machine::by_mac(&core.fleet(), mac).unwrap().id
 }
 
 /// A machine that was found, installed and joined.
 pub async fn host(core: &Core, mac: Mac) -> MachineId {
+    host_of(core, hardware(mac, false)).await
+}
+
+/// The same of a machine that is made of something else.
+pub async fn host_of(core: &Core, hardware: Hardware) -> MachineId {
+    let mac = hardware.boot_mac;
     sight(core, mac).await;
-    let machine = report(core, mac, false).await;
+    let machine = reported(core, hardware).await;
     let node = Actor::Node(NodeId::Machine(machine));
     core.execute(&node, Command::ServeKickstart { machine, attempt: 1 }).await.unwrap();
     core.execute(&node, Command::PhoneHome { machine, attempt: 1 }).await.unwrap();
@@ -204,13 +215,13 @@ pub fn guest(core: &Core, vm: VmId, name: &str, version: &str, state: SoftwareSt
     );
 }
 
+/// How long a test waits for what has to come: while a computer also compiles, a commit can take many seconds.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(90);
+
 pub async fn until(core: &Core, holds: impl Fn(&fleet::Fleet) -> bool) {
     let mut changes = core.watch_fleet();
     let waited = changes.wait_for(|head| holds(&head.fleet));
-    tokio::time::timeout(std::time::Duration::from_secs(20), waited)
-        .await
-        .expect("it did not happen")
-        .unwrap();
+    tokio::time::timeout(PATIENCE, waited).await.expect("it did not happen").unwrap();
 }
 
 /// A bundle like the one of docs/eli.md.

@@ -256,7 +256,7 @@ on_both! {
             .await
             .unwrap();
         let seen = fleet.wait_for(|head| head.fleet.policy.adopt == fleet::site::Adopt::Ask);
-        tokio::time::timeout(std::time::Duration::from_secs(5), seen).await.unwrap().unwrap();
+        tokio::time::timeout(crate::example::PATIENCE, seen).await.unwrap().unwrap();
         assert_eq!(daemon.core.position(), 2);
         // And what comes after it stands after it.
         daemon.give(sight(1)).await.unwrap();

@@ -132,7 +132,7 @@ impl Site {
 
     async fn wait_until(&self, what: &str, holds: impl Fn(&fleet::Fleet) -> bool) {
         let mut changes = self.core().watch_fleet();
-        let limit = std::time::Duration::from_secs(10);
+        let limit = crate::example::PATIENCE;
         let waited = tokio::time::timeout(limit, changes.wait_for(|head| holds(&head.fleet))).await;
         assert!(waited.is_ok(), "{what} did not happen within {limit:?}");
     }

@@ -475,7 +475,7 @@ async fn the_live_page_brings_what_has_changed_and_ends_with_the_session() {
     let mut heard = String::new();
     let mut hear = async |what: &str| {
         while !heard.contains(what) {
-            let chunk = tokio::time::timeout(std::time::Duration::from_secs(10), stream.next()).await;
+            let chunk = tokio::time::timeout(example::PATIENCE, stream.next()).await;
             let chunk = chunk.unwrap_or_else(|_| panic!("{what} was not heard: {heard}"));
             heard.push_str(std::str::from_utf8(&chunk.expect("the stream ended").unwrap()).unwrap());
         }
@@ -507,7 +507,7 @@ async fn a_page_is_brought_its_own_sections_only() {
     let mut stream = client.router.clone().oneshot(request).await.unwrap().into_body().into_data_stream();
     let mut heard = String::new();
     while !heard.contains("event: tick") {
-        let chunk = tokio::time::timeout(std::time::Duration::from_secs(10), stream.next()).await;
+        let chunk = tokio::time::timeout(example::PATIENCE, stream.next()).await;
         heard.push_str(std::str::from_utf8(&chunk.unwrap().unwrap().unwrap()).unwrap());
     }
     let events: Vec<&str> = heard.lines().filter_map(|line| line.strip_prefix("event: ")).collect();

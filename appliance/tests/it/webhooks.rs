@@ -1,7 +1,5 @@
 //! Webhooks: what is sent, how it is signed, that nothing is lost, and that the secret stays where it is.
 
-use std::time::Duration;
-
 use crate::client::{Client, logged_in};
 use appliance::webhooks;
 use axum::Router;
@@ -52,7 +50,7 @@ async fn listener(client: &mut Client, refuses: usize) -> (String, mpsc::Receive
 }
 
 async fn next(told: &mut mpsc::Receiver<Sent>) -> Sent {
-    tokio::time::timeout(Duration::from_secs(20), told.recv()).await.expect("nothing was sent").unwrap()
+    tokio::time::timeout(crate::example::PATIENCE, told.recv()).await.expect("nothing was sent").unwrap()
 }
 
 async fn add_rack(client: &Client, name: &str) {

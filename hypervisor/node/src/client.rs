@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use fleet::NodeId;
 use fleet::wire::{
-    CONSOLE_PROTOCOL, CertificateReply, CertificateRequest, Checked, ConsoleTrouble, Desired, Erased, Failed,
-    Installed, Observed, Progress, Report, ReportReply, Said,
+    AccountMade, CONSOLE_PROTOCOL, CertificateReply, CertificateRequest, Checked, ConsoleTrouble, Desired,
+    Erased, Failed, Installed, Observed, Progress, Report, ReportReply, Said,
 };
 use reqwest::{Method, Response, StatusCode, header};
 use rustls::{ClientConfig, RootCertStore, crypto::ring, version::TLS13};
@@ -224,6 +224,10 @@ impl Client {
 
     pub async fn checked(&self, checked: &Checked) -> Result<(), ClientError> {
         self.post_only("/node/checked", checked).await
+    }
+
+    pub async fn account(&self, node: NodeId, made: &AccountMade) -> Result<(), ClientError> {
+        self.post_only(&format!("/node/{node}/account"), made).await
     }
 
     pub async fn certificate(&self, request: &CertificateRequest) -> Result<CertificateReply, ClientError> {

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use fleet::Mac;
 use fleet::wire::{Disk, Hardware};
 
+pub use bmc::{Ask as AskBmc, ask as ask_bmc, lan_channel};
 pub use disks::volume_group;
 
 /// The folder that holds `sys`, `proc` and `dev`: `/`, or a captured tree.

@@ -12,6 +12,7 @@
 //! `elisandra-host` is the host agent and links libvirt. The host agent's code lives beside its `main`
 //! and not in this library, so that no build of `elisandra-node` can be made to need libvirt.
 
+pub mod account;
 mod aligned;
 pub mod alone;
 pub mod check;

@@ -179,6 +179,7 @@ impl World {
                         per_hour: u32::try_from(number("--per-hour", 4)?).map_err(|_| "too many")?,
                         ..Fencing::default()
                     },
+                    ..Policy::default()
                 },
             },
             ["install", name, ..] => Command::InstallPackage {

@@ -96,6 +96,7 @@ impl Work {
             adopt: part.adopt.unwrap_or(self.after.policy.adopt),
             ssh_keys: part.ssh_keys.clone().unwrap_or_else(|| self.after.policy.ssh_keys.clone()),
             fencing: part.fencing.unwrap_or(self.after.policy.fencing),
+            bmc_accounts: part.bmc_accounts.unwrap_or(self.after.policy.bmc_accounts),
         };
         self.order("policy", Command::SetPolicy { policy });
     }

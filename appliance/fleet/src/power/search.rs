@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bmc, Event, bmc};
+use super::{Account, Bmc, Event, OWN, bmc};
 use crate::machine::{Machine, Phase, find};
 use crate::{Ctx, Fleet, MachineId, Refusal, Timestamp};
 
@@ -85,7 +85,7 @@ pub fn searched_at(machine: &Machine) -> Option<String> {
     })
 }
 
-/// Which login of the list is to be tried now, if any.
+/// Which login is to be tried now, if any: first the account that its host made, then those of the list.
 pub fn next_login(machine: &Machine, list: &[u32], now: Timestamp) -> Option<(String, u32)> {
     let address = searched_at(machine)?;
     let search = match machine.power.search.as_deref() {
@@ -95,8 +95,10 @@ pub fn next_login(machine: &Machine, list: &[u32], now: Timestamp) -> Option<(St
     if search.stopped || search.last.is_some_and(|last| rests(last, now)) {
         return None;
     }
-    let untried = list.iter().find(|number| !search.tried.contains(number));
-    untried.map(|number| (address, *number))
+    let own = (machine.power.account == Some(Account::Made)).then_some(OWN);
+    let listed = list.iter().copied().filter(|number| *number != OWN);
+    let untried = own.into_iter().chain(listed).find(|number| !search.tried.contains(number));
+    untried.map(|number| (address, number))
 }
 
 /// A person wants its BMC to be looked for, again if it was not found.

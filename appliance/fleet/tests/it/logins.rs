@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::common::{World, blank_disk, capacity, hardware};
-use fleet::power::{APART_SECS, Bmc, Kind, next_login};
+use fleet::power::{APART_SECS, Bmc, Kind, OWN, next_login, wanted_account};
+use fleet::site::Policy;
 use fleet::wire::{BmcKind, BmcSeen, Hardware};
 use fleet::{Command, Mac, MachineId, Timestamp};
 
@@ -91,9 +92,7 @@ fn what_is_taken_is_set_and_is_not_set_again_when_a_person_removed_it() {
 #[test]
 fn passwords_are_sent_for_nobody_who_is_not_adopted_and_to_no_bmc_that_two_claim() {
     let mut world = World::founded();
-    world.does(Command::SetPolicy {
-        policy: fleet::site::Policy { adopt: fleet::site::Adopt::Ask, ..fleet::site::Policy::default() },
-    });
+    world.does(Command::SetPolicy { policy: Policy { adopt: fleet::site::Adopt::Ask, ..Policy::default() } });
     world.does(Command::Report { key: "k1".into(), hardware: says(1, Some("10.9.0.1")) });
     assert_eq!(next(&world, &LIST), None);
     let refusal =
@@ -162,4 +161,42 @@ fn a_person_may_ask_for_another_address_at_once_but_not_for_the_first_again() {
     assert_eq!(next(&world, &LIST), Some(("10.9.0.1".to_owned(), 1)));
     world.does(asks("10.9.0.2"));
     assert_eq!(next(&world, &LIST), None);
+}
+
+#[test]
+fn a_host_makes_an_account_where_the_policy_says_so_and_it_is_tried_first() {
+    let mut world = World::founded();
+    host(&mut world, 1, "10.9.0.1");
+    let wanted = |world: &World| wanted_account(&world.fleet, &world.fleet.machines[&ONE]);
+    let made =
+        |trouble: Option<&str>| Command::ReportAccount { machine: ONE, trouble: trouble.map(Into::into) };
+    let own = Command::TryLogin { machine: ONE, address: "10.9.0.1".into(), number: OWN };
+    assert!(!wanted(&world));
+    assert_eq!(world.does(made(None)), [], "nobody asked for it");
+    world.refuses(own.clone());
+
+    let policy = Policy { bmc_accounts: true, ..Policy::default() };
+    world.does(Command::SetPolicy { policy });
+    assert!(wanted(&world));
+    assert_eq!(next(&world, &[]), None, "it is not made yet");
+    world.refuses(own.clone());
+    world.does(made(None));
+    assert!(!wanted(&world));
+    assert_eq!(next(&world, &LIST), Some(("10.9.0.1".to_owned(), OWN)));
+    world.does(own.clone());
+    world.clock += APART_SECS * 1000;
+    assert_eq!(next(&world, &LIST), Some(("10.9.0.1".to_owned(), 1)), "then the list");
+
+    // Looked for again, it is made again.
+    world.does(Command::FindBmc { machine: ONE, address: None });
+    assert!(wanted(&world));
+    let told = world.does(made(Some("all 10 users of its BMC are somebody's")));
+    assert!(told[0].sentence().contains("all 10 users of its BMC are somebody's"), "{told:?}");
+    assert!(!wanted(&world));
+    world.refuses(own);
+    world.does(Command::FindBmc { machine: ONE, address: None });
+    world.does(made(None));
+    world.does(Command::TakeLogin { machine: ONE, number: OWN, bmc: bmc("10.9.0.1") });
+    world.does(Command::RemoveBmc { machine: ONE });
+    assert!(!wanted(&world), "a person removed it");
 }

@@ -11,6 +11,7 @@ use fleet::VmId;
 use fleet::wire::{Capacity, ConsoleKind, Desired, Neighbour, Observed, ObservedVm, VmSpec, VmState};
 use hypervisor::plan::{Here, Step, plan_node};
 use hypervisor::{Ensured, Hypervisor, HypervisorError, seed_name};
+use node::account;
 use node::alone;
 use node::check;
 use node::consoles::{Consoles, Find, Place};
@@ -57,13 +58,14 @@ impl Agent {
         let hear = hear(neighbours.clone(), self.word.clone());
         let observe = move || std::future::ready(observed(&word, known.borrow().clone(), neighbours.now()));
         let consoles = Consoles::new(self.finder());
-        let attending = Arc::clone(&membership);
+        let (attending, making) = (Arc::clone(&membership), Arc::clone(&membership));
         let measure = measure(Arc::clone(&self.hypervisor), capacity, self.word.clone());
         let work = |desired: watch::Receiver<Option<Desired>>| async move {
             tokio::select! {
                 () = alone::watch(desired.clone(), appliance) => {}
                 () = consoles.attend(desired.clone(), Arc::clone(&attending)) => {}
                 () = check::attend(desired.clone(), attending) => {}
+                () = account::attend(desired.clone(), making) => {}
                 () = self.work(desired) => {}
                 () = measure => {}
                 () = hear => {}

@@ -17,12 +17,28 @@ const MAC_ADDRESS: u8 = 5;
 /// Which of the others is the LAN differs from board to board; the rest are serial lines and buses.
 const CHANNELS: std::ops::RangeInclusive<u8> = 1..=11;
 
+/// Puts one question (network function, command, data) to a controller; the answer is without its code, and None if there
+/// is none or the code says no.
+pub type Ask<'a> = &'a mut dyn FnMut(u8, u8, &[u8]) -> Option<Vec<u8>>;
+
 /// None if there is none, or nothing can be known of it.
 pub fn read(sys: &Sys) -> Option<BmcSeen> {
     let tables = std::fs::read(sys.path("sys/firmware/dmi/tables/DMI")).unwrap_or_default();
     let firmware = smbios::read(&tables);
     let ask = device::open(sys, firmware.ipmi);
     seen(&firmware, ask)
+}
+
+/// A way to ask this machine's own controller.
+pub fn ask() -> Option<device::Ask> {
+    device::open(&Sys::default(), true)
+}
+
+/// The first channel that has a MAC address.
+pub fn lan_channel(ask: Ask<'_>) -> Option<u8> {
+    CHANNELS
+        .into_iter()
+        .find(|channel| parameter(ask, *channel, MAC_ADDRESS).as_deref().and_then(mac).is_some())
 }
 
 /// `ask` puts one question (network function, command, data) to the controller; the answer is without its code.
@@ -36,14 +52,10 @@ fn seen(firmware: &smbios::Controllers, ask: Option<device::Ask>) -> Option<BmcS
 
 /// Address and MAC address of the first channel that has any: that with an address before one without.
 fn lan(mut ask: impl FnMut(u8, u8, &[u8]) -> Option<Vec<u8>>) -> Option<(Option<Ipv4Addr>, Option<Mac>)> {
-    const TRANSPORT: u8 = 0x0c;
-    const GET_LAN_CONFIGURATION: u8 = 0x02;
     let mut without_address = None;
     for channel in CHANNELS {
-        let mut parameter =
-            |number| ask(TRANSPORT, GET_LAN_CONFIGURATION, &[channel, number, 0, 0]).and_then(after_revision);
-        let Some(mac) = parameter(MAC_ADDRESS).as_deref().and_then(mac) else { continue };
-        match parameter(IP_ADDRESS).as_deref().and_then(address) {
+        let Some(mac) = parameter(&mut ask, channel, MAC_ADDRESS).as_deref().and_then(mac) else { continue };
+        match parameter(&mut ask, channel, IP_ADDRESS).as_deref().and_then(address) {
             Some(address) => return Some((Some(address), Some(mac))),
             None => without_address = without_address.or(Some((None, Some(mac)))),
         }
@@ -51,7 +63,11 @@ fn lan(mut ask: impl FnMut(u8, u8, &[u8]) -> Option<Vec<u8>>) -> Option<(Option<
     without_address
 }
 
-fn after_revision(answer: Vec<u8>) -> Option<Vec<u8>> {
+/// Without the revision that it begins with.
+fn parameter(ask: Ask<'_>, channel: u8, number: u8) -> Option<Vec<u8>> {
+    const TRANSPORT: u8 = 0x0c;
+    const GET_LAN_CONFIGURATION: u8 = 0x02;
+    let answer = ask(TRANSPORT, GET_LAN_CONFIGURATION, &[channel, number, 0, 0])?;
     answer.get(1..).map(<[u8]>::to_vec)
 }
 

@@ -176,6 +176,10 @@ fn erasing() -> impl Strategy<Value = Command> {
             number,
             disks: vec![]
         }),
+        (machine.clone(), any::<bool>()).prop_map(|(machine, made)| Command::ReportAccount {
+            machine,
+            trouble: (!made).then(|| "its BMC has no place".to_owned()),
+        }),
         machine.clone().prop_map(|machine| Command::Retire { machine }),
         machine.prop_map(|machine| Command::Unretire { machine }),
     ]

@@ -83,6 +83,7 @@ fn desired(revision: u64, vms: Vec<VmSpec>) -> Desired {
         software: vec![],
         restart: None,
         check: None,
+        bmc_account: None,
         alone: None,
         consoles: vec![],
     }
