@@ -184,7 +184,7 @@ mod tests {
     const NO_ORDERS: &str = "cancel found sight quarantine take_back learn observe_server report record_appliance \
         booted_once serve_kickstart serve_answers phone_home fail_install enroll observe_host observe_vm_running \
         observe_vm_gone observe_answering observe_neighbour record_late restore \
-        begin_strips try_login take_login end_search report_power doubt_off report_erased report_checked fence_suspect suspect observe_heard";
+        begin_strips try_login take_login end_search report_power doubt_off report_erased report_checked report_account fence_suspect suspect observe_heard";
 
     #[test]
     fn every_command_is_an_order_about_a_noun_or_said_by_machines() {
