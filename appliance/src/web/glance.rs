@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fleet::{Fleet, Observed, Plan, Subject};
+use fleet::{Fleet, MachineId, Observed, Plan, ServiceId, Subject, VmId};
 
 use super::list::Scene;
 use super::overview::asks;
@@ -25,14 +25,37 @@ pub struct Counts {
 #[derive(Debug, Default)]
 pub struct Glance {
     pub counts: Counts,
-    /// What a person could do something about.
-    pub hinted: HashSet<Subject>,
+    pub hinted: Hinted,
+}
+
+/// What a person could do something about. Of most kinds there are none, which costs nothing to ask.
+#[derive(Debug, Default)]
+pub struct Hinted {
+    pub machines: HashSet<MachineId>,
+    pub vms: HashSet<VmId>,
+    pub services: HashSet<ServiceId>,
+}
+
+impl Hinted {
+    fn of(plan: &Plan) -> Hinted {
+        let mut hinted = Hinted::default();
+        for (subject, item) in &plan.subjects {
+            if item.waiting.iter().all(|it| it.hint.is_none()) {
+                continue;
+            }
+            match subject {
+                Subject::Machine(id) => hinted.machines.insert(*id),
+                Subject::Vm(id) => hinted.vms.insert(*id),
+                Subject::Service(id) => hinted.services.insert(*id),
+            };
+        }
+        hinted
+    }
 }
 
 impl Glance {
     pub fn of(fleet: &Fleet, plan: &Plan) -> Glance {
-        let hinted = plan.subjects.iter().filter(|(_, item)| item.waiting.iter().any(|it| it.hint.is_some()));
-        let hinted: HashSet<Subject> = hinted.map(|(subject, _)| *subject).collect();
+        let hinted = Hinted::of(plan);
         let scene = Scene { fleet, plan, observed: &Observed::default(), hinted: &hinted };
         let mut counts = Counts {
             machines: fleet.machines.len(),

@@ -11,7 +11,7 @@ use crate::store::Record;
 use crate::{App, web};
 
 /// Events that are read at once.
-const BLOCK: u32 = 1000;
+const BLOCK: u32 = 250;
 
 /// A search that has found too little by then goes on when it is asked to.
 const PATIENCE: Duration = Duration::from_millis(25);

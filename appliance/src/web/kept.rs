@@ -1,11 +1,11 @@
 //! Which VMs an open page shows, for as long as nothing has changed that this follows from: an event at a site of
 //! 100,000 VMs is seldom about the VMs of this page.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use fleet::vm::Vm;
-use fleet::{Fleet, Subject, VmId};
+use fleet::{Fleet, VmId};
 
 use super::list::{Frame, Scene};
 use super::look::Look;
@@ -18,7 +18,7 @@ pub struct Kept(Option<Known>);
 struct Known {
     look: Look,
     fleet: Arc<Fleet>,
-    hinted: BTreeSet<VmId>,
+    hinted: HashSet<VmId>,
     shown: Vec<VmId>,
     frame: Frame,
 }
@@ -26,15 +26,10 @@ struct Known {
 impl Kept {
     /// `fleet` is that of the scene.
     pub fn vms<'a>(&mut self, fleet: &Arc<Fleet>, scene: Scene<'a>, look: &Look) -> (Vec<&'a Vm>, Frame) {
-        let hinted = scene.hinted.iter().filter_map(|subject| match subject {
-            Subject::Vm(id) => Some(*id),
-            Subject::Machine(_) | Subject::Service(_) => None,
-        });
-        let hinted: BTreeSet<VmId> = hinted.collect();
         if let Some(known) = &mut self.0
             && known.look == *look
             && known.fleet.vms.ptr_eq(&fleet.vms)
-            && known.hinted == hinted
+            && known.hinted == scene.hinted.vms
             && follows_from_vms(look)
         {
             // So that an old fleet does not stay in memory.
@@ -46,7 +41,7 @@ impl Kept {
         self.0 = Some(Known {
             look: look.clone(),
             fleet: Arc::clone(fleet),
-            hinted,
+            hinted: scene.hinted.vms.clone(),
             shown: shown.iter().map(|vm| vm.id).collect(),
             frame: frame.clone(),
         });

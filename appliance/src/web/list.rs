@@ -2,13 +2,15 @@
 //!
 //! A list goes over its nouns once, where they stand in memory; documents are made of those that are shown.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use fleet::{Fleet, Mac, Observed, Plan, Subject};
+use fleet::{Fleet, Mac, Observed, Plan};
 
+use super::glance::Hinted;
 use super::look::Look;
 use super::order::{self, Key, natural};
+use super::walk;
 use super::word::Word;
 
 /// What a list looks at.
@@ -17,12 +19,11 @@ pub struct Scene<'a> {
     pub fleet: &'a Fleet,
     pub plan: &'a Plan,
     pub observed: &'a Observed,
-    /// What a person could do something about.
-    pub hinted: &'a HashSet<Subject>,
+    pub hinted: &'a Hinted,
 }
 
-/// Something that there is a list of.
-pub trait Noun {
+/// Something that there is a list of, by reference.
+pub trait Noun: Copy {
     /// Its states, in their order.
     const STATES: &'static [&'static str];
 
@@ -33,18 +34,22 @@ pub trait Noun {
     fn asks(&self, scene: Scene<'_>) -> bool;
     fn has(&self, word: &Word, scene: Scene<'_>) -> bool;
     fn key(&self, column: &str, scene: Scene<'_>) -> Key;
+
+    /// Reads a bit of each part that a list looks at ([`walk::touched`]); when it is `searched`, also of what words are
+    /// looked for in.
+    fn touch(&self, searched: bool) -> u64;
 }
 
 /// Those that are found, and how many there are.
 #[derive(Debug)]
-pub struct Found<'a, N> {
-    found: Vec<(Key, &'a N)>,
+pub struct Found<N> {
+    found: Vec<(Key, N)>,
     counts: Vec<(&'static str, usize)>,
     asking: usize,
     all: usize,
 }
 
-pub fn find<'a, N: Noun>(scene: Scene<'_>, nouns: impl Iterator<Item = &'a N>, look: &Look) -> Found<'a, N> {
+pub fn find<N: Noun>(scene: Scene<'_>, nouns: impl Iterator<Item = N>, look: &Look) -> Found<N> {
     let words = Word::all(&look.q, scene.fleet);
     let (column, _) = look.order();
     let all = if words.is_empty() { nouns.size_hint().0 } else { 0 };
@@ -54,7 +59,7 @@ pub fn find<'a, N: Noun>(scene: Scene<'_>, nouns: impl Iterator<Item = &'a N>, l
         asking: 0,
         all: 0,
     };
-    for noun in nouns {
+    for noun in walk::touched(nouns, |noun| noun.touch(!words.is_empty())) {
         if !words.iter().all(|word| noun.has(word, scene)) {
             continue;
         }
@@ -74,9 +79,9 @@ pub fn find<'a, N: Noun>(scene: Scene<'_>, nouns: impl Iterator<Item = &'a N>, l
 /// What waits for a person, as it stands in addresses.
 pub const NEEDS: &str = "needs";
 
-impl<'a, N: Noun> Found<'a, N> {
+impl<N: Noun> Found<N> {
     /// All of them, in no order.
-    pub fn into_all(self) -> impl Iterator<Item = &'a N> {
+    pub fn into_all(self) -> impl Iterator<Item = N> {
         self.found.into_iter().map(|(_, noun)| noun)
     }
 
@@ -86,18 +91,18 @@ impl<'a, N: Noun> Found<'a, N> {
     }
 
     /// Those of the page that is looked at, and what stands around them.
-    pub fn page(mut self, scene: Scene<'_>, look: &Look, path: &'static str) -> (Vec<&'a N>, Frame) {
+    pub fn page(mut self, scene: Scene<'_>, look: &Look, path: &'static str) -> (Vec<N>, Frame) {
         let total = self.found.len();
         // After what was on the last page is gone, the page before it is the last.
         let page = look.page.min(total.saturating_sub(1) / look.size);
         let (_, from_end) = look.order();
-        let compare = |(a, x): &(Key, &N), (b, y): &(Key, &N)| {
+        let compare = |(a, x): &(Key, N), (b, y): &(Key, N)| {
             let order = a.cmp(b).then_with(|| natural(x.name(scene), y.name(scene)));
             let order = order.then_with(|| x.id().cmp(&y.id()));
             if from_end { order.reverse() } else { order }
         };
         let shown = order::page(&mut self.found, page * look.size, look.size, compare);
-        let shown: Vec<&N> = shown.iter().map(|(_, noun)| *noun).collect();
+        let shown: Vec<N> = shown.iter().map(|(_, noun)| *noun).collect();
         let facets = self.facets(look, path);
         let frame = Frame { look: look.at_page(page), path, total, shown: shown.len(), facets };
         (shown, frame)
@@ -231,8 +236,10 @@ pub fn addresses<'a>(fleet: &'a Fleet, look: &Look) -> Addresses<'a> {
     if words.is_empty() {
         return Addresses { fleet, found: None };
     }
-    let machines = fleet.machines.values().flat_map(|it| it.macs.iter().map(|mac| (*mac, &it.name)));
-    let named = machines.chain(fleet.vms.values().map(|vm| (vm.mac, &vm.name)));
+    let machines = walk::touched(fleet.machines.values(), |machine| machine.as_ref().touch(false));
+    let machines = machines.flat_map(|it| it.macs.iter().map(|mac| (*mac, &it.name)));
+    let vms = walk::touched(fleet.vms.values(), |vm| vm.as_ref().touch(true));
+    let named = machines.chain(vms.map(|vm| (vm.mac, &vm.name)));
     // A name or an address may have any of the words.
     let mut names: BTreeMap<Mac, &str> = BTreeMap::new();
     for (mac, name) in named {

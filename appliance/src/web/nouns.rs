@@ -7,20 +7,25 @@ use fleet::machine::{self, Machine};
 use fleet::rack::{self, Occupant};
 use fleet::service::{self, Service};
 use fleet::vm::{self, Vm};
-use fleet::{MachineId, Subject, host};
+use fleet::wire::Hardware;
+use fleet::{MachineId, host};
 
 use super::list::{Found, Noun, Scene, by_state, find};
 use super::look::Look;
 use super::order::Key;
+use super::walk;
 use super::word::Word;
 use crate::api::images::{Image, Kind};
 use crate::api::volumes;
 
-fn has_hint(scene: Scene<'_>, subject: Subject) -> bool {
-    scene.hinted.contains(&subject)
+/// What firmware and disks say of themselves.
+fn told(hardware: &Hardware) -> impl Iterator<Item = &str> {
+    let lines = [&hardware.manufacturer, &hardware.product, &hardware.serial, &hardware.board_serial];
+    let disks = hardware.disks.iter().filter_map(|disk| disk.serial.as_ref());
+    lines.into_iter().flatten().chain(disks).chain([&hardware.cpu.model]).map(String::as_str)
 }
 
-impl Noun for Machine {
+impl Noun for &Machine {
     const STATES: &'static [&'static str] =
         &["failed", "sighted", "found", "adopted", "installing", "installed", "ready", "erasing", "retired"];
 
@@ -47,18 +52,12 @@ impl Noun for Machine {
             machine::Phase::Sighted
             | machine::Phase::Reported
             | machine::Phase::Installed
-            | machine::Phase::Ready => has_hint(scene, Subject::Machine(self.id)),
+            | machine::Phase::Ready => scene.hinted.machines.contains(&self.id),
         }
     }
 
     fn has(&self, word: &Word, scene: Scene<'_>) -> bool {
-        let told = || {
-            let hardware = self.hardware.as_ref()?;
-            let lines = [&hardware.manufacturer, &hardware.product, &hardware.serial, &hardware.board_serial];
-            let disks = hardware.disks.iter().filter_map(|disk| disk.serial.as_ref());
-            let mut lines = lines.into_iter().flatten().chain(disks).chain([&hardware.cpu.model]);
-            lines.any(|line| word.is_in_any_case(line)).then_some(())
-        };
+        let told = || told(self.hardware.as_ref()?).any(|line| word.is_in_any_case(line)).then_some(());
         let installed = || {
             let system = self.system.as_ref()?;
             let medium = system.medium.as_deref().unwrap_or_default();
@@ -79,14 +78,24 @@ impl Noun for Machine {
     fn key(&self, column: &str, _: Scene<'_>) -> Key {
         match column {
             "state" => by_state(self, &self.name),
-            "since" => Key::number(self.since.0),
-            "memory" => Key::number(self.hardware.as_ref().map_or(0, |hardware| hardware.memory_mib)),
+            "since" => Key::number(self.since.0, &self.name),
+            "memory" => {
+                Key::number(self.hardware.as_ref().map_or(0, |hardware| hardware.memory_mib), &self.name)
+            }
             _ => Key::name(&self.name),
+        }
+    }
+
+    fn touch(&self, searched: bool) -> u64 {
+        let own = self.since.0 ^ walk::first(&self.name);
+        match self.hardware.as_ref().filter(|_| searched) {
+            Some(hardware) => told(hardware).fold(own, |sum, line| sum.wrapping_add(walk::first(line))),
+            None => own,
         }
     }
 }
 
-impl Noun for Host {
+impl Noun for &Host {
     const STATES: &'static [&'static str] = &["open", "draining"];
 
     fn name<'a>(&'a self, scene: Scene<'a>) -> &'a str {
@@ -102,25 +111,31 @@ impl Noun for Host {
     }
 
     fn asks(&self, scene: Scene<'_>) -> bool {
-        has_hint(scene, Subject::Machine(self.machine))
+        scene.hinted.machines.contains(&self.machine)
     }
 
     fn has(&self, word: &Word, scene: Scene<'_>) -> bool {
         let machine = scene.fleet.machines.get(&self.machine);
-        word.is_in_any_case(&self.hypervisor) || machine.is_some_and(|machine| machine.has(word, scene))
+        word.is_in_any_case(&self.hypervisor)
+            || machine.is_some_and(|machine| machine.as_ref().has(word, scene))
     }
 
     fn key(&self, column: &str, scene: Scene<'_>) -> Key {
+        let name = self.name(scene);
         match column {
-            "memory" => Key::number(host::free_memory_mib(scene.fleet, self)),
-            "volumes" => Key::number(host::free_volume_bytes(scene.fleet, self)),
-            "vms" => Key::number(scene.fleet.index.usage(self.machine).vms),
-            _ => Key::name(self.name(scene)),
+            "memory" => Key::number(host::free_memory_mib(scene.fleet, self), name),
+            "volumes" => Key::number(host::free_volume_bytes(scene.fleet, self), name),
+            "vms" => Key::number(scene.fleet.index.usage(self.machine).vms, name),
+            _ => Key::name(name),
         }
+    }
+
+    fn touch(&self, _: bool) -> u64 {
+        self.machine.0 ^ self.memory_mib
     }
 }
 
-impl Noun for Vm {
+impl Noun for &Vm {
     const STATES: &'static [&'static str] = &["starting", "running", "being removed"];
 
     fn name<'a>(&'a self, _: Scene<'a>) -> &'a str {
@@ -136,7 +151,7 @@ impl Noun for Vm {
     }
 
     fn asks(&self, scene: Scene<'_>) -> bool {
-        has_hint(scene, Subject::Vm(self.id))
+        scene.hinted.vms.contains(&self.id)
     }
 
     fn has(&self, word: &Word, _: Scene<'_>) -> bool {
@@ -146,15 +161,19 @@ impl Noun for Vm {
     fn key(&self, column: &str, scene: Scene<'_>) -> Key {
         match column {
             "state" => by_state(self, &self.name),
-            "since" => Key::number(self.since.0),
-            "memory" => Key::number(self.memory_mib),
+            "since" => Key::number(self.since.0, &self.name),
+            "memory" => Key::number(self.memory_mib, &self.name),
             "host" => Key::name(scene.fleet.machines.get(&self.host).map_or("", |machine| &machine.name)),
             _ => Key::name(&self.name),
         }
     }
+
+    fn touch(&self, _: bool) -> u64 {
+        self.id.0 ^ self.since.0 ^ u64::from(self.mac.0[5]) ^ walk::first(&self.name)
+    }
 }
 
-impl Noun for Service {
+impl Noun for &Service {
     const STATES: &'static [&'static str] = &["installing", "answering", "being removed"];
 
     fn name<'a>(&'a self, _: Scene<'a>) -> &'a str {
@@ -170,7 +189,7 @@ impl Noun for Service {
     }
 
     fn asks(&self, scene: Scene<'_>) -> bool {
-        has_hint(scene, Subject::Service(self.id))
+        scene.hinted.services.contains(&self.id)
     }
 
     fn has(&self, word: &Word, _: Scene<'_>) -> bool {
@@ -180,13 +199,18 @@ impl Noun for Service {
     fn key(&self, column: &str, _: Scene<'_>) -> Key {
         match column {
             "state" => by_state(self, &self.name),
-            "since" => Key::number(self.since.0),
+            "since" => Key::number(self.since.0, &self.name),
             _ => Key::name(&self.name),
         }
+    }
+
+    fn touch(&self, _: bool) -> u64 {
+        self.id.0 ^ walk::first(&self.name)
     }
 }
 
 /// The disk of a VM.
+#[derive(Clone, Copy)]
 pub struct Volume<'a>(pub &'a Vm);
 
 impl Noun for Volume<'_> {
@@ -225,15 +249,19 @@ impl Noun for Volume<'_> {
         let Volume(vm) = self;
         match column {
             "state" => by_state(self, &vm.name),
-            "since" => Key::number(vm.since.0),
-            "size" => Key::number(vm.disk_gib),
+            "since" => Key::number(vm.since.0, &vm.name),
+            "size" => Key::number(vm.disk_gib, &vm.name),
             "host" => vm.key("host", scene),
             _ => Key::name(&vm.name),
         }
     }
+
+    fn touch(&self, searched: bool) -> u64 {
+        self.0.touch(searched)
+    }
 }
 
-impl Noun for Image {
+impl Noun for &Image {
     const STATES: &'static [&'static str] = &[Kind::Guest.word(), Kind::System.word(), Kind::Medium.word()];
 
     fn name<'a>(&'a self, _: Scene<'a>) -> &'a str {
@@ -262,37 +290,40 @@ impl Noun for Image {
     fn key(&self, column: &str, _: Scene<'_>) -> Key {
         match column {
             "state" => by_state(self, &self.name),
-            "size" => Key::number(self.bytes),
-            "uses" => Key::number(self.vms + self.machines),
+            "size" => Key::number(self.bytes, &self.name),
+            "uses" => Key::number(self.vms + self.machines, &self.name),
             _ => Key::name(&self.name),
         }
     }
+
+    fn touch(&self, _: bool) -> u64 {
+        self.bytes
+    }
 }
 
-pub fn machines<'a>(scene: Scene<'a>, look: &Look) -> Found<'a, Machine> {
+pub fn machines<'a>(scene: Scene<'a>, look: &Look) -> Found<&'a Machine> {
     find(scene, scene.fleet.machines.values().map(Arc::as_ref), look)
 }
 
-pub fn hosts<'a>(scene: Scene<'a>, look: &Look) -> Found<'a, Host> {
+pub fn hosts<'a>(scene: Scene<'a>, look: &Look) -> Found<&'a Host> {
     find(scene, scene.fleet.hosts.values().map(Arc::as_ref), look)
 }
 
-pub fn vms<'a>(scene: Scene<'a>, look: &Look) -> Found<'a, Vm> {
+pub fn vms<'a>(scene: Scene<'a>, look: &Look) -> Found<&'a Vm> {
     match look.on.parse::<MachineId>() {
         Ok(host) => find(scene, vm::on_host(scene.fleet, host), look),
         Err(_) => find(scene, scene.fleet.vms.values().map(Arc::as_ref), look),
     }
 }
 
-/// In no order yet.
-pub fn volumes<'a>(scene: Scene<'a>, look: &Look) -> Vec<Volume<'a>> {
+pub fn volumes<'a>(scene: Scene<'a>, look: &Look) -> Found<Volume<'a>> {
     match look.on.parse::<MachineId>() {
-        Ok(host) => vm::on_host(scene.fleet, host).map(Volume).collect(),
-        Err(_) => scene.fleet.vms.values().map(|vm| Volume(vm)).collect(),
+        Ok(host) => find(scene, vm::on_host(scene.fleet, host).map(Volume), look),
+        Err(_) => find(scene, scene.fleet.vms.values().map(|vm| Volume(vm)), look),
     }
 }
 
-pub fn services<'a>(scene: Scene<'a>, look: &Look) -> Found<'a, Service> {
+pub fn services<'a>(scene: Scene<'a>, look: &Look) -> Found<&'a Service> {
     find(scene, scene.fleet.services.values().map(Arc::as_ref), look)
 }
 

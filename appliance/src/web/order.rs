@@ -10,19 +10,16 @@ use std::cmp::Ordering;
 pub struct Key(u128, u64);
 
 impl Key {
-    pub fn number(number: u64) -> Key {
-        Key(u128::from(number), 0)
+    /// First by this, then by the name.
+    pub fn number(number: u64, name: &str) -> Key {
+        let (letters, digits) = begin::<8>(name);
+        Key((u128::from(number) << 64) | u128::from(u64::from_be_bytes(letters)), leading_number(digits))
     }
 
     /// The letters before the first digit, then the number. What is equal in these is told apart by [`natural`].
     pub fn name(name: &str) -> Key {
-        let letters = name.bytes().position(|b| b.is_ascii_digit()).unwrap_or(name.len());
-        let mut begin = [0; 16];
-        let kept = letters.min(begin.len());
-        begin[..kept].copy_from_slice(&name.as_bytes()[..kept]);
-        // With as many letters as there is room for, a number would be compared before all letters were.
-        let digits = if letters < begin.len() { &name[letters..] } else { "" };
-        Key(u128::from_be_bytes(begin), leading_number(digits))
+        let (letters, digits) = begin::<16>(name);
+        Key(u128::from_be_bytes(letters), leading_number(digits))
     }
 
     /// First by this, then by the name.
@@ -30,6 +27,16 @@ impl Key {
         let Key(letters, number) = Key::name(name);
         Key((u128::from(place) << 120) | (letters >> 8), number)
     }
+}
+
+/// The letters that there is room for, and what follows them.
+fn begin<const ROOM: usize>(name: &str) -> ([u8; ROOM], &str) {
+    let letters = name.bytes().position(|b| b.is_ascii_digit()).unwrap_or(name.len());
+    let mut begin = [0; ROOM];
+    let kept = letters.min(ROOM);
+    begin[..kept].copy_from_slice(&name.as_bytes()[..kept]);
+    // With as many letters as there is room for, a number would be compared before all letters were.
+    (begin, if letters < ROOM { &name[letters..] } else { "" })
 }
 
 fn leading_number(digits: &str) -> u64 {
@@ -108,6 +115,14 @@ mod tests {
         names.reverse();
         names.sort_unstable_by(by_name);
         assert_eq!(names, wanted);
+        let counted =
+            |a: &&str, b: &&str| Key::number(7, a).cmp(&Key::number(7, b)).then_with(|| natural(a, b));
+        names.reverse();
+        names.sort_unstable_by(counted);
+        assert_eq!(names, wanted);
+        assert!(
+            Key::number(6, "z-9") < Key::number(7, "a") && Key::number(1 << 40, "") > Key::number(7, "z")
+        );
         let long = ["a-name-that-is-rather-long-2", "a-name-that-is-rather-long-10"];
         assert_eq!(by_name(&long[0], &long[1]), Ordering::Less);
     }

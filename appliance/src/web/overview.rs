@@ -42,8 +42,11 @@ pub struct Progress {
     pub left: Option<String>,
 }
 
-pub fn asks<N: Noun>(noun: Option<&Arc<N>>, scene: Scene<'_>) -> usize {
-    usize::from(noun.is_some_and(|noun| noun.asks(scene)))
+pub fn asks<'a, N>(noun: Option<&'a Arc<N>>, scene: Scene<'_>) -> usize
+where
+    &'a N: Noun,
+{
+    usize::from(noun.is_some_and(|noun| noun.as_ref().asks(scene)))
 }
 
 /// The lines that are shown, and how many there are.
@@ -125,7 +128,7 @@ fn of_site(app: &App, fleet: &Fleet) -> Vec<Line> {
 fn troubled(app: &App, scene: Scene<'_>) -> Vec<Line> {
     let waits = |machine: &&Arc<machine::Machine>| {
         matches!(machine.phase, machine::Phase::Sighted | machine::Phase::Adopted { .. })
-            && !machine.asks(scene)
+            && !machine.as_ref().asks(scene)
     };
     let machines = scene.fleet.machines.values().rev().filter(waits).take(DIAGNOSED);
     let lines = machines.filter_map(|machine| {
@@ -170,7 +173,7 @@ fn goes_on_since(scene: Scene<'_>, subject: Subject) -> Option<Timestamp> {
     let Fleet { machines, vms, services, .. } = scene.fleet;
     match subject {
         Subject::Machine(id) => {
-            let machine = machines.get(&id).filter(|machine| !machine.asks(scene))?;
+            let machine = machines.get(&id).filter(|machine| !machine.as_ref().asks(scene))?;
             let goes_on = match machine.phase {
                 machine::Phase::Sighted
                 | machine::Phase::Adopted { .. }
@@ -185,11 +188,11 @@ fn goes_on_since(scene: Scene<'_>, subject: Subject) -> Option<Timestamp> {
             goes_on.then_some(machine.since)
         }
         Subject::Vm(id) => {
-            let vm = vms.get(&id).filter(|vm| !vm.asks(scene))?;
+            let vm = vms.get(&id).filter(|vm| !vm.as_ref().asks(scene))?;
             vm.phase.limit_secs().is_some().then_some(vm.since)
         }
         Subject::Service(id) => {
-            let service = services.get(&id).filter(|service| !service.asks(scene))?;
+            let service = services.get(&id).filter(|service| !service.as_ref().asks(scene))?;
             service.phase.limit_secs().is_some().then_some(service.since)
         }
     }
@@ -231,15 +234,15 @@ fn line(scene: Scene<'_>, subject: Subject) -> Option<Line> {
     let Fleet { machines, vms, services, .. } = scene.fleet;
     let (name, word, since, asks) = match subject {
         Subject::Machine(id) => {
-            let it = machines.get(&id)?;
+            let it = machines.get(&id)?.as_ref();
             (it.name.to_string(), it.state(), it.since, it.asks(scene))
         }
         Subject::Vm(id) => {
-            let it = vms.get(&id)?;
+            let it = vms.get(&id)?.as_ref();
             (it.name.to_string(), it.state(), it.since, it.asks(scene))
         }
         Subject::Service(id) => {
-            let it = services.get(&id)?;
+            let it = services.get(&id)?.as_ref();
             (it.name.clone(), it.state(), it.since, it.asks(scene))
         }
     };

@@ -401,8 +401,7 @@ fn on_host(fleet: &Fleet, look: &Look, path: &str) -> Option<(String, String)> {
 }
 
 fn volumes_of(scene: Scene<'_>, look: &Look) -> Result<Section, Error> {
-    let all = nouns::volumes(scene, look);
-    let (shown, frame) = list::find(scene, all.iter(), look).page(scene, look, "/volumes");
+    let (shown, frame) = nouns::volumes(scene, look).page(scene, look, "/volumes");
     let rows = shown.into_iter().map(|nouns::Volume(vm)| volumes::document(scene.fleet, vm)).collect();
     let on = on_host(scene.fleet, look, "/volumes");
     Section::of("volumes", &Volumes { rows, frame, capacity: Capacity::of(scene), on })

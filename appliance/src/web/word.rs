@@ -44,11 +44,12 @@ impl Word {
     /// Of what is not in lower case already.
     pub fn is_in_any_case(&self, text: &str) -> bool {
         let word = self.text.as_bytes();
-        if text.is_ascii() {
-            text.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word))
-        } else {
-            self.is_in(&text.to_lowercase())
-        }
+        let Some(first) = word.first().filter(|_| text.is_ascii()) else {
+            return self.is_in(&text.to_lowercase());
+        };
+        let text = text.as_bytes();
+        let mut begins = memchr::memchr2_iter(*first, first.to_ascii_uppercase(), text);
+        begins.any(|at| text.get(at..at + word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word)))
     }
 
     /// In a MAC address or in an address that it has.
@@ -116,6 +117,8 @@ mod tests {
     fn letters_of_any_case_are_found_in_any_language() {
         let word = |text: &str| Word::new(text.to_lowercase(), &Fleet::default());
         assert!(word("EPYC").is_in_any_case("AMD Epyc 7543"));
+        assert!(word("75").is_in_any_case("AMD Epyc 7543") && word("3").is_in_any_case("AMD Epyc 7543"));
+        assert!(!word("3x").is_in_any_case("AMD Epyc 7543"));
         assert!(word("über").is_in_any_case("ÜBERRECHNER 3"));
         assert!(!word("epyc-2").is_in_any_case("EPYC"));
         assert!(word("v17").is_id('v', 17) && !word("v17").is_id('v', 1) && !word("v17").is_id('s', 17));
