@@ -88,10 +88,7 @@ async fn what_one_has_already_is_not_sent_again() {
 /// A subnet to be changed.
 async fn describe_lab(client: &Client) {
     let subnet = json!({ "name": "lab", "network": "10.99.0.0/24" });
-    client
-        .call("PUT", "/api/v1/subnets/lab", "application/json", subnet.to_string())
-        .await
-        .of(StatusCode::OK);
+    client.put("/api/v1/subnets/lab", subnet).await.of(StatusCode::OK);
 }
 
 #[tokio::test]

@@ -145,7 +145,7 @@ async fn a_host_makes_an_account_by_policy_and_its_bmc_is_known_by_it() {
     };
     assert_eq!(told(), None);
     let policy = json!({ "adopt": "blank", "bmc_accounts": true });
-    client.call("PUT", "/api/v1/policy", "application/json", policy.to_string()).await.of(StatusCode::OK);
+    client.put("/api/v1/policy", policy).await.of(StatusCode::OK);
     let account = told().unwrap();
     assert_eq!((account.user.as_str(), account.password), ("elisandra", password.clone()));
 

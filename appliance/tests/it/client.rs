@@ -1,13 +1,12 @@
 //! Somebody who is logged in and asks the REST API, without a network between them.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
-
 use appliance::web;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use crate::example::{Site, site};
@@ -59,6 +58,17 @@ pub async fn started() -> Client {
 }
 
 impl Client {
+    /// Somebody else at the same site, by another token.
+    pub fn by(&self, token: &str) -> Client {
+        let Site { app, shutdown, .. } = &self.site;
+        Client {
+            site: Site { app: app.clone(), tasks: JoinSet::new(), shutdown: shutdown.clone() },
+            router: self.router.clone(),
+            token: token.to_owned(),
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
     pub async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
@@ -98,6 +108,10 @@ impl Client {
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.call("POST", path, "application/json", body.to_string()).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call("PUT", path, "application/json", body.to_string()).await
     }
 
     pub async fn delete(&self, path: &str) -> Answer {

@@ -200,9 +200,9 @@ impl World {
 
     async fn user(&self, name: &str, role: &str) -> String {
         self.admin.post("/api/v1/users", json!({ "name": name, "role": role })).await;
-        let password = json!({ "password": format!("{name} has a horse") }).to_string();
+        let password = json!({ "password": format!("{name} has a horse") });
         let path = format!("/api/v1/users/{name}/password");
-        self.admin.call("PUT", &path, "application/json", password).await;
+        self.admin.put(&path, password).await;
         let login = json!({ "user": name, "password": format!("{name} has a horse") });
         let answer = self.admin.post("/api/v1/login", login).await.json();
         answer["token"].as_str().unwrap().to_owned()
@@ -345,8 +345,7 @@ async fn it_ends_with_the_right_to_it() {
     world.admin.site.app.auth.logout(&otto).await.unwrap();
     assert_eq!(closed(&mut of_otto).await, (4000, "the session is over".to_owned()));
     is_let_go(&mut line).await;
-    let role = json!({ "role": "viewer" }).to_string();
-    world.admin.call("PUT", "/api/v1/users/ada/role", "application/json", role).await;
+    world.admin.put("/api/v1/users/ada/role", json!({ "role": "viewer" })).await;
     assert_eq!(closed(&mut of_ada).await, (4000, "this takes an operator".to_owned()));
 
     let (mut socket, _line) = world.opened(&world.admin.token).await;

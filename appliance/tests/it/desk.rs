@@ -1,7 +1,5 @@
 //! A desk with `eli` on it, and an appliance over real TLS on loopback.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
-
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Output;

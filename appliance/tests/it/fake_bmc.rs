@@ -1,7 +1,5 @@
 //! A BMC that speaks Redfish over TLS and does what a test wants of it, good or bad.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
-
 use std::sync::{Arc, Mutex};
 
 use rcgen::{CertificateParams, KeyPair};

@@ -12,7 +12,7 @@ use appliance::{core, network};
 use axum::http::StatusCode;
 use fleet::{Command, Mac, Timestamp, lease, subnet};
 use pxe::Sight;
-use serde_json::{Value, json};
+use serde_json::json;
 
 fn asking(mac: Mac, link: Option<Ipv4Addr>) -> Sight {
     Sight {
@@ -35,21 +35,19 @@ fn stranger(number: u8) -> Mac {
 #[tokio::test]
 async fn subnets_and_reservations_are_kept_and_shown() {
     let client = logged_in().await;
-    let put =
-        async |path: &str, body: Value| client.call("PUT", path, "application/json", body.to_string()).await;
     let lab = json!({
         "name": "lab", "network": "10.80.0.0/24", "router": "10.80.0.1", "dns": ["9.9.9.9"],
         "ranges": [{ "first": "10.80.0.10", "last": "10.80.0.11" }],
     });
-    let made = put("/api/v1/subnets/lab", lab.clone()).await;
+    let made = client.put("/api/v1/subnets/lab", lab.clone()).await;
     assert_eq!(made.status, StatusCode::OK, "{}", made.text);
     let told = "Subnet lab is 10.80.0.0/24, router 10.80.0.1, addresses from 10.80.0.10-10.80.0.11";
     assert_eq!(made.json()["changed"], json!([told]));
-    assert_eq!(put("/api/v1/subnets/lab", lab).await.json()["changed"], json!([]), "it is so already");
-    let other = put("/api/v1/subnets/yard", json!({ "name": "lab", "network": "10.81.0.0/24" })).await;
+    assert_eq!(client.put("/api/v1/subnets/lab", lab).await.json()["changed"], json!([]), "it is so already");
+    let other = client.put("/api/v1/subnets/yard", json!({ "name": "lab", "network": "10.81.0.0/24" })).await;
     assert_eq!(other.status, StatusCode::UNPROCESSABLE_ENTITY);
     let wrong = json!({ "name": "yard", "network": "10.80.0.0/25" });
-    let wrong = put("/api/v1/subnets/yard", wrong).await;
+    let wrong = client.put("/api/v1/subnets/yard", wrong).await;
     assert_eq!(wrong.error(), "10.80.0.0/25 overlaps 10.80.0.0/24, the network of subnet lab");
 
     let reserve = json!({ "mac": mac(7), "address": "10.80.0.10" });

@@ -229,8 +229,8 @@ async fn hostile() -> Client {
     let client = logged_in().await;
     let core = &client.site.app.core;
     let machine = host(core, mac(2)).await;
-    let policy = json!({ "adopt": "ask", "ssh_keys": [] }).to_string();
-    client.call("PUT", "/api/v1/policy", "application/json", policy).await.of(StatusCode::OK);
+    let policy = json!({ "adopt": "ask", "ssh_keys": [] });
+    client.put("/api/v1/policy", policy).await.of(StatusCode::OK);
     client.upload(bundle("hello", 384)).await.of(StatusCode::CREATED);
     join(core, machine).await;
     let node = core.fleet().services.values().next().unwrap().nodes[0];

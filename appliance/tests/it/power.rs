@@ -10,10 +10,6 @@ use axum::http::StatusCode;
 use fleet::{Fleet, MachineId};
 use serde_json::{Value, json};
 
-async fn put(client: &Client, path: &str, body: Value) -> client::Answer {
-    client.call("PUT", path, "application/json", body.to_string()).await
-}
-
 fn given(fake: &Fake, password: &str) -> Value {
     json!({ "kind": "redfish", "address": fake.address, "user": USER, "password": password })
 }
@@ -40,14 +36,14 @@ async fn two_hosts() -> (Client, [MachineId; 2], Fake) {
 async fn a_bmc_is_tried_out_before_it_is_set_and_its_login_is_shown_nowhere() {
     let (client, [one, two], fake) = two_hosts().await;
     let path = format!("/api/v1/machines/{one}/bmc");
-    let wrong = put(&client, &path, given(&fake, "planted-wrong")).await;
+    let wrong = client.put(&path, given(&fake, "planted-wrong")).await;
     assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", wrong.text);
     assert!(wrong.text.contains("nothing was set") && !wrong.text.contains("planted"), "{}", wrong.text);
-    let other = put(&client, &format!("/api/v1/machines/{two}/bmc"), given(&fake, PASSWORD)).await;
+    let other = client.put(&format!("/api/v1/machines/{two}/bmc"), given(&fake, PASSWORD)).await;
     assert_eq!(other.status, StatusCode::UNPROCESSABLE_ENTITY, "another machine's BMC: {}", other.text);
     assert_eq!(client.site.app.vault.names().await.unwrap(), Vec::<String>::new());
 
-    put(&client, &path, given(&fake, PASSWORD)).await.of(StatusCode::OK);
+    client.put(&path, given(&fake, PASSWORD)).await.of(StatusCode::OK);
     let shown = client.get(&format!("/api/v1/machines/{one}")).await.of(StatusCode::OK);
     assert_eq!(shown["bmc"]["pin"], fake.certificate.as_str());
     for path in ["machines", "state", "log", "history", "document", "timeline/site"] {
@@ -67,7 +63,7 @@ async fn a_bmc_is_tried_out_before_it_is_set_and_its_login_is_shown_nowhere() {
 #[tokio::test]
 async fn a_host_is_fenced_by_its_bmc_and_its_vm_is_made_anew_on_the_other() {
     let (client, [one, two], fake) = two_hosts().await;
-    put(&client, &format!("/api/v1/machines/{one}/bmc"), given(&fake, PASSWORD)).await.of(StatusCode::OK);
+    client.put(&format!("/api/v1/machines/{one}/bmc"), given(&fake, PASSWORD)).await.of(StatusCode::OK);
     client.post(&format!("/api/v1/hosts/{two}/drain"), json!({})).await.of(StatusCode::OK);
     let vm = json!({ "name": "web", "memory_mib": 512, "vcpus": 1, "disk_gib": 4, "recover": "anew" });
     let vm = client.post("/api/v1/vms", vm).await.of(StatusCode::CREATED)["id"].as_str().unwrap().to_owned();
@@ -100,7 +96,7 @@ async fn a_host_is_fenced_by_its_bmc_and_its_vm_is_made_anew_on_the_other() {
 #[tokio::test]
 async fn a_reimaged_host_is_restarted_from_the_network_and_one_without_bmc_is_told_to_restart() {
     let (client, [one, two], fake) = two_hosts().await;
-    put(&client, &format!("/api/v1/machines/{one}/bmc"), given(&fake, PASSWORD)).await.of(StatusCode::OK);
+    client.put(&format!("/api/v1/machines/{one}/bmc"), given(&fake, PASSWORD)).await.of(StatusCode::OK);
     client.post(&format!("/api/v1/machines/{one}/reimage"), json!({})).await.of(StatusCode::OK);
     until(&client, "restarted", |fleet| fleet.machines[&one].power.order.is_none()).await;
     assert_eq!(is(&fake), "On");
@@ -116,7 +112,7 @@ async fn a_reimaged_host_is_restarted_from_the_network_and_one_without_bmc_is_to
 #[tokio::test]
 async fn a_failure_is_only_imagined() {
     let (client, [one, two], fake) = two_hosts().await;
-    put(&client, &format!("/api/v1/machines/{one}/bmc"), given(&fake, PASSWORD)).await.of(StatusCode::OK);
+    client.put(&format!("/api/v1/machines/{one}/bmc"), given(&fake, PASSWORD)).await.of(StatusCode::OK);
     client.post(&format!("/api/v1/hosts/{two}/drain"), json!({})).await.of(StatusCode::OK);
     let vm = json!({ "name": "web", "memory_mib": 512, "vcpus": 1, "disk_gib": 4, "recover": "anew" });
     client.post("/api/v1/vms", vm).await.of(StatusCode::CREATED);

@@ -338,9 +338,7 @@ async fn racks_and_switches_are_kept() {
     let machine = host(core, mac(2)).await;
     let added = client.post("/api/v1/racks", json!({ "name": "r1", "units": 42 })).await;
     assert_eq!(added.status, StatusCode::CREATED, "{}", added.text);
-    let put =
-        async |path: &str, body: Value| client.call("PUT", path, "application/json", body.to_string()).await;
-    let placed = put("/api/v1/machines/host-1/place", json!({ "rack": "r1", "unit": 3 })).await;
+    let placed = client.put("/api/v1/machines/host-1/place", json!({ "rack": "r1", "unit": 3 })).await;
     assert_eq!(placed.json()["changed"], json!(["host-1 stands in unit 3 of rack r1"]));
     let racks = client.get("/api/v1/racks").await.json();
     assert_eq!(
@@ -430,7 +428,7 @@ async fn a_bundle_may_come_as_a_file_of_a_form() {
 #[tokio::test]
 async fn the_policy_is_set_whole_and_its_keys_are_looked_at() {
     let client = logged_in().await;
-    let put = |policy: Value| client.call("PUT", "/api/v1/policy", "application/json", policy.to_string());
+    let put = |policy: Value| client.put("/api/v1/policy", policy);
     let set = put(json!({ "adopt": "ask" })).await;
     assert_eq!(set.json()["changed"][0], "Policy: machines are adopted only when a person says so");
     assert_eq!(client.get("/api/v1/policy").await.json(), json!({ "adopt": "ask", "ssh_keys": [] }));

@@ -168,8 +168,8 @@ async fn somebody_who_is_there_sees_it_all_and_resets_the_password() {
 async fn a_reset_lets_others_log_in_and_outlives_a_restart() {
     let admin = logged_in().await;
     admin.post("/api/v1/users", json!({ "name": "ada", "role": "viewer" })).await.of(StatusCode::OK);
-    let password = json!({ "password": "ada has a horse" }).to_string();
-    admin.call("PUT", "/api/v1/users/ada/password", "application/json", password).await.of(StatusCode::OK);
+    let password = json!({ "password": "ada has a horse" });
+    admin.put("/api/v1/users/ada/password", password).await.of(StatusCode::OK);
     let code = admin.site.app.auth.reset_first_password().await.unwrap();
 
     let ada = json!({ "user": "ada", "password": "ada has a horse" });

@@ -99,10 +99,6 @@ fn tools() -> PathBuf {
     Path::new(&cache).join("python/bin")
 }
 
-async fn put(client: &Client, path: &str, body: Value) -> client::Answer {
-    client.call("PUT", path, "application/json", body.to_string()).await
-}
-
 async fn until(client: &Client, what: &str, so: impl Fn(&Fleet) -> bool) {
     let mut changed = client.site.app.core.watch_fleet();
     let wait = changed.wait_for(|head| so(&head.fleet));
@@ -126,21 +122,21 @@ async fn where_the_bmc_is_gone_the_strip_cuts_the_host_off_and_its_vm_runs_elsew
     };
 
     // What does not fit is seen when it is set, and not when a host hangs.
-    let unknown = put(&client, &path, strip(json!(["1", "9"]), COMMUNITY)).await;
+    let unknown = client.put(&path, strip(json!(["1", "9"]), COMMUNITY)).await;
     assert_eq!(unknown.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", unknown.text);
     assert!(unknown.text.contains("fence_apc_snmp could not speak to the power strip"), "{}", unknown.text);
     apc.set(3, "2");
-    let wrong = put(&client, &path, strip(json!(["1", "3"]), COMMUNITY)).await;
+    let wrong = client.put(&path, strip(json!(["1", "3"]), COMMUNITY)).await;
     assert!(wrong.text.contains("outlet 3 of the power strip at"), "{}", wrong.text);
     assert!(wrong.text.contains("says that it is off; is host-1 plugged into another one"), "{}", wrong.text);
     assert_eq!(client.site.app.vault.names().await.unwrap(), Vec::<String>::new());
-    put(&client, &path, strip(json!(["1", "2"]), COMMUNITY)).await.of(StatusCode::OK);
-    let shared = put(&client, &format!("/api/v1/machines/{two}/strip"), strip(json!(["2"]), COMMUNITY)).await;
+    client.put(&path, strip(json!(["1", "2"]), COMMUNITY)).await.of(StatusCode::OK);
+    let shared = client.put(&format!("/api/v1/machines/{two}/strip"), strip(json!(["2"]), COMMUNITY)).await;
     assert_eq!(shared.status, StatusCode::CONFLICT, "{}", shared.text);
 
     let fake = Fake::of_machine(1).await;
     let given = json!({ "kind": "redfish", "address": fake.address, "user": USER, "password": PASSWORD });
-    put(&client, &format!("/api/v1/machines/{one}/bmc"), given).await.of(StatusCode::OK);
+    client.put(&format!("/api/v1/machines/{one}/bmc"), given).await.of(StatusCode::OK);
     client.post(&format!("/api/v1/hosts/{two}/drain"), json!({})).await.of(StatusCode::OK);
     let vm = json!({ "name": "web", "memory_mib": 512, "vcpus": 1, "disk_gib": 4, "recover": "anew" });
     client.post("/api/v1/vms", vm).await.of(StatusCode::CREATED);

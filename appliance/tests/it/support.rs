@@ -90,8 +90,7 @@ async fn no_secret_is_in_anything_that_is_shown_or_kept_beside_it() {
     let client = logged_in().await;
     let password = "a-planted-password-7361";
     client.post("/api/v1/users", json!({ "name": "ada", "role": "viewer" })).await.of(StatusCode::OK);
-    let body = json!({ "password": password }).to_string();
-    let set = client.call("PUT", "/api/v1/users/ada/password", "application/json", body).await;
+    let set = client.put("/api/v1/users/ada/password", json!({ "password": password })).await;
     assert_eq!(set.status, StatusCode::OK);
     let login = json!({ "user": "ada", "password": password });
     let session = client.post("/api/v1/login", login).await.of(StatusCode::OK)["token"].clone();

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use crate::client::{Answer, Client, logged_in};
-use crate::example::{Site, bundle, host, mac};
+use crate::example::{bundle, host, mac};
 use appliance::api::router::{Access, routes};
 use axum::http::StatusCode;
 use fleet::{Fleet, MachineId, ServiceId, VmId, service, state_hash, vm};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 /// A site with two hosts and a VM of its own, and two tenants with a VM and a service each.
@@ -22,25 +21,15 @@ struct World {
     planted: Vec<String>,
 }
 
-fn with(client: &Client, token: &str) -> Client {
-    let site = &client.site;
-    Client {
-        site: Site { app: site.app.clone(), tasks: JoinSet::new(), shutdown: site.shutdown.clone() },
-        router: client.router.clone(),
-        token: token.to_owned(),
-        dir: tempfile::tempdir().unwrap(),
-    }
-}
-
 async fn user(admin: &Client, name: &str, role: &str, tenant: Option<&str>) -> Client {
     let new = json!({ "name": name, "role": role, "tenant": tenant });
     admin.post("/api/v1/users", new).await.of(StatusCode::OK);
     let password = json!({ "password": format!("{name} has a horse") });
     let path = format!("/api/v1/users/{name}/password");
-    admin.call("PUT", &path, "application/json", password.to_string()).await.of(StatusCode::OK);
+    admin.put(&path, password).await.of(StatusCode::OK);
     let login = json!({ "user": name, "password": format!("{name} has a horse") });
     let token = admin.post("/api/v1/login", login).await.of(StatusCode::OK);
-    with(admin, token["token"].as_str().unwrap())
+    admin.by(token["token"].as_str().unwrap())
 }
 
 fn new_vm(name: &str) -> Value {
@@ -454,7 +443,7 @@ async fn what_was_answered_to_one_is_not_kept_for_another() {
 async fn tokens_and_sessions_of_a_tenant_are_of_the_tenant() {
     let world = world().await;
     let made = world.olga.post("/api/v1/tokens", json!({ "name": "ci", "role": "operator" })).await;
-    let program = with(&world.olga, made.of(StatusCode::OK)["token"].as_str().unwrap());
+    let program = world.olga.by(made.of(StatusCode::OK)["token"].as_str().unwrap());
     let vms = program.get("/api/v1/vms").await;
     world.tells_nothing("a token", &vms.text);
     assert!(vms.text.contains("acme-web"));
@@ -463,11 +452,11 @@ async fn tokens_and_sessions_of_a_tenant_are_of_the_tenant() {
     assert!(sessions.as_array().unwrap().iter().all(|session| session["user"] == "olga"), "{sessions}");
     let rise = json!({ "role": "admin" });
     let path = "/api/v1/users/olga/role";
-    let refused = world.admin.call("PUT", path, "application/json", rise.to_string()).await;
+    let refused = world.admin.put(path, rise).await;
     assert_eq!(refused.error(), "a user of acme is a viewer or an operator; admins are the site's");
     let limits = json!({ "vms": 3 });
     let path = "/api/v1/tenants/acme";
-    world.admin.call("PUT", path, "application/json", limits.to_string()).await.of(StatusCode::OK);
+    world.admin.put(path, limits).await.of(StatusCode::OK);
     let refused = world.olga.post("/api/v1/vms", new_vm("acme-more")).await;
     assert_eq!(refused.error(), "acme may have 3 VMs and has 3; acme-more wants 1 more");
     let refused = world.admin.delete(path).await;

@@ -1,27 +1,15 @@
 //! What a token is for, who may see hashes of passwords, and guessing by a hostile hand.
 
 use crate::client::{Client, logged_in};
-use crate::example::{Site, host, mac};
+use crate::example::{host, mac};
 use appliance::api::router::routes;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
-
-/// The same site, by another token.
-fn with(client: &Client, token: &str) -> Client {
-    let site = &client.site;
-    Client {
-        site: Site { app: site.app.clone(), tasks: JoinSet::new(), shutdown: site.shutdown.clone() },
-        router: client.router.clone(),
-        token: token.to_owned(),
-        dir: tempfile::tempdir().unwrap(),
-    }
-}
 
 async fn token(client: &Client, body: Value) -> Client {
     let made = client.post("/api/v1/tokens", body).await.of(StatusCode::OK);
-    with(client, made["token"].as_str().unwrap())
+    client.by(made["token"].as_str().unwrap())
 }
 
 #[tokio::test]
@@ -169,7 +157,7 @@ async fn guessing_at_once_or_with_made_up_addresses_is_counted_all_the_same() {
     let admin = logged_in().await;
     let mut all = Vec::new();
     for number in 0..40 {
-        let other = with(&admin, "");
+        let other = admin.by("");
         all.push(async move { log_in(&other, "admin", "no horse", &format!("203.0.113.{number}")).await });
     }
     let answers = futures::future::join_all(all).await;

@@ -1,15 +1,12 @@
 //! Who may do what: every route for every role, and what becomes of passwords, sessions and tokens.
 
-use crate::client;
 use crate::client::{Client, logged_in};
 use crate::desk;
 use crate::example;
-use crate::example::Site;
 use appliance::api::router::{Access, routes};
 use axum::http::StatusCode;
 use fleet::user::Role;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
 /// Every route and the least that may use it, and whether somebody of a tenant may. A new one has to be decided here.
 const WHO: &str = "
@@ -164,24 +161,6 @@ const WHO: &str = "
 ";
 
 impl Client {
-    async fn put(&self, path: &str, body: Value) -> client::Answer {
-        self.call("PUT", path, "application/json", body.to_string()).await
-    }
-
-    /// The same site, as somebody else.
-    fn with(&self, token: &str) -> Client {
-        Client {
-            site: Site {
-                app: self.site.app.clone(),
-                tasks: JoinSet::new(),
-                shutdown: self.site.shutdown.clone(),
-            },
-            router: self.router.clone(),
-            token: token.to_owned(),
-            dir: tempfile::tempdir().unwrap(),
-        }
-    }
-
     async fn add(&self, name: &str, role: &str) -> Client {
         self.add_to(name, role, None).await
     }
@@ -200,7 +179,7 @@ impl Client {
 
     async fn enters_by(&self, name: &str, password: &str) -> Option<Client> {
         let answer = self.post("/api/v1/login", json!({ "user": name, "password": password })).await;
-        (answer.status == StatusCode::OK).then(|| self.with(answer.json()["token"].as_str().unwrap()))
+        (answer.status == StatusCode::OK).then(|| self.by(answer.json()["token"].as_str().unwrap()))
     }
 
     /// Whether a session still opens anything.
@@ -221,8 +200,8 @@ async fn every_route_is_for_the_roles_that_are_listed() {
     let gone = admin.add("greta", "admin").await;
     admin.delete("/api/v1/users/greta").await.of(StatusCode::OK);
     let token = admin.post("/api/v1/tokens", json!({ "name": "monitor" })).await.of(StatusCode::OK);
-    let program = admin.with(token["token"].as_str().unwrap());
-    let nobody = admin.with("");
+    let program = admin.by(token["token"].as_str().unwrap());
+    let nobody = admin.by("");
 
     let listed: Vec<Vec<&str>> = WHO
         .lines()
@@ -378,7 +357,7 @@ async fn sessions_are_seen_and_ended_and_tokens_do_what_they_are_for() {
     let ada = admin.add("ada", "operator").await;
     let tokens = |body: Value| ada.post("/api/v1/tokens", body);
     let made = tokens(json!({ "name": "backup", "role": "operator", "days": 1 })).await.of(StatusCode::OK);
-    let program = ada.with(made["token"].as_str().unwrap());
+    let program = ada.by(made["token"].as_str().unwrap());
     assert_eq!(program.get("/api/v1/me").await.json()["role"], "operator");
     for (body, sentence) in [
         (json!({ "name": "root", "role": "admin" }), "ada is an operator, so a token cannot be an admin"),

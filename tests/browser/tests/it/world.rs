@@ -1,7 +1,5 @@
 //! A site behind a page that is served over TLS on loopback, for a real browser.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
-
 use std::net::SocketAddr;
 
 use appliance::core::Core;
