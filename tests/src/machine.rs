@@ -45,6 +45,9 @@ pub struct Spec {
     pub boot: Vec<BootFrom>,
     /// What firmware reads from QEMU: names and values of `-fw_cfg`.
     pub settings: Vec<(String, Setting)>,
+    /// Where its BMC takes what the machine itself asks: the machine has a KCS interface (IPMI 2.0, chapter 9), and its
+    /// firmware says so.
+    pub kcs: Option<SocketAddr>,
     pub uuid: uuid::Uuid,
     pub serial: String,
 }
@@ -167,6 +170,7 @@ impl Spec {
             medium: None,
             boot: vec![BootFrom::Lan, BootFrom::Disk],
             settings: Vec::new(),
+            kcs: None,
             uuid: uuid_of(name),
             serial: format!("LAB-{}", name.to_uppercase()),
         }
@@ -303,9 +307,19 @@ impl Machine {
         Ok(path)
     }
 
+    /// On its keyboard, by QEMU's names of keys.
+    pub fn press(&mut self, key: &str) -> Result<()> {
+        self.control("send-key", json!({ "keys": [{ "type": "qcode", "data": key }] })).map(drop)
+    }
+
     /// Carries out a command of QEMU's machine protocol.
     pub fn control(&mut self, command: &str, arguments: Value) -> Result<Value> {
         self.chassis().control(command, arguments)
+    }
+
+    /// From the next power on.
+    pub(crate) fn connect_kcs(&self, bmc: SocketAddr) {
+        self.chassis().connect_kcs(bmc);
     }
 
     pub fn folder(&self) -> &Path {

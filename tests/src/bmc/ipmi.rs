@@ -1,20 +1,24 @@
-//! OpenIPMI's `ipmi_sim`: IPMI 2.0 over LAN for one machine. The program that it
-//! asks for the state of the chassis, and tells what to do with it, passes both
-//! on to the panel.
+//! OpenIPMI's `ipmi_sim`: IPMI 2.0 for one machine, over LAN and, from inside the
+//! machine, by its KCS interface. The program that it asks for the state of the
+//! chassis, and tells what to do with it, passes both on to the panel; another one
+//! knows how it is set up on its network.
 
 use std::fs::{self, Permissions};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-use super::{PASSWORD, USER, plain_text};
+use super::{PASSWORD, THIS_COMPUTER, USER, plain_text};
 use crate::child;
-use crate::machine::Machine;
+use crate::machine::{Machine, mac_of, mac_text};
+
+/// Its MAC address is made as those of the machine's own NICs are.
+const BMC_NIC: u8 = 255;
 
 /// One management controller, at the usual address, without sensors.
 const COMMANDS: &str = "\
@@ -30,10 +34,12 @@ pub(super) fn command(
     panel: SocketAddr,
     machine: &Machine,
 ) -> Result<Command> {
-    let program = folder.join("chassis");
-    fs::write(&program, chassis_program(panel)).context("writing the chassis program")?;
-    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
-    fs::write(folder.join("lan.conf"), configuration(address, plain_text(&program)?, machine.uuid))?;
+    let chassis = program(folder, "chassis", &chassis_program(panel))?;
+    let lan = program(folder, "lan", &lan_program(&machine.name))?;
+    let kcs = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    machine.connect_kcs(kcs);
+    let configuration = configuration(address, kcs, plain_text(&chassis)?, plain_text(&lan)?, machine.uuid);
+    fs::write(folder.join("lan.conf"), configuration)?;
     fs::write(folder.join("commands"), COMMANDS)?;
     fs::create_dir_all(folder.join("state"))?;
     let mut command = child::command("ipmi_sim");
@@ -54,6 +60,28 @@ pub(super) fn is_heard(address: SocketAddr) -> bool {
     asked().is_ok()
 }
 
+fn program(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+/// What the machine learns of its BMC's network: the appliance finds it at that address, but not at IPMI's port.
+fn lan_program(name: &str) -> String {
+    format!(
+        "#!/bin/sh\n\
+         case \"$*\" in\n\
+         'get ip_addr') echo ip_addr:{THIS_COMPUTER} ;;\n\
+         'get ip_addr_src') echo ip_addr_src:static ;;\n\
+         'get subnet_mask') echo subnet_mask:255.255.255.0 ;;\n\
+         'get mac_addr') echo mac_addr:{} ;;\n\
+         *) exit 1 ;;\n\
+         esac\n",
+        mac_text(mac_of(name, BMC_NIC))
+    )
+}
+
 fn chassis_program(panel: SocketAddr) -> String {
     format!(
         "#!/bin/bash\n\
@@ -68,7 +96,13 @@ fn chassis_program(panel: SocketAddr) -> String {
 }
 
 /// Without a GUID, which goes into the keys of a session of IPMI 2.0, ipmi_sim lets nobody in.
-fn configuration(address: SocketAddr, chassis_program: &str, guid: Uuid) -> String {
+fn configuration(
+    address: SocketAddr,
+    kcs: SocketAddr,
+    chassis_program: &str,
+    lan_program: &str,
+    guid: Uuid,
+) -> String {
     format!(
         "name \"lab\"\n\
          set_working_mc 0x20\n\
@@ -77,12 +111,16 @@ fn configuration(address: SocketAddr, chassis_program: &str, guid: Uuid) -> Stri
          priv_limit admin\n\
          allowed_auths_admin md5\n\
          guid {}\n\
+         lan_config_program \"{lan_program}\"\n\
          endlan\n\
+         serial 15 {} {} codec VM\n\
          chassis_control \"{chassis_program}\"\n\
          user 1 false \"\" \"\" user 10\n\
          user 2 true \"{USER}\" \"{PASSWORD}\" admin 10\n",
         address.ip(),
         address.port(),
-        guid.simple()
+        guid.simple(),
+        kcs.ip(),
+        kcs.port()
     )
 }

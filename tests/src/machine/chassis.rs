@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::thread;
@@ -57,6 +58,10 @@ impl Chassis {
             cycle_start: 0,
             first: None,
         }
+    }
+
+    pub(crate) fn connect_kcs(&mut self, bmc: SocketAddr) {
+        self.spec.kcs = Some(bmc);
     }
 
     pub(crate) fn power_on(&mut self) -> Result<()> {

@@ -78,6 +78,11 @@ pub(super) fn arguments(
     line.disks(spec, folder);
     line.nics(spec, cables);
     line.medium(spec);
+    if let Some(bmc) = spec.kcs {
+        line.add("-chardev", format!("socket,id=kcs,host={},port={}", bmc.ip(), bmc.port()));
+        line.add("-device", "ipmi-bmc-extern,id=bmc,chardev=kcs");
+        line.add("-device", "isa-ipmi-kcs,bmc=bmc");
+    }
     for (name, value) in &spec.settings {
         let value = match value {
             Setting::Text(text) => format!("string={text}"),

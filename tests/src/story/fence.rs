@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::path::{BIOS, UEFI, VM};
+use super::path::{BIOS, UEFI, VM, logged_in};
 use crate::api;
 use crate::machine::mac_of;
 use crate::progress::seconds;
@@ -17,6 +17,26 @@ const LIMIT: Duration = Duration::from_secs(900);
 
 /// Twice as long as an appliance takes with a BMC that answers.
 const WATCHED: Duration = Duration::from_secs(75);
+
+/// What the host is told, it does by its KCS interface; what the appliance then does, it does over LAN.
+pub fn account(world: &mut World) -> Result<()> {
+    let eli = logged_in(world)?;
+    let bios = machine(world, BIOS)?;
+    let is_said = |what: &str, said: &str| -> Result<()> {
+        world.api()?.wait_until(what, LIMIT, |_| {
+            let lines = world.api().ok()?.timeline(&bios.id).ok()?;
+            lines.iter().any(|line| line.text.contains(said)).then_some(())
+        })
+    };
+    eli.show(&["policy", "--bmc-accounts", "on"])?;
+    is_said("the account is made", "It made an account for the appliance at its BMC")?;
+    // What it says of its BMC leads to where the other services of this computer are.
+    let address = world.bmc(BIOS)?.address_from_appliance().to_string();
+    eli.show(&["bmc", "find", &bios.name, "--address", &address])?;
+    is_said("the appliance is let in with it", "takes the account that it made")?;
+    is_known_to_be(world, BIOS, "on")?;
+    eli.show(&["policy", "--bmc-accounts", "off"])
+}
 
 /// Gives the appliance the logins of both BMCs. The one of ipmi_sim takes more than the page asks for.
 pub fn bmcs(world: &mut World) -> Result<()> {

@@ -46,6 +46,10 @@ pub const STORY: Story = Story {
         PAGE,
         CONSOLE,
         SECOND_START,
+        Chapter {
+            name: "a host makes an account for the appliance at its own BMC, which lets it in",
+            tell: fence::account,
+        },
         BMCS,
         HANGS,
         REIMAGED,
@@ -286,7 +290,7 @@ fn second_start(world: &mut World) -> Result<()> {
 }
 
 /// `eli` on this computer, logged in.
-fn logged_in(world: &mut World) -> Result<Eli> {
+pub fn logged_in(world: &mut World) -> Result<Eli> {
     let home = world.lab.folder.join("home");
     std::fs::create_dir_all(&home)?;
     let eli = Eli::new(&world.products.binaries, &home)?;
