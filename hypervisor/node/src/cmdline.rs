@@ -14,8 +14,8 @@ pub struct CommandLine {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
-    /// From the medium: become the appliance.
-    Iso,
+    /// From the medium: become the appliance; on a disk that holds data only if a person chose that in the menu.
+    Iso { wipe: bool },
     /// Report to the appliance and do as it says.
     Discover(Appliance),
     /// Run from memory with an image from the network.
@@ -70,7 +70,17 @@ pub fn parse(text: &str) -> Result<CommandLine, CommandLineError> {
     };
 
     let mode = match value("elisandra.mode").ok_or(CommandLineError::NoMode)? {
-        "iso" => Mode::Iso,
+        "iso" => match value("elisandra.wipe") {
+            None => Mode::Iso { wipe: false },
+            Some("first") => Mode::Iso { wipe: true },
+            Some(other) => {
+                return Err(CommandLineError::Bad {
+                    key: "elisandra.wipe",
+                    value: other.to_owned(),
+                    wanted: "first",
+                });
+            }
+        },
         "disk" => Mode::Disk,
         "discover" => Mode::Discover(appliance("discover")?),
         "live" => Mode::Live {
@@ -110,8 +120,9 @@ mod tests {
         let appliance = || Appliance { address: Ipv4Addr::new(10, 77, 0, 1), ca_sha256: SHA.to_owned() };
         assert_eq!(
             parse("BOOT_IMAGE=/vmlinuz boot=elisandra elisandra.mode=iso console=ttyS0,115200\n"),
-            Ok(CommandLine { mode: Mode::Iso, boot_mac: None })
+            Ok(CommandLine { mode: Mode::Iso { wipe: false }, boot_mac: None })
         );
+        assert_eq!(parse("elisandra.mode=iso elisandra.wipe=first").unwrap().mode, Mode::Iso { wipe: true });
         assert_eq!(
             parse(&format!(
                 "initrd=initrd elisandra.mode=discover elisandra.appliance=10.77.0.1 elisandra.ca={SHA} BOOTIF=01-52-54-00-ab-cd-ef"
@@ -152,6 +163,7 @@ mod tests {
             "quiet",
             "elisandra.mode=",
             "elisandra.mode=live-cd",
+            "elisandra.mode=iso elisandra.wipe=all",
             "elisandra.mode=rescue",
             "elisandra.mode=discover",
             "elisandra.mode=discover elisandra.appliance=10.77.0.1 elisandra.ca=abc",
@@ -166,6 +178,7 @@ mod tests {
                 "the kernel command line does not say elisandra.mode=",
                 "the kernel command line does not say elisandra.mode=",
                 "elisandra.mode=live-cd on the kernel command line is not a mode (iso, discover, live, rescue, disk)",
+                "elisandra.wipe=all on the kernel command line is not first",
                 "elisandra.mode=rescue needs elisandra.appliance= on the kernel command line",
                 "elisandra.mode=discover needs elisandra.appliance= on the kernel command line",
                 "elisandra.ca=abc on the kernel command line is not a SHA-256 in hexadecimal",

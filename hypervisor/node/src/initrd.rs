@@ -31,7 +31,7 @@ pub async fn run(root: &Path) -> anyhow::Result<()> {
     let text = fs::read_to_string("/proc/cmdline").context("reading the kernel command line")?;
     let line = cmdline::parse(&text)?;
     match line.mode {
-        Mode::Iso => iso::run(root).await,
+        Mode::Iso { wipe } => iso::run(root, wipe).await,
         Mode::Disk => disk::run(root).await,
         Mode::Discover(appliance) => discover::run(&appliance, line.boot_mac).await,
         Mode::Live { appliance, image_url, image_sha256 } => {

@@ -148,7 +148,7 @@ impl Installation<'_> {
 
 /// Divides the appliance's own blank disk. The image comes later, by `keep-image`, when the appliance is up.
 pub fn lay_out_for_appliance(disk: &Disk) -> anyhow::Result<()> {
-    disk::still_blank(disk)?;
+    disk::unchanged(disk)?;
     let device = disk::Device { path: PathBuf::from(&disk.path), bytes: disk.bytes };
     let layout = Layout::of_the_appliance();
     let placed = disk::lay_out(&layout, &device, |_| {})?;

@@ -22,6 +22,8 @@ pub fn place(root: &Path) -> PathBuf {
 #[derive(Debug)]
 pub struct Found {
     device: PathBuf,
+    /// That it is on, by its name in /dev.
+    pub disk: Option<String>,
 }
 
 /// Looks for the state volume and wakes it up. A machine may have a second disk from an older installation: the
@@ -32,7 +34,7 @@ pub fn find(disk: Option<&str>) -> anyhow::Result<Option<Found>> {
     let Some(member) = members.first() else { return Ok(None) };
     activate(member)?;
     let Some(device) = crate::labels::find(STATE_LABEL).into_iter().next() else { return Ok(None) };
-    Ok(Some(Found { device }))
+    Ok(Some(Found { device, disk: inventory::disk_of(member) }))
 }
 
 /// Partitions that are part of our volume group.

@@ -1,10 +1,12 @@
 //! The ISO on a machine whose only disk holds somebody's data: it becomes an
 //! appliance all the same, keeps everything in memory, says so, and leaves the
-//! disk alone. It boots by UEFI, so that the ISO is seen to do that too.
+//! disk alone until a person chooses in the menu that it is wiped. It boots by UEFI,
+//! so that the ISO is seen to do that too.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
@@ -19,8 +21,11 @@ pub const STORY: Story = Story {
         Chapter { name: "the ISO boots by UEFI and becomes an appliance", tell: boots },
         Chapter { name: "it says, on screen and page, that it keeps everything in memory", tell: says_so },
         Chapter { name: "the disk is as it was", tell: disk_untouched },
+        Chapter { name: "chosen in the menu, the disk is wiped, and everything is kept on it", tell: wiped },
     ],
 };
+
+const MENU_LIMIT: Duration = Duration::from_secs(300);
 
 /// The superblock, and everything that laying out a disk would write first.
 const LOOKED_AT: u64 = 64 << 20;
@@ -48,6 +53,26 @@ fn disk_untouched(world: &mut World) -> Result<()> {
     machine.power_off();
     let untouched = fs::read(before(machine))? == beginning(&machine.disk(0))?;
     ensure!(untouched, "the first {} MiB of the disk have changed", LOOKED_AT >> 20);
+    Ok(())
+}
+
+fn wiped(world: &mut World) -> Result<()> {
+    let appliance = world.appliance()?;
+    let machine = &mut appliance.machine;
+    machine.power_on()?;
+    machine.wait_for("This machine's own disk", MENU_LIMIT)?;
+    for key in ["down", "down", "ret"] {
+        machine.press(key)?;
+    }
+    machine.wait_for("No, go back", MENU_LIMIT)?;
+    for key in ["down", "ret"] {
+        machine.press(key)?;
+    }
+    machine.wait_for("holds ext4 'data', and is WIPED in", MENU_LIMIT)?;
+    let api = appliance.log_in()?;
+    let kept = api.state()?.daemon.memory_only;
+    ensure!(kept.is_none(), "the disk was to be wiped and used: {kept:?}");
+    world.api = Some(api);
     Ok(())
 }
 

@@ -19,8 +19,13 @@ use crate::tool::{self, SHORT};
 
 const MEDIUM: &str = "ELISANDRA";
 
+const ASKED_FOR: &str = ". To have it wiped, start the medium again and choose so in its menu";
+
+/// For a person who sees what is about to be wiped.
+const LAST_CHANCE: Duration = Duration::from_secs(10);
+
 /// Mounts the medium and the root from it, and finds or makes a place for what must last.
-pub async fn run(root: &Path) -> anyhow::Result<()> {
+pub async fn run(root: &Path, wipe: bool) -> anyhow::Result<()> {
     say("Elisandra starts from its medium.");
     let device = medium().await;
     let medium = Path::new(RUN).join("medium");
@@ -30,7 +35,7 @@ pub async fn run(root: &Path) -> anyhow::Result<()> {
     mounts::root(&files.join("live.squashfs"), root)?;
     symlink(&files, Path::new(RUN).join("files")).context("pointing /run/elisandra/files at the medium")?;
 
-    if let Err(reason) = keep_state(root, inventory::disk_of(&device).as_deref()) {
+    if let Err(reason) = keep_state(root, inventory::disk_of(&device).as_deref(), wipe) {
         let sentence = format!("{reason:#}");
         say(format_args!("What this appliance learns is lost when it is switched off: {sentence}"));
         places::write(&Path::new(RUN).join("memory-only"), format!("{sentence}\n"), 0o644)?;
@@ -59,25 +64,37 @@ async fn medium() -> PathBuf {
     }
 }
 
-/// Mounts an appliance's state that is already here, or lays out a blank disk for it. The error is the sentence
-/// that says why neither was possible.
-fn keep_state(root: &Path, medium: Option<&str>) -> anyhow::Result<()> {
+/// Mounts an appliance's state that is already here, or lays out a blank disk for it, or one that is to be wiped. The
+/// error is the sentence that says why nothing of it was possible.
+fn keep_state(root: &Path, medium: Option<&str>, wipe: bool) -> anyhow::Result<()> {
     let found = state::find(None)?;
     // Left behind by a start whose power was lost: the disk still counts as blank then.
     let role = found.as_ref().map(Found::role).transpose()?.flatten();
+    let mut anothers = None;
     if let Some(found) = found
         && let Some(role) = role
     {
-        if role != "appliance" {
-            // Somebody put the medium into a host. Its disk belongs to a running fleet.
-            anyhow::bail!("the disk of this machine belongs to a {role} of another appliance");
+        if role == "appliance" {
+            say("Found the data of this appliance on its disk.");
+            return found.mount(root);
         }
-        say("Found the data of this appliance on its disk.");
-        return found.mount(root);
+        // Somebody put the medium into a host. Its disk belongs to a running fleet.
+        anyhow::ensure!(wipe, "the disk of this machine belongs to a {role} of another appliance{ASKED_FOR}");
+        anothers = found.disk;
     }
     let disks = inventory::this_machines_disks();
-    let disk = choose(&disks, medium).map_err(|reason| anyhow::anyhow!(reason))?;
-    say(format_args!("Setting up the blank disk {} …", describe(disk)));
+    let disk = choose(&disks, medium, wipe.then_some(anothers.as_deref()));
+    let disk = disk.map_err(|reason| anyhow::anyhow!(reason))?;
+    if let Some(contents) = contents(disk) {
+        say(format_args!(
+            "The disk {} holds {contents}, and is WIPED in {} seconds, as it was chosen in the menu. Switch this machine off \
+             to keep it.",
+            describe(disk),
+            LAST_CHANCE.as_secs()
+        ));
+        std::thread::sleep(LAST_CHANCE);
+    }
+    say(format_args!("Setting up the disk {} …", describe(disk)));
     crate::install::lay_out_for_appliance(disk)?;
     let Some(found) = state::find(disk.path.strip_prefix("/dev/"))? else {
         anyhow::bail!("the disk {} was set up, but cannot be found again", disk.path)
@@ -91,25 +108,40 @@ fn describe(disk: &Disk) -> String {
     format!("{} ({name}, {} GB)", disk.path, disk.bytes / 1_000_000_000)
 }
 
-/// The first blank disk that is large enough, built in, and not the medium.
-fn choose<'a>(disks: &'a [Disk], medium: Option<&str>) -> Result<&'a Disk, String> {
+/// What is on it, the last of it; None if it is blank.
+fn contents(disk: &Disk) -> Option<String> {
+    let content = disk.contents.last()?;
+    let label = content.label.as_ref().map(|label| format!(" '{label}'")).unwrap_or_default();
+    Some(format!("{}{label}", content.what))
+}
+
+/// The first blank disk that is large enough, built in, and not the medium. If one may be wiped, that which belongs to
+/// another appliance, or else the first if none is blank.
+fn choose<'a>(
+    disks: &'a [Disk],
+    medium: Option<&str>,
+    wipe: Option<Option<&str>>,
+) -> Result<&'a Disk, String> {
     let own: Vec<&Disk> =
         disks.iter().filter(|disk| disk.path.strip_prefix("/dev/") != medium && !disk.removable).collect();
-    let blank = |disk: &&&Disk| disk.contents.is_empty();
-    let large = |disk: &&&Disk| disk.bytes >= crate::layout::SMALLEST_DISK;
-    if let Some(disk) = own.iter().filter(blank).find(large) {
+    let large = || own.iter().filter(|disk| disk.bytes >= crate::layout::SMALLEST_DISK);
+    let blank = || large().find(|disk| disk.contents.is_empty());
+    let chosen = match wipe {
+        None => blank(),
+        Some(None) => blank().or_else(|| large().next()),
+        Some(anothers) => large().find(|disk| disk.path.strip_prefix("/dev/") == anothers),
+    };
+    if let Some(disk) = chosen {
         return Ok(disk);
     }
-    let Some(used) = own.iter().find(|disk| !disk.contents.is_empty()) else {
+    let used = large().find_map(|disk| Some((disk, contents(disk)?)));
+    let Some((used, contents)) = used else {
         let Some(small) = own.first() else { return Err("this machine has no disk".to_owned()) };
         return Err(format!("the disk {} is too small; it takes 10 GB", describe(small)));
     };
-    let content = &used.contents[used.contents.len() - 1];
-    let label = content.label.as_ref().map(|label| format!(" '{label}'")).unwrap_or_default();
     Err(format!(
-        "the disk {} holds {}{label}, and nothing is wiped without being asked for",
-        describe(used),
-        content.what
+        "the disk {} holds {contents}, and nothing is wiped without being asked for{ASKED_FOR}",
+        describe(used)
     ))
 }
 
@@ -146,23 +178,38 @@ mod tests {
             disk("/dev/sdb", 4, &[]),
             disk("/dev/sdc", 20, &[]),
         ];
-        assert_eq!(choose(&disks, None).unwrap().path, "/dev/sdc");
+        assert_eq!(choose(&disks, None, None).unwrap().path, "/dev/sdc");
         // The stick that was booted from may look like a disk.
-        let refused = choose(&disks, Some("sdc")).unwrap_err();
+        let refused = choose(&disks, Some("sdc"), None).unwrap_err();
         assert_eq!(
             refused,
-            "the disk /dev/sda (QEMU HARDDISK, 100 GB) holds ext4 'data', and nothing is wiped without being asked for"
+            "the disk /dev/sda (QEMU HARDDISK, 100 GB) holds ext4 'data', and nothing is wiped without being asked for. \
+             To have it wiped, start the medium again and choose so in its menu"
         );
     }
 
     #[test]
+    fn chosen_in_the_menu_one_with_data_is_taken() {
+        let used =
+            [disk("/dev/sda", 4, &[]), disk("/dev/sdb", 100, &[("ext4", None)]), disk("/dev/sdc", 20, &[])];
+        let path =
+            |disks, medium, anothers| choose(disks, medium, Some(anothers)).map(|disk| disk.path.as_str());
+        assert_eq!(path(&used, None, None), Ok("/dev/sdc"), "nothing has to be wiped");
+        assert_eq!(path(&used[..2], None, None), Ok("/dev/sdb"));
+        // Otherwise it would be found there again at the next start.
+        assert_eq!(path(&used, None, Some("sdb")), Ok("/dev/sdb"));
+        assert!(path(&used[..2], Some("sdb"), None).is_err(), "never the medium");
+        assert_eq!(contents(&used[1]).as_deref(), Some("ext4"));
+    }
+
+    #[test]
     fn without_a_fit_disk_the_sentence_says_why() {
-        assert_eq!(choose(&[], None).unwrap_err(), "this machine has no disk");
+        assert_eq!(choose(&[], None, None).unwrap_err(), "this machine has no disk");
         assert_eq!(
-            choose(&[disk("/dev/vda", 4, &[])], None).unwrap_err(),
+            choose(&[disk("/dev/vda", 4, &[])], None, None).unwrap_err(),
             "the disk /dev/vda (QEMU HARDDISK, 4 GB) is too small; it takes 10 GB"
         );
         let stick = Disk { removable: true, ..disk("/dev/sdb", 64, &[]) };
-        assert_eq!(choose(&[stick], None).unwrap_err(), "this machine has no disk");
+        assert_eq!(choose(&[stick], None, None).unwrap_err(), "this machine has no disk");
     }
 }

@@ -58,11 +58,11 @@ fn same(id: &DiskId, now: &Disk, reported: &Hardware) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Looks again, right before a blank disk is taken without anybody having been asked.
-pub fn still_blank(disk: &Disk) -> anyhow::Result<()> {
+/// Looks again, right before a disk is taken for what it was seen to be.
+pub fn unchanged(disk: &Disk) -> anyhow::Result<()> {
     let now = inventory::this_machines_disks();
     match now.iter().find(|now| now.path == disk.path) {
-        Some(now) if now == disk && now.contents.is_empty() => Ok(()),
+        Some(now) if now == disk => Ok(()),
         Some(_) => bail!("the disk {} changed while it was looked at", disk.path),
         None => bail!("the disk {} is gone", disk.path),
     }

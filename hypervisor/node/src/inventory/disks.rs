@@ -1,5 +1,6 @@
 //! Disks, and what is on them. When it is not certain that a disk is blank, it is not blank.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -109,10 +110,17 @@ fn disk(sys: &Sys, name: &str, look: &dyn Look) -> Option<Disk> {
         model: text("device/model").map(|model| model.split_whitespace().collect::<Vec<_>>().join(" ")),
         bytes,
         rotational: sys.number(&format!("{folder}/queue/rotational")) == Some(1),
-        removable: sys.number(&format!("{folder}/removable")) == Some(1),
+        removable: sys.number(&format!("{folder}/removable")) == Some(1) || is_on_usb(sys, &folder),
         contents: contents(sys, name, &path, look),
         path,
     })
+}
+
+/// A hard disk on a USB cable is nothing whose medium can be taken out, for Linux.
+fn is_on_usb(sys: &Sys, folder: &str) -> bool {
+    let place = fs::canonicalize(sys.path(folder)).unwrap_or_default();
+    let is_bus = |part: &str| part.strip_prefix("usb").is_some_and(|bus| bus.parse::<u32>().is_ok());
+    place.iter().any(|part| part.to_str().is_some_and(is_bus))
 }
 
 /// udev's names for a disk, the one that says most about the disk itself first: `ata-MODEL_SERIAL` is printed on

@@ -139,6 +139,22 @@ fn a_disk_without_a_serial_is_known_by_its_place() {
 }
 
 #[test]
+fn a_disk_on_a_usb_cable_is_not_built_in() {
+    let dir = tempfile::tempdir().unwrap();
+    device(dir.path(), "sda", &[("size", "20971520\n"), ("removable", "0\n")]);
+    let place = "devices/pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0/block/sdb";
+    let place = dir.path().join("sys").join(place);
+    fs::create_dir_all(&place).unwrap();
+    fs::write(place.join("size"), "20971520\n").unwrap();
+    fs::write(place.join("removable"), "0\n").unwrap();
+    symlink(&place, dir.path().join("sys/block/sdb")).unwrap();
+    let disks = read(&Sys::at(dir.path()), &Answers::default());
+    let removable: Vec<(&str, bool)> =
+        disks.iter().map(|disk| (disk.path.as_str(), disk.removable)).collect();
+    assert_eq!(removable, [("/dev/sda", false), ("/dev/sdb", true)]);
+}
+
+#[test]
 fn what_is_no_disk_is_left_out() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["loop0", "ram0", "zram0", "sr0", "fd0", "dm-0", "md127", "mmcblk0boot0"] {
