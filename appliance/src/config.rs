@@ -9,6 +9,9 @@ use ipnet::Ipv4Net;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// Where settings are looked for. On the appliance only the second lasts: its `/etc` is as new at each start.
+const USUAL: [&str; 2] = ["/etc/elisandra/elisandra.toml", "/var/lib/elisandra/elisandra.toml"];
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -163,7 +166,7 @@ impl Config {
         format!("{:#?}\n", Config { database, mirror, ..self.clone() })
     }
 
-    /// Reads `path`; without one, `/etc/elisandra/elisandra.toml` if it is there, or the defaults. How NICs are served
+    /// Reads `path`; without one, the first of the usual ones that is there, or the defaults. How NICs are served
     /// may also be set at the screen; what is in the file comes first.
     pub fn read(path: Option<&Path>) -> anyhow::Result<Config> {
         Ok(Config::read_both(path)?.0)
@@ -171,8 +174,8 @@ impl Config {
 
     /// As [`Config::read`], and what the file alone says of NICs.
     pub fn read_both(path: Option<&Path>) -> anyhow::Result<(Config, BTreeMap<String, NicSettings>)> {
-        let usual = Path::new("/etc/elisandra/elisandra.toml");
-        let mut config = match path.or_else(|| usual.exists().then_some(usual)) {
+        let usual = || USUAL.into_iter().map(Path::new).find(|usual| usual.exists());
+        let mut config = match path.or_else(usual) {
             Some(path) => parse(path)?,
             None => Config::default(),
         };
@@ -187,7 +190,7 @@ impl Config {
         Ok((config, own))
     }
 
-    /// What was set at the screen. The image's own `/etc` is as new at each start.
+    /// What was set at the screen.
     pub fn nics_file(&self) -> PathBuf {
         self.state.join("nics.toml")
     }

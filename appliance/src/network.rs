@@ -331,7 +331,7 @@ fn sentence(found: &Found, nics: &[Nic]) -> String {
         }
         None => sentences.push(
             "Every network here has a DHCP server, or is set to be left alone. Plug a network without one into another \
-             network card, or set the mode of one to proxy (docs/booting.md), and restart this machine."
+             network card and restart this machine, or press 4 and say how it is to be served here."
                 .to_owned(),
         ),
     }

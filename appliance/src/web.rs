@@ -27,6 +27,7 @@ pub mod switches;
 mod tenants;
 pub mod thing;
 pub mod views;
+mod walk;
 mod word;
 
 pub use error::Error;

@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Settings; without it /etc/elisandra/elisandra.toml if it is there.
+    /// Settings; without it /etc/elisandra/elisandra.toml or /var/lib/elisandra/elisandra.toml.
     #[arg(long, global = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]

@@ -263,7 +263,7 @@ fn overview(screen: &Screen) -> Vec<Line<'static>> {
     if status.addresses.is_empty() {
         lines.push(Line::from("  not reachable yet: there is no address"));
     }
-    lines.push(Line::from("Its certificate has to have this fingerprint (SHA256):"));
+    lines.push(Line::from("The authority of its certificate has this fingerprint (SHA256):"));
     let octets: Vec<&str> = status.fingerprint.split(':').collect();
     lines.extend(octets.chunks(16).map(|half| Line::from(format!("  {}", half.join(":")))));
     match &status.code {

@@ -108,11 +108,11 @@ pub fn mirror_in_trouble(core: &Core, mirror: &str, from: IpAddr, path: &str, tr
         let text = match trouble {
             Trouble::Missing => format!(
                 "The mirror {mirror} has no {path}: its installer is of another time than the mirror. Import the \
-                 installer that Debian gives out now, or name another mirror in /etc/elisandra/elisandra.toml"
+                 installer that Debian gives out now, or name another mirror in /var/lib/elisandra/elisandra.toml"
             ),
             Trouble::Garbage(why) => format!(
                 "The mirror {mirror} gives another {path}: {why}. Its installer asks again by itself, which helps once \
-                 the mirror's own update is over; or name another mirror in /etc/elisandra/elisandra.toml"
+                 the mirror's own update is over; or name another mirror in /var/lib/elisandra/elisandra.toml"
             ),
         };
         core.note(&machine.id.to_string(), "mirror", text);
