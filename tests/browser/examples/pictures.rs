@@ -1,5 +1,6 @@
-//! Takes the pictures of docs/: `pictures https://127.0.0.1:PORT PASSWORD FOLDER`, of each main page what is seen of it
-//! in a window, and two as on a phone. Behind them is `example_site FOLDER full` of crate `appliance`.
+//! Takes the pictures of docs/: `pictures https://127.0.0.1:PORT CODE FOLDER`, of each main page what is seen of it in a
+//! window, and three as on a phone. Behind them is `example_site FOLDER full` of crate `appliance`, which prints address
+//! and code; those of a machine that is installed are of the lab (`out/lab/path/pictures`).
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,17 +35,16 @@ const PAGES: [(&str, &str, (u32, u32)); 18] = [
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, password, folder] = &arguments[..] else {
-        anyhow::bail!("pictures ADDRESS PASSWORD FOLDER")
-    };
+    let [address, code, folder] = &arguments[..] else { anyhow::bail!("pictures ADDRESS CODE FOLDER") };
     let folder = PathBuf::from(folder);
     let mut browser = Browser::start()?;
     browser.look(WIDE.0, WIDE.1, false)?;
-    browser.open(&format!("{address}/login"))?;
-    browser.window(&folder.join("login.png"))?;
-    browser.fill("input[name=password]", password)?;
+    browser.open(&format!("{address}/welcome"))?;
+    browser.fill("input[name=code]", code)?;
+    browser.fill("input[name=password]", "correct horse")?;
+    browser.window(&folder.join("welcome.png"))?;
     browser.press("Enter")?;
-    browser.wait_for("location.pathname === '/'").context("logging in")?;
+    browser.wait_for("location.pathname === '/'").context("setting the first password")?;
     for (page, name, (width, height)) in PAGES {
         browser.look(width, height, false)?;
         browser.open(&format!("{address}{page}"))?;

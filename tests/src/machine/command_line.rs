@@ -79,7 +79,8 @@ pub(super) fn arguments(
     line.nics(spec, cables);
     line.medium(spec);
     if let Some(bmc) = spec.kcs {
-        line.add("-chardev", format!("socket,id=kcs,host={},port={}", bmc.ip(), bmc.port()));
+        // With `reconnect`, QEMU connects when all devices are there; before, it crashes on the BMC's first word.
+        line.add("-chardev", format!("socket,id=kcs,host={},port={},reconnect=1", bmc.ip(), bmc.port()));
         line.add("-device", "ipmi-bmc-extern,id=bmc,chardev=kcs");
         line.add("-device", "isa-ipmi-kcs,bmc=bmc");
     }
