@@ -35,7 +35,7 @@ pub struct Bar {
     /// In the units of the picture, which is `Bar::WIDTH` wide.
     pub x: u64,
     pub width: u64,
-    /// When it began, from the begin of the first.
+    /// When it began, from the beginning of the first.
     pub after: String,
     pub took: String,
 }
@@ -72,7 +72,7 @@ impl Chart {
         Some(Chart { from: begin, took: show::span_ms(whole), bars })
     }
 
-    /// Five times between the begin and the end.
+    /// Five times between the beginning and the end.
     pub fn ticks(&self) -> Vec<String> {
         let end = self.bars.iter().map(|bar| bar.to).max().unwrap_or(self.from);
         let whole = end.0.saturating_sub(self.from.0);

@@ -181,7 +181,7 @@ impl Frame {
         (self.last() < self.total).then(|| self.href(&self.look.at_page(self.look.page + 1)))
     }
 
-    /// The whole list, from its begin.
+    /// The whole list, from its beginning.
     pub fn cleared(&self) -> String {
         self.path.to_owned()
     }
