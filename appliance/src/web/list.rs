@@ -35,7 +35,7 @@ pub trait Noun: Copy {
     fn has(&self, word: &Word, scene: Scene<'_>) -> bool;
     fn key(&self, column: &str, scene: Scene<'_>) -> Key;
 
-    /// Reads a bit of each part that a list looks at ([`walk::touched`]); when it is `searched`, also of what words are
+    /// Reads a bit of each part that a list looks at (`walk::touched`); when it is `searched`, also of what words are
     /// looked for in.
     fn touch(&self, searched: bool) -> u64;
 }
