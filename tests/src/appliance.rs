@@ -120,7 +120,7 @@ impl Appliance {
 }
 
 /// A port of this computer that nobody uses now. QEMU takes it a moment later.
-fn reserve(port: u16) -> Result<SocketAddr> {
+pub(crate) fn reserve(port: u16) -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .with_context(|| format!("port {port} of this computer is needed for the lab"))?;
     Ok(listener.local_addr()?)

@@ -15,7 +15,7 @@ mod panel;
 mod redfish;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use self::panel::Panel;
+use crate::appliance::reserve;
 use crate::child;
 use crate::machine::Machine;
 
@@ -158,10 +159,9 @@ impl Drop for Bmc {
 
 /// A port of this computer that nobody uses now. The emulator takes it a moment later.
 fn free_port(kind: Kind) -> Result<SocketAddr> {
-    let any = (Ipv4Addr::LOCALHOST, 0);
     Ok(match kind {
-        Kind::Ipmi => UdpSocket::bind(any)?.local_addr()?,
-        Kind::Redfish => TcpListener::bind(any)?.local_addr()?,
+        Kind::Ipmi => UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?,
+        Kind::Redfish => reserve(0)?,
     })
 }
 

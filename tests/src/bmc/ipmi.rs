@@ -4,7 +4,7 @@
 //! knows how it is set up on its network.
 
 use std::fs::{self, Permissions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use uuid::Uuid;
 
 use super::{PASSWORD, THIS_COMPUTER, USER, plain_text};
+use crate::appliance::reserve;
 use crate::child;
 use crate::machine::{Machine, mac_of, mac_text};
 
@@ -36,7 +37,7 @@ pub(super) fn command(
 ) -> Result<Command> {
     let chassis = program(folder, "chassis", &chassis_program(panel))?;
     let lan = program(folder, "lan", &lan_program(&machine.name))?;
-    let kcs = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let kcs = reserve(0)?;
     machine.connect_kcs(kcs);
     let configuration = configuration(address, kcs, plain_text(&chassis)?, plain_text(&lan)?, machine.uuid);
     fs::write(folder.join("lan.conf"), configuration)?;
