@@ -331,7 +331,7 @@ fn sentence(found: &Found, nics: &[Nic]) -> String {
         }
         None => sentences.push(
             "Every network here has a DHCP server, or is set to be left alone. Plug a network without one into another \
-             network card and restart this machine, or press 4 and say how it is to be served here."
+             network card and restart this machine, or say at its own screen, under Network, how one is to be served."
                 .to_owned(),
         ),
     }

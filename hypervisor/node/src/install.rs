@@ -146,7 +146,7 @@ impl Installation<'_> {
     }
 }
 
-/// Divides the appliance's own blank disk. The image comes later, by `keep-image`, when the appliance is up.
+/// Divides the appliance's own disk, which is blank or was chosen to be wiped. The image comes later, by `keep-image`, when the appliance is up.
 pub fn lay_out_for_appliance(disk: &Disk) -> anyhow::Result<()> {
     disk::unchanged(disk)?;
     let device = disk::Device { path: PathBuf::from(&disk.path), bytes: disk.bytes };
